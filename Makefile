@@ -1,0 +1,63 @@
+# Everything a developer or a first user types. Needs Python 3.11 (or newer), make and a network; no root, no Docker.
+#
+#   make demo        the main job, end to end, on images that need no download (DATASET=cifar10 for VGG-19 on CIFAR-10)
+#   make serve       the whole service on this machine; Ctrl-C stops it
+#   make test        every test                      (TESTS=tests/db or ARGS="-k claim" for some)
+#   make lint        what the continuous integration checks beside the tests
+#   make format      put the sources into shape
+#   make bench       measure, and write benchmarks/results (BENCH="startup claim" for some)
+#   make .env        random secrets for docker compose
+#
+# TORCH_INDEX=<address of PyTorch's index of CPU builds> saves the download of CUDA libraries on a machine without a GPU.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DATASET ?= digits
+TESTS ?= tests
+# Many tests wait for other processes, so two at a time take little more than half the time; each gets one torch thread.
+PROCESSES ?= 2
+BENCH ?= startup transfer claim overhead training
+
+.PHONY: setup demo serve test lint format bench clean
+
+setup: $(INSTALLED)
+
+# Installed again only when what is to be installed has changed.
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m demo --dataset $(DATASET)
+
+serve: setup
+	$(BIN)/python -m service.serve
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(TESTS) $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@for name in $(BENCH); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@$(BIN)/python -m benchmarks
+
+.env: | .env.example
+	@umask 077 && $(PYTHON) deploy/new_env.py .env.example .env
+	@echo "Wrote .env; keep it to yourself. Then: docker compose up --build --detach"
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
