@@ -1,0 +1,105 @@
+"""Networks by name: what a caller writes to name one, and the names there are.
+
+The names are data, so that the API can list and check them without torch. A test holds the list of torchvision's
+names equal to what the pinned torchvision says of itself.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from modelpress.spec.config import Config, Resource
+
+
+class ArchitectureRef(Config):
+    """A network named by its architecture: the constructor's name and its arguments."""
+
+    architecture: str = Field(description="Name from `GET /v1/architectures`.", examples=["vgg19_bn_cifar"])
+    arguments: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="Arguments of the constructor, such as `num_classes`. Only plain JSON values.",
+        examples=[{"num_classes": 10}],
+    )
+
+
+class Architecture(Resource):
+    """One entry of `GET /v1/architectures`."""
+
+    name: str = Field(description="What `architecture` takes.")
+    family: Literal["modelpress", "torchvision"] = Field(description="Who wrote the modules.")
+    summary: str = Field(description="What it is, with its paper.")
+    arguments: dict[str, JsonValue] = Field(description="Arguments with their defaults; empty for torchvision's own.")
+    input_shape: tuple[int, int, int] = Field(description="Default input, channels x height x width.")
+
+
+_CIFAR: dict[str, JsonValue] = {"num_classes": 10, "in_channels": 3}
+_SHAPE = (3, 32, 32)
+
+
+def _own(name: str, summary: str, **more: JsonValue) -> Architecture:
+    return Architecture(
+        name=name, family="modelpress", summary=summary, arguments={**_CIFAR, **more}, input_shape=_SHAPE
+    )
+
+
+def _vggs() -> list[Architecture]:
+    return [
+        _own(
+            f"vgg{depth}{'_bn' if norm else ''}_cifar",
+            f"VGG-{depth} for 32x32 images{' with batch normalisation' if norm else ''} (Simonyan and Zisserman 2014)",
+            width=1.0,
+        )
+        for depth in (11, 13, 16, 19)
+        for norm in (False, True)
+    ]
+
+
+def _resnets() -> list[Architecture]:
+    return [
+        _own(
+            f"resnet{depth}_cifar", f"ResNet-{depth} for CIFAR, parameter-free shortcuts (He et al. 2015, section 4.2)"
+        )
+        for depth in (20, 32, 44, 56, 110)
+    ]
+
+
+_PAPER = [
+    _own("nin_cifar", "Network in network (Lin et al. 2013), the student of SlimNets; no batch normalisation"),
+    _own("snn_1k", "SlimNets' shallow student: two 5x5 convolutions, one hidden layer of 1,000"),
+    _own("snn_10k", "SlimNets' shallow student: two 5x5 convolutions, one hidden layer of 10,000"),
+    _own("cnn_1k", "SlimNets' SNN-1k with one more hidden layer of 84"),
+    _own("cnn_10k", "SlimNets' SNN-10k with one more hidden layer of 84"),
+    _own("alexnet_cifar", "AlexNet with five convolutions for 32x32 images (Krizhevsky et al. 2012)"),
+]
+
+_TORCHVISION_NAMES = (  # noqa: SIM905  eighty quoted names would be harder to read
+    "alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169 "
+    "densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 "
+    "efficientnet_b6 efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s googlenet inception_v3 "
+    "maxvit_t mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small "
+    "regnet_x_16gf regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf "
+    "regnet_y_128gf regnet_y_16gf regnet_y_1_6gf regnet_y_32gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf "
+    "regnet_y_8gf resnet101 resnet152 resnet18 resnet34 resnet50 resnext101_32x8d resnext101_64x4d "
+    "resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 "
+    "squeezenet1_1 swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn "
+    "vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2"
+).split()
+
+
+def _torchvision(name: str) -> Architecture:
+    size = 299 if name == "inception_v3" else 256 if name.startswith("swin_v2") else 224
+    return Architecture(
+        name=name,
+        family="torchvision",
+        summary=f"torchvision.models.{name}, built without weights; takes the arguments of that function",
+        arguments={"num_classes": 1000},
+        input_shape=(3, size, size),
+    )
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    entry.name: entry
+    for entry in [*_vggs(), *_resnets(), *_PAPER, *(_torchvision(name) for name in _TORCHVISION_NAMES)]
+}

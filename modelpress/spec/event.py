@@ -1,0 +1,61 @@
+"""What the engine says while it works. One event is a line of JSON in the work folder, and a row in the database."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from modelpress.spec.config import Resource
+from modelpress.spec.report import Measurement
+
+StageName = Literal["waiting", "loading", "baseline", "step", "artifacts", "verification", "done"]
+
+
+class Progress(Resource):
+    """Where a job stands. Sent at most about twice a second; only the newest matters."""
+
+    kind: Literal["progress"] = "progress"
+    stage: StageName = Field(description="Phase of the job at work.")
+    step: int | None = Field(default=None, description="Index of the step at work, from 0; null outside steps.")
+    steps: int = Field(description="Number of steps in the recipe.")
+    step_kind: str | None = Field(default=None, description="Kind of the step at work; null outside steps.")
+    fraction: float = Field(ge=0, le=1, description="Of the whole job.")
+    eta_seconds: float | None = Field(default=None, ge=0, description="Estimated time left; null while unknown.")
+    epoch: int | None = Field(default=None, description="Epoch at work, from 1.")
+    epochs: int | None = Field(default=None, description="Epochs of the training at work.")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="loss, accuracy, learning_rate, sparsity, images_per_second, as they apply."
+    )
+
+
+class StageDone(Resource):
+    """A stage is done and was measured: the baseline, a step or the final file."""
+
+    kind: Literal["stage_done"] = "stage_done"
+    stage: Literal["baseline", "step", "final"] = Field(description="What was measured.")
+    step: int | None = Field(default=None, description="Index of the step, from 0; null outside steps.")
+    step_kind: str | None = Field(default=None, description="Kind of the step; null outside steps.")
+    measurement: Measurement = Field(description="Its figures.")
+
+
+class Warned(Resource):
+    """Something the user should know that does not stop the job."""
+
+    kind: Literal["warning"] = "warning"
+    message: str = Field(description="What to know, and what to do about it.")
+
+
+class StateChanged(Resource):
+    """The job's state changed. Written by the service, never by the engine."""
+
+    kind: Literal["state"] = "state"
+    state: str = Field(description="The new state.")
+    attempt: int = Field(description="Number of the attempt that it belongs to.")
+    reason: str | None = Field(default=None, description="Why, where that is not plain.")
+
+
+Event = Annotated[Progress | StageDone | Warned | StateChanged, Field(discriminator="kind")]
+EVENT: TypeAdapter[Progress | StageDone | Warned | StateChanged] = TypeAdapter(
+    Event, config=ConfigDict(ser_json_inf_nan="strings")
+)

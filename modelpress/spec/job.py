@@ -1,0 +1,74 @@
+"""A job as it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from modelpress.spec.config import Config
+from modelpress.spec.steps import Step
+
+
+class ArtifactKind(StrEnum):
+    """The files a job can make of its final model."""
+
+    COMPACT = "compact"
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """What the engine, the worker and the API have to agree on about a kind of artifact."""
+
+    filename: str
+    content_type: str
+
+
+ARTIFACT_FILES: dict[ArtifactKind, ArtifactFile] = {
+    ArtifactKind.COMPACT: ArtifactFile("model.mpz", "application/vnd.modelpress.compact"),
+    ArtifactKind.SAFETENSORS: ArtifactFile("model.safetensors", "application/vnd.safetensors"),
+    ArtifactKind.ONNX: ArtifactFile("model.onnx", "application/vnd.onnx"),
+}
+
+
+class Goal(Config):
+    """What the final model must reach; a job whose model does not fails as `goal_not_met`, its files kept."""
+
+    min_accuracy_retention: float | None = Field(
+        default=None, gt=0, le=2, description="Least top-1 accuracy, as a share of the original's."
+    )
+    min_compression_ratio: float | None = Field(
+        default=None, gt=0, description="Least ratio of the original's fp32 bytes to those of the smallest artifact."
+    )
+
+
+class Recipe(Config):
+    """What is done to a model, whichever model that is."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything that is drawn at random.")
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=32, description="Done in this order.")
+    goal: Goal | None = Field(default=None, description="What the result must reach; null for no demand.")
+    artifacts: tuple[ArtifactKind, ...] = Field(
+        default=tuple(ArtifactKind), min_length=1, description="Files to make of the final model."
+    )
+
+    @field_validator("artifacts")
+    @classmethod
+    def _each_once(cls, value: tuple[ArtifactKind, ...]) -> tuple[ArtifactKind, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("each kind of artifact can be asked for once")
+        return value
+
+
+class JobSpec(Recipe):
+    """The body of `POST /v1/jobs`: a recipe, and the model and data set that it is for."""
+
+    name: str = Field(default="", max_length=200, description="A label of your own.")
+    model: str = Field(description="Id of an uploaded model.", examples=["mdl_0199f3c0a1b2c3d4"])
+    dataset: str | None = Field(
+        default=None,
+        description="Id of an uploaded data set; may be left out when no step trains. Without it, no accuracy.",
+    )

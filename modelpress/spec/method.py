@@ -1,0 +1,70 @@
+"""The methods there are: the facts about each kind of step that are checked before any work starts."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from modelpress.spec.config import Resource
+from modelpress.spec.steps import Distill, Factorize, Finetune, Prune
+
+
+class Method(Resource):
+    """One entry of `GET /v1/methods`."""
+
+    kind: str
+    summary: str = Field(description="What it does, in a sentence.")
+    source: str = Field(description="The paper it follows.")
+    needs_data: bool = Field(description="True when it cannot be done without a data set; a training always needs one.")
+    parameters: dict[str, JsonValue] = Field(description="JSON Schema of the step.")
+    example: dict[str, JsonValue] = Field(description="A step that is valid as it stands.")
+
+
+METHODS: dict[str, Method] = {
+    "prune": Method(
+        kind="prune",
+        summary="Set the least important weights to zero, at once or gradually during training.",
+        source="Zhu and Gupta 2017, arXiv 1710.01878",
+        needs_data=False,
+        parameters=Prune.model_json_schema(),
+        example={
+            "kind": "prune",
+            "sparsity": 0.75,
+            "schedule": {"kind": "cubic", "begin": 0.0, "end": 0.75},
+            "training": {"epochs": 10, "learning_rate": 0.01, "teacher": "original"},
+        },
+    ),
+    "factorize": Method(
+        kind="factorize",
+        summary="Replace layers by pairs of thinner ones, by truncated SVD.",
+        source="Tai et al. 2015, arXiv 1511.06067",
+        needs_data=False,
+        parameters=Factorize.model_json_schema(),
+        example={
+            "kind": "factorize",
+            "rank": {"kind": "energy", "value": 0.9},
+            "training": {"epochs": 5, "learning_rate": 0.01},
+        },
+    ),
+    "distill": Method(
+        kind="distill",
+        summary="Train another, smaller network to give the original's outputs.",
+        source="Hinton et al. 2015, arXiv 1503.02531",
+        needs_data=True,
+        parameters=Distill.model_json_schema(),
+        example={
+            "kind": "distill",
+            "student": {"architecture": "nin_cifar"},
+            "temperature": 4.0,
+            "alpha": 0.9,
+            "training": {"epochs": 30, "learning_rate": 0.05},
+        },
+    ),
+    "finetune": Method(
+        kind="finetune",
+        summary="Train the network as it is; weights pruned before stay zero.",
+        source="SlimNets 2018, arXiv 1808.00496",
+        needs_data=True,
+        parameters=Finetune.model_json_schema(),
+        example={"kind": "finetune", "training": {"epochs": 5, "learning_rate": 0.01}},
+    ),
+}

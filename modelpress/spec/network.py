@@ -1,0 +1,51 @@
+"""A network as data: enough to build the same modules again before its weights are loaded.
+
+    architecture and arguments  ->  the modules as their authors wrote them
+    edits, in order             ->  what steps changed in the structure (a factorized layer, say)
+
+Weights are not part of it. No code, no pickle: this is what our files carry.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.config import Config
+
+
+class FactorizedLayer(Config):
+    """The layer of this name became a pair with `rank` channels between its two halves."""
+
+    kind: Literal["factorized_layer"] = "factorized_layer"
+    layer: str = Field(description="Name of the layer that became a pair.")
+    scheme: Literal["svd", "vertical_horizontal"] = Field(
+        description="How the weight was split: one SVD, or vertical and horizontal kernels."
+    )
+    rank: int = Field(ge=1, description="Channels between the two halves.")
+
+
+Edit = FactorizedLayer
+
+
+class Preprocessing(Config):
+    """What is done to an image's pixels (scaled to 0..1) before they reach the network: (x - mean) / std by channel."""
+
+    mean: tuple[float, ...] = Field(description="Mean per channel, on the scale 0..1.")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        description="Standard deviation per channel, on the scale 0..1."
+    )
+
+
+class NetworkDescription(Config):
+    """The structure of a network, its input and what its outputs mean."""
+
+    architecture: ArchitectureRef = Field(description="The modules as their authors wrote them.")
+    edits: tuple[Edit, ...] = Field(default=(), description="What steps changed in the structure, in order.")
+    input_shape: tuple[int, int, int] = Field(description="Channels, height, width.")
+    preprocessing: Preprocessing | None = Field(
+        default=None, description="Null until it is known: given with the upload, or estimated from the data."
+    )
+    classes: tuple[str, ...] | None = Field(default=None, description="Names of the outputs, where known.")

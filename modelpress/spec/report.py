@@ -1,0 +1,139 @@
+"""What a job reports: the figures of the original, after each step, and of the file that is downloaded.
+
+`baseline` and `final` are measured on files reloaded from disk in a fresh process. `stages` are measured between
+steps on the network in memory and carry no latency and no stored bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from modelpress.spec.config import Resource
+from modelpress.spec.job import Recipe
+from modelpress.spec.network import NetworkDescription
+
+
+class Accuracy(Resource):
+    """How well a network does on the held-out images."""
+
+    top1: float = Field(description="Share of images whose label is the largest output, 0..1.")
+    top5: float = Field(description="Share whose label is among the five largest outputs (all, with fewer classes).")
+    loss: float = Field(description="Mean cross-entropy, nats.")
+    examples: int = Field(description="Number of held-out images.")
+
+
+class Latency(Resource):
+    """Time of one forward pass."""
+
+    runtime: Literal["onnxruntime", "pytorch"] = Field(description="What ran the network.")
+    threads: int = Field(description="CPU threads it had.")
+    batch: int = Field(description="Images of one pass.")
+    p50_ms: float = Field(description="Median, milliseconds.")
+    p90_ms: float = Field(description="90th percentile, milliseconds.")
+
+
+class Measurement(Resource):
+    """The figures of one network."""
+
+    measured_on: Literal["file", "memory"] = Field(description="A file that was reloaded, or the network in memory.")
+    parameters: int = Field(description="Number of parameters.")
+    nonzero_parameters: int = Field(description="Parameters that are not exactly zero.")
+    macs: int = Field(description="Multiply-accumulates of one image; zeros are counted, as no runtime skips them.")
+    stored_bytes: dict[str, int] = Field(default_factory=dict, description="Bytes by kind of artifact.")
+    accuracy: Accuracy | None = Field(default=None, description="Null without a data set.")
+    latency: Latency | None = Field(default=None, description="Null where it was not measured.")
+    peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")
+
+
+class LayerChange(Resource):
+    """What a step did to one layer."""
+
+    name: str = Field(description="Name of the layer.")
+    parameters_before: int = Field(description="Its parameters before the step.")
+    parameters_after: int = Field(description="Its parameters after the step.")
+    nonzero_after: int = Field(description="Those of them that are not zero.")
+    rank: int | None = Field(default=None, description="Rank of the pair that it became; null otherwise.")
+
+
+class SkippedLayer(Resource):
+    """A layer that a step left as it is, and why."""
+
+    name: str = Field(description="Name of the layer.")
+    reason: str = Field(description="Why it stayed as it is.")
+
+
+class TrainingSummary(Resource):
+    """What a training did."""
+
+    epochs: int = Field(description="Passes over the training images.")
+    steps: int = Field(description="Updates of the weights.")
+    images_per_second: float = Field(description="Training images per second.")
+    precision: Literal["fp32", "bf16"] = Field(description="Arithmetic that was used.")
+    channels_last: bool = Field(description="Whether images lay in memory with their channels last.")
+    device: str = Field(description="Where it ran.")
+    threads: int | None = Field(default=None, description="Processor threads, where it ran on the processor.")
+    final_loss: float = Field(description="Mean loss of the last epoch.")
+
+
+class Stage(Resource):
+    """The network after one step."""
+
+    index: int = Field(description="Index of the step in the recipe, from 0.")
+    kind: str
+    seconds: float = Field(description="Time it took, with its training and measurement.")
+    measurement: Measurement = Field(description="The network after it.")
+    layers: tuple[LayerChange, ...] = Field(default=(), description="What it did to each layer that it changed.")
+    skipped: tuple[SkippedLayer, ...] = Field(
+        default=(), description="Layers that it was asked for and left as they are."
+    )
+    training: TrainingSummary | None = Field(default=None, description="Its training; null without one.")
+
+
+class ArtifactProof(Resource):
+    """What reloading one written file in a fresh process showed."""
+
+    kind: str
+    file: str = Field(description="Name of the file.")
+    bytes: int = Field(description="Its size.")
+    sha256: str = Field(description="Its SHA-256, hexadecimal.")
+    largest_difference: float = Field(description="Largest absolute difference of outputs on the probe images.")
+    tolerance: float = Field(description="Largest difference that would have been accepted.")
+
+
+class Ratios(Resource):
+    """Original over result, like with like (1 is no change, 4 is four times smaller or faster)."""
+
+    stored_bytes: float = Field(description="fp32 bytes of the original over bytes of the smallest artifact.")
+    parameters: float = Field(description="Of the numbers of parameters.")
+    nonzero_parameters: float = Field(description="Of the numbers of parameters that are not zero.")
+    macs: float = Field(description="Of the multiply-accumulates for one image.")
+    latency: float | None = Field(description="Same runtime, threads and batch. Null when not measured.")
+    accuracy_retention: float | None = Field(description="Top-1 of the result over top-1 of the original.")
+
+
+class Provenance(Resource):
+    """Where the result comes from: enough to make it again."""
+
+    modelpress_version: str = Field(description="Version of ModelPress.")
+    model_sha256: str = Field(description="SHA-256 of the uploaded model.")
+    dataset_sha256: str | None = Field(description="SHA-256 of the uploaded data set; null without one.")
+    recipe: Recipe = Field(description="What was done, with every default filled in.")
+    versions: dict[str, str] = Field(description="Python, torch, torchvision, onnxruntime, numpy.")
+    machine: dict[str, JsonValue] = Field(description="Processor, cores, memory, GPU, operating system.")
+    started_at: str = Field(description="When it began, UTC.")
+    seconds: float = Field(description="Time from the beginning to the report.")
+
+
+class Report(Resource):
+    """The report of a job that came to its end."""
+
+    network: NetworkDescription = Field(description="The final network.")
+    baseline: Measurement = Field(description="The original.")
+    stages: tuple[Stage, ...] = Field(description="The network after each step.")
+    final: Measurement = Field(description="The file that is downloaded.")
+    ratios: Ratios = Field(description="Original over result.")
+    proofs: tuple[ArtifactProof, ...] = Field(description="What reloading each file showed.")
+    warnings: tuple[str, ...] = Field(default=(), description="What the user should know.")
+    provenance: Provenance = Field(description="Where the result comes from.")

@@ -1,0 +1,62 @@
+"""How a network is trained: the recovery of any step, and the training of a student."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from modelpress.spec.config import Config
+
+
+class Augmentation(Config):
+    """Random changes to each training image, drawn anew every epoch, in batches on the device."""
+
+    horizontal_flip: bool = Field(
+        default=False, description="Mirror half of the images. Right for photographs, wrong for digits and letters."
+    )
+    crop_padding: int = Field(
+        default=0,
+        ge=0,
+        le=32,
+        description="Pad by this many pixels of zeros, then crop back at random. CIFAR's usual: 4.",
+    )
+
+
+class Training(Config):
+    """One training: how long, with which optimiser, at which rate."""
+
+    epochs: int = Field(default=5, ge=1, le=10_000, description="Passes over the training images.")
+    batch_size: int = Field(default=128, ge=1, le=65_536, description="Images per step.")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="Stochastic gradient descent with Nesterov momentum, or AdamW."
+    )
+    learning_rate: float = Field(default=0.01, gt=0, le=10, description="Highest learning rate of the schedule.")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        default="cosine",
+        description="Learning rate over the steps: up over the first tenth and down to zero (`one_cycle`, linear), "
+        "half a cosine down to zero (`cosine`), or `constant`.",
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of `sgd`; ignored by `adamw`.")
+    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="Decay of weights (not of biases and norms).")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the label spread over all classes.")
+    gradient_clip: float | None = Field(
+        default=None, gt=0, description="Largest norm of the whole gradient; null for none."
+    )
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="Random changes to the images.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Arithmetic of the forward and backward pass; `auto` takes bf16 where a trial is faster.",
+    )
+
+
+class Recovery(Training):
+    """The training after or during a compression step, with or without a teacher."""
+
+    teacher: Literal["original"] | None = Field(
+        default=None, description="`original`: learn from the uploaded model's outputs too (Hinton et al. 2015)."
+    )
+    temperature: float = Field(default=4.0, gt=0, le=100, description="Softening of both outputs; only with a teacher.")
+    alpha: float = Field(
+        default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels; only with a teacher."
+    )

@@ -1,0 +1,197 @@
+"""Every way in which a recipe can fail to fit, and that one which fits has no misfit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.check import check, factorize_ranks, select_layers
+from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
+from modelpress.spec.job import Recipe
+from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.steps import Factorize, LayerSelection
+
+NAMES = ["features.0", "features.3", "features.7", "classifier.1", "classifier.4"]
+TRAINING = {"epochs": 1}
+
+
+def _layer(name: str, full_rank: int | None) -> LayerInspection:
+    return LayerInspection(
+        name=name, type="Conv2d", weight_shape=(8, 4, 3, 3), parameters=296, prunable=True, full_rank=full_rank
+    )
+
+
+MODEL = ModelInspection(
+    network=NetworkDescription(
+        architecture=ArchitectureRef(architecture="vgg11_bn_cifar"), input_shape=(3, 32, 32), preprocessing=None
+    ),
+    format="safetensors",
+    parameters=1000,
+    macs=5000,
+    num_classes=10,
+    fp32_bytes=4000,
+    layers=tuple(_layer(name, None if name == "features.0" else 12) for name in NAMES),
+)
+DATASET = DatasetInspection(
+    format="npz",
+    classes=tuple("abcdefghij"),
+    train_examples=100,
+    heldout_examples=None,
+    image_shape=(3, 32, 32),
+    statistics=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
+)
+
+
+def _check(*steps: dict[str, Any], dataset: DatasetInspection | None = DATASET, **more: Any) -> list[tuple[str, str]]:
+    recipe = Recipe.model_validate({"steps": steps, **more})
+    return [(misfit.where, misfit.message) for misfit in check(recipe, MODEL, dataset)]
+
+
+PRUNE = {"kind": "prune", "sparsity": 0.5}
+FACTORIZE = {"kind": "factorize", "rank": {"kind": "number", "value": 12}}
+DISTILL = {"kind": "distill", "student": {"architecture": "nin_cifar"}, "training": TRAINING}
+FINETUNE = {"kind": "finetune", "training": TRAINING}
+
+
+def test_recipes_that_fit_have_no_misfit() -> None:
+    assert _check(PRUNE, FACTORIZE, FINETUNE, DISTILL, PRUNE, goal={"min_accuracy_retention": 0.9}) == []
+    assert _check(PRUNE, FACTORIZE, dataset=None) == []
+
+
+@pytest.mark.parametrize(
+    "step", [FINETUNE, DISTILL, {**PRUNE, "training": TRAINING}, {**FACTORIZE, "training": TRAINING}]
+)
+def test_training_needs_data(step: dict[str, Any]) -> None:
+    ((where, message),) = _check(PRUNE, step, dataset=None)
+    assert where == "steps.1"
+    assert f"step `{step['kind']}` trains, which needs a data set" in message
+
+
+def test_accuracy_as_a_goal_needs_data() -> None:
+    ((where, message),) = _check(PRUNE, dataset=None, goal={"min_accuracy_retention": 0.9})
+    assert where == "goal"
+    assert "give `dataset` or drop the goal" in message
+    assert _check(PRUNE, dataset=None, goal={"min_compression_ratio": 2}) == []
+
+
+def test_images_of_another_size() -> None:
+    ((where, message),) = _check(PRUNE, dataset=DATASET.model_copy(update={"image_shape": (1, 28, 28)}))
+    assert where == "dataset"
+    assert "its images are 1 x 28 x 28, the model takes 3 x 32 x 32" in message
+
+
+def test_another_number_of_classes() -> None:
+    ((where, message),) = _check(PRUNE, dataset=DATASET.model_copy(update={"classes": ("cat", "dog")}))
+    assert where == "dataset"
+    assert "it has 2 classes, the model has 10 outputs" in message
+
+
+def test_a_student_that_does_not_exist() -> None:
+    ((where, message),) = _check({**DISTILL, "student": {"architecture": "resnet1000"}})
+    assert where == "steps.0.student.architecture"
+    assert "there is no architecture 'resnet1000'" in message
+
+
+def test_a_student_with_an_argument_that_it_does_not_take() -> None:
+    ((where, message),) = _check(
+        {**DISTILL, "student": {"architecture": "vgg11_cifar", "arguments": {"width": 0.5, "widht": 0.5}}}
+    )
+    assert where == "steps.0.student.arguments"
+    assert message == "vgg11_cifar takes no argument widht; it takes num_classes, in_channels, width"
+
+
+@pytest.mark.parametrize(
+    ("argument", "needed", "words"), [("num_classes", 10, "10 outputs"), ("in_channels", 3, "3 input channels")]
+)
+def test_a_student_of_another_shape(argument: str, needed: int, words: str) -> None:
+    def student(value: int) -> dict[str, Any]:
+        return {**DISTILL, "student": {"architecture": "nin_cifar", "arguments": {argument: value}}}
+
+    assert _check(student(needed)) == []
+    ((where, message),) = _check(student(7))
+    assert where == f"steps.0.student.arguments.{argument}"
+    assert words in message
+
+
+def test_a_layer_that_does_not_exist() -> None:
+    ((where, message),) = _check({**PRUNE, "layers": {"include": ["features.*", "head"]}})
+    assert where == "steps.0.layers"
+    assert message == f"no layer matches 'head'; the layers are {', '.join(NAMES)}"
+
+
+def test_a_rank_above_the_layers() -> None:
+    misfits = _check({**FACTORIZE, "rank": {"kind": "number", "value": 13}, "layers": {"include": ["features.*"]}})
+    # features.0 cannot be factorized, so it is none of the layers that the step treats.
+    assert [where for where, _ in misfits] == ["steps.0.rank", "steps.0.rank"]
+    assert misfits[0][1].startswith("rank 13 is above the full rank 12 of layer 'features.3'")
+    assert "'features.7'" in misfits[1][1]
+
+
+def test_a_rank_for_a_layer_that_cannot_be_factorized() -> None:
+    ((where, message),) = _check({**FACTORIZE, "rank": {"kind": "per_layer", "values": {"features.0": 2}}})
+    assert where == "steps.0.layers"
+    assert message.startswith("no layer features.0 that can be factorized")
+
+
+def test_layers_are_not_known_after_the_structure_changed() -> None:
+    later = {**PRUNE, "layers": {"include": ["mlpconv.0"]}}
+    assert _check(DISTILL, later) == []
+    assert _check(FACTORIZE, later) == []
+    assert [where for where, _ in _check(PRUNE, later)] == ["steps.1.layers"]
+
+
+def test_all_misfits_come_at_once() -> None:
+    misfits = _check(
+        {**PRUNE, "layers": {"include": ["nowhere"]}},
+        {**DISTILL, "student": {"architecture": "nothing"}},
+        dataset=DATASET.model_copy(update={"classes": ("cat", "dog")}),
+    )
+    assert [where for where, _ in misfits] == ["dataset", "steps.0.layers", "steps.1.student.architecture"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "chosen"),
+    [
+        (("*",), (), NAMES),
+        (("features.*",), (), NAMES[:3]),
+        (("classifier.4", "features.0"), (), ["features.0", "classifier.4"]),
+        (("*",), ("classifier.*", "features.3"), ["features.0", "features.7"]),
+        (("features.[07]",), (), ["features.0", "features.7"]),
+    ],
+)
+def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], chosen: list[str]) -> None:
+    assert select_layers(NAMES, LayerSelection(include=include, exclude=exclude)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "message"),
+    [
+        (("feature.*",), (), r"no layer matches 'feature\.\*'"),
+        (("*",), ("head",), "no layer matches 'head'"),
+        (("features.0",), ("features.*",), "`exclude` leaves no layer"),
+        (("FEATURES.0",), (), "no layer matches 'FEATURES.0'"),
+    ],
+)
+def test_selections_of_nothing(include: tuple[str, ...], exclude: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        select_layers(NAMES, LayerSelection(include=include, exclude=exclude))
+
+
+def test_long_lists_of_layers_are_cut() -> None:
+    with pytest.raises(ValueError, match=r"layers are l0, .*, l11 and 88 more"):
+        select_layers([f"l{index}" for index in range(100)], LayerSelection(include=("x",)))
+
+
+def test_ranks_by_layer() -> None:
+    def ranks(rank: dict[str, Any], **layers: Any) -> dict[str, int | None]:
+        return factorize_ranks(Factorize.model_validate({"rank": rank, **layers}), NAMES)
+
+    assert ranks({"kind": "number", "value": 3}, layers={"include": ["classifier.*"]}) == dict.fromkeys(NAMES[3:], 3)
+    assert ranks({"kind": "energy", "value": 0.9}) == dict.fromkeys(NAMES)
+    assert ranks({"kind": "ratio", "value": 0.5}) == dict.fromkeys(NAMES)
+    assert ranks({"kind": "per_layer", "values": {"features.3": 5, "classifier.1": 2}}) == {
+        "features.3": 5,
+        "classifier.1": 2,
+    }
