@@ -1,0 +1,67 @@
+"""A data set in memory: images and labels as tensors, with a part held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelpress.engine.data.labelled import LabelledImages
+from modelpress.engine.data.registry import read_file
+from modelpress.engine.data.statistics import pixel_statistics
+from modelpress.spec.failure import InvalidDataset
+from modelpress.spec.network import Preprocessing
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images to train on and images to measure with."""
+
+    train_images: Tensor  # uint8 (N, C, H, W), channels last in memory
+    train_labels: Tensor  # int64 (N,)
+    heldout_images: Tensor
+    heldout_labels: Tensor
+    classes: tuple[str, ...]  # names by label
+    statistics: Preprocessing  # of the training pixels
+
+
+def read_dataset(path: Path, seed: int, heldout_share: float = 0.1) -> ImageData:
+    """Read a data set's file (zip, tar or npz, told by its content).
+
+    Where the file has no held-out part, `heldout_share` of each class is drawn by `seed`, at least one image of
+    each class that has two. Raises InvalidDataset.
+    """
+    file = read_file(path)
+    train, heldout = file.train, file.heldout
+    if heldout is None:
+        train, heldout = _split(train, seed, heldout_share)
+    return ImageData(
+        train_images=_as_tensor(train.images),
+        train_labels=torch.from_numpy(train.labels),
+        heldout_images=_as_tensor(heldout.images),
+        heldout_labels=torch.from_numpy(heldout.labels),
+        classes=file.classes,
+        statistics=pixel_statistics(train.images),
+    )
+
+
+def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _split(whole: LabelledImages, seed: int, share: float) -> tuple[LabelledImages, LabelledImages]:
+    draw = np.random.default_rng(seed)
+    chosen = np.zeros(len(whole.labels), dtype=bool)
+    for label in np.unique(whole.labels):
+        places = np.flatnonzero(whole.labels == label)
+        count = min(len(places) - 1, max(1, round(share * len(places))))
+        chosen[draw.permutation(places)[:count]] = True
+    if not chosen.any():
+        raise InvalidDataset(
+            "every class has a single image, so none can be held out to measure with; add images, or a held-out part"
+        )
+    return whole.take(~chosen), whole.take(chosen)

@@ -1,0 +1,143 @@
+"""Class folders: which file of an archive is an image of which class, told from the names alone.
+
+cat/1.png  dog/2.png                          all of it to train with; a part is drawn to be held out
+train/cat/1.png  test/cat/2.png  ...          the held-out part is given: test, val, valid, validation or heldout
+anything/cat/1.png  anything/dog/2.png  ...   a folder around either of them does no harm
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from modelpress.engine.data.limits import MAX_IMAGES
+from modelpress.spec.failure import InvalidDataset
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+_TRAIN = ("train", "training")
+_HELDOUT = ("test", "val", "valid", "validation", "heldout")
+_JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member of an archive."""
+
+    name: str
+    size: int
+    folder: bool = False
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image of an archive."""
+
+    name: str
+    place: int  # index among the archive's members
+    label: int
+    heldout: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an archive's names say."""
+
+    classes: tuple[str, ...]  # sorted by name
+    images: tuple[ImageEntry, ...]  # by part, class and name: the same order however the archive was packed
+
+
+def arrange(entries: list[Entry]) -> Layout:
+    """Tell images, classes and parts from the names of an archive's members.
+
+    Raises InvalidDataset when there are no images, a single class, a class without images, classes that differ
+    between the parts, or files that are neither in a class folder nor known to be no images.
+    """
+    files: list[tuple[tuple[str, ...], int]] = []
+    folders: list[tuple[str, ...]] = []
+    for place, entry in enumerate(entries):
+        parts = _parts(entry.name)
+        if not parts or _is_junk(parts):
+            continue
+        if entry.folder:
+            folders.append(parts)
+        else:
+            files.append((parts, place))
+    images = [(parts, place) for parts, place in files if parts[-1].lower().endswith(IMAGE_SUFFIXES)]
+    if not images:
+        raise InvalidDataset(
+            f"there is no image in the archive; pack one folder per class with files of type "
+            f"{', '.join(IMAGE_SUFFIXES)}"
+        )
+    if len(images) > MAX_IMAGES:
+        raise InvalidDataset(f"there are {len(images)} images, the limit is {MAX_IMAGES}; use fewer")
+
+    around = _wrapping_folders([parts for parts, _ in images])
+    images = [(parts[around:], place) for parts, place in images]
+    tops = {parts[0].lower() for parts, _ in images if len(parts) > 1}
+    in_parts = bool(tops) and tops <= {*_TRAIN, *_HELDOUT} and bool(tops & set(_TRAIN)) and bool(tops & set(_HELDOUT))
+    if in_parts:
+        _check_parts(tops)
+    depth = 1 if in_parts else 0  # where the class's name stands in a path
+    for parts, place in images:
+        if len(parts) < depth + 2:
+            raise InvalidDataset(
+                f"{entries[place].name} lies outside the class folders; move it into one, or remove it"
+            )
+    for parts, place in files:
+        inner = parts[around:]
+        if len(inner) >= depth + 2 and not inner[-1].lower().endswith(IMAGE_SUFFIXES):
+            raise InvalidDataset(
+                f"{entries[place].name} is no image of a known type ({', '.join(IMAGE_SUFFIXES)}); convert or remove it"
+            )
+
+    found = [
+        (in_parts and parts[0].lower() in _HELDOUT, parts[depth], "/".join(parts), place) for parts, place in images
+    ]
+    train = {name for heldout, name, _, _ in found if not heldout}
+    heldout = {name for is_heldout, name, _, _ in found if is_heldout}
+    named = {parts[around:][depth] for parts in folders if len(parts) == around + depth + 1}
+    empty = sorted(named - train - heldout)
+    if empty:
+        raise InvalidDataset(f"class {empty[0]!r} has no images; add some, or remove its folder")
+    if in_parts and train != heldout:
+        name = min(train ^ heldout)
+        where = "the held-out part" if name in train else "the training part"
+        raise InvalidDataset(f"class {name!r} is missing in {where}; both parts must have the same class folders")
+    classes = tuple(sorted(train))
+    if len(classes) < 2:
+        raise InvalidDataset(f"there is one class only, {classes[0]!r}; a data set needs at least two class folders")
+    label_of = {name: label for label, name in enumerate(classes)}
+    return Layout(
+        classes=classes,
+        images=tuple(
+            ImageEntry(entries[place].name, place, label_of[name], is_heldout)
+            for is_heldout, name, _, place in sorted(found)
+        ),
+    )
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    # Some Windows programs write backslashes into zips, against the format's rules.
+    return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".", ".."))
+
+
+def _is_junk(parts: tuple[str, ...]) -> bool:
+    return any(part in _JUNK or part.startswith(".") for part in parts)
+
+
+def _wrapping_folders(paths: list[tuple[str, ...]]) -> int:
+    """How many leading folders hold everything and are still not the class folder itself."""
+    around = 0
+    while all(len(parts) > around + 2 for parts in paths) and len({parts[around] for parts in paths}) == 1:
+        around += 1
+    return around
+
+
+def _check_parts(tops: set[str]) -> None:
+    for names in (_TRAIN, _HELDOUT):
+        present = sorted(tops & set(names))
+        if len(present) > 1:
+            raise InvalidDataset(
+                f"folders {' and '.join(map(repr, present))} name the same part; "
+                "keep one training and one held-out part"
+            )

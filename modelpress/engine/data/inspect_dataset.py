@@ -1,0 +1,24 @@
+"""What an uploaded data set is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelpress.engine.data.registry import READERS, dataset_format
+from modelpress.engine.data.statistics import pixel_statistics
+from modelpress.spec.inspection import DatasetInspection
+
+
+def inspect_dataset(path: Path) -> DatasetInspection:
+    """Read a data set's file wholly and say what is in it. Raises InvalidDataset."""
+    form = dataset_format(path)
+    content = READERS[form](path)
+    _, height, width, channels = content.train.images.shape
+    return DatasetInspection(
+        format=form,
+        classes=content.classes,
+        train_examples=len(content.train.labels),
+        heldout_examples=None if content.heldout is None else len(content.heldout.labels),
+        image_shape=(channels, height, width),
+        statistics=pixel_statistics(content.train.images),
+    )

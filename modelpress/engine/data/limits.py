@@ -1,0 +1,9 @@
+"""How much of an uploaded data set is taken into memory; what is larger is refused before it is allocated."""
+
+from __future__ import annotations
+
+MAX_IMAGES = 5_000_000
+MAX_MEMBERS = 2 * MAX_IMAGES  # folders and files that are no images come on top
+MAX_IMAGE_PIXELS = 4096 * 4096
+MAX_IMAGE_FILE_BYTES = 64 * 2**20
+MAX_DECODED_BYTES = 16 * 2**30  # all pixels together, one byte per channel

@@ -1,0 +1,61 @@
+"""Losses of a training: the labels alone, or a teacher's softened outputs too (Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelpress.engine.arithmetic import lay_out, logits_of
+
+
+class LabelLoss:
+    """Cross-entropy with the labels."""
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's shape
+        """Mean cross-entropy of `outputs` (B, K)."""
+        return F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
+
+
+class HintonLoss:
+    """alpha T^2 KL(softmax(teacher / T) || softmax(student / T)) + (1 - alpha) cross-entropy with the labels.
+
+    Gradients of the softened term shrink as 1 / T^2, so the factor T^2 keeps the balance of the two terms where it
+    was when the temperature changes (Hinton et al. 2015, section 2).
+    """
+
+    def __init__(self, teacher: nn.Module, *, temperature: float, alpha: float, label_smoothing: float = 0.0) -> None:
+        self._teacher = teacher
+        self._temperature = temperature
+        self._alpha = alpha
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+        """Mean loss of `outputs` (B, K); the teacher sees the same augmented `images`, under the same autocast."""
+        with torch.no_grad():
+            taught = logits_of(self._teacher(images)).float()
+        softened = softened_divergence(outputs, taught, self._temperature)
+        hard = F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
+        return self._alpha * softened + (1 - self._alpha) * hard
+
+
+def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch; logits (B, K), in nats."""
+    return temperature**2 * F.kl_div(
+        F.log_softmax(student / temperature, dim=1),
+        F.log_softmax(teacher / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def frozen_teacher(original: nn.Module, device: torch.device) -> nn.Module:
+    """A copy of the original to learn from: in evaluation mode, without gradients, laid out as training batches are."""
+    teacher = copy.deepcopy(original).to(device).eval().requires_grad_(False)
+    lay_out(teacher, torch.channels_last)
+    return teacher

@@ -1,0 +1,103 @@
+"""The step `distill`: another network is built and learns from the original."""
+
+from __future__ import annotations
+
+import torch
+
+from modelpress.engine.architectures.registry import REJECTED, build
+from modelpress.engine.arithmetic import logits_of
+from modelpress.engine.distill.hinton import HintonLoss, frozen_teacher
+from modelpress.engine.exhaustion import exhaustion
+from modelpress.engine.network import Network
+from modelpress.engine.recovery import preprocessing_of, recover, training_data
+from modelpress.engine.step import StepContext, StepResult
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
+from modelpress.spec.failure import IncompatibleSpec, InvalidModel
+from modelpress.spec.network import NetworkDescription
+from modelpress.spec.steps import Distill
+
+
+def distill(network: Network, step: Distill, context: StepContext) -> StepResult:
+    """Train the step's student to give the original's outputs; it takes the place of `network`.
+
+    Raises IncompatibleSpec when the student cannot be built, gives another number of outputs, or cannot take the
+    original's images; and Diverged.
+    """
+    training_data(context)
+    student = build_student(network.description, step.student, _outputs(network, "the network"), context)
+    summary = recover(
+        student,
+        step.training,
+        context,
+        loss=HintonLoss(
+            frozen_teacher(context.original.module, context.device),
+            temperature=step.temperature,
+            alpha=step.alpha,
+            label_smoothing=step.training.label_smoothing,
+        ),
+    )
+    return StepResult(student, training=summary)
+
+
+def build_student(
+    description: NetworkDescription, wanted: ArchitectureRef, outputs: int, context: StepContext
+) -> Network:
+    """The student at its initialisation, drawn by the seed alone; what `wanted` leaves open is the original's."""
+    name = wanted.architecture
+    if name not in ARCHITECTURES:
+        raise IncompatibleSpec(f"there is no architecture {name!r}; `GET /v1/architectures` lists them")
+    defaults = {"num_classes": outputs, "in_channels": description.input_shape[0]}
+    taken = ARCHITECTURES[name].arguments
+    arguments = {key: value for key, value in defaults.items() if key in taken} | wanted.arguments
+    reference = ArchitectureRef(architecture=name, arguments=arguments)
+    # Its own random state: the same student whatever steps came before.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        try:
+            module = build(reference)
+        except InvalidModel as error:
+            raise IncompatibleSpec(f"the student cannot be built: {error.message}") from error
+    student = Network(
+        module=module.eval(),
+        description=NetworkDescription(
+            architecture=reference,
+            input_shape=description.input_shape,
+            preprocessing=description.preprocessing,
+            classes=description.classes,
+        ),
+    )
+    student.description = student.description.model_copy(update={"preprocessing": preprocessing_of(student, context)})
+    found = _outputs(student, f"the student {name!r}")
+    if found != outputs:
+        raise IncompatibleSpec(
+            f"the student {name!r} has {found} outputs, the original {outputs}; set its `num_classes` to {outputs}, "
+            "or leave it out"
+        )
+    return student
+
+
+def _outputs(network: Network, what: str) -> int:
+    """Number of outputs, found by running the network on one black image of its input shape."""
+    shape = network.description.input_shape
+    module = network.module
+    device = next(module.parameters(), torch.empty(0)).device
+    training = module.training
+    try:
+        with torch.no_grad():
+            outputs = module.eval()(torch.zeros(1, *shape, device=device))
+    except REJECTED as error:
+        size = " x ".join(map(str, shape))
+        ran_out = exhaustion(error, f"running {what} on one image of {size}")
+        if ran_out is not None:
+            raise ran_out from error
+        raise IncompatibleSpec(
+            f"{what} cannot take images of {size} (channels x height x width): {_first_line(error)}; "
+            "choose one made for this size"
+        ) from error
+    finally:
+        module.train(training)
+    return int(logits_of(outputs).shape[1])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,83 @@
+"""Which layers become pairs, by which scheme, and how thin.
+
+A linear layer's weight is a matrix (out, in). A convolution's kernel (N, C, kh, kw) is seen as the matrix
+(C kh) x (N kw) (SlimNets, equation 2; Tai et al. 2015), whose rank is the number of channels between the vertical
+and the horizontal half. A 1x1 convolution is a linear layer at every pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from modelpress.spec.steps import RankEnergy, RankNumber, RankPerLayer, RankRatio
+
+Scheme = Literal["svd", "vertical_horizontal"]
+
+
+def untreated_reason(layer: nn.Module) -> str | None:
+    """Why a layer cannot be replaced by a pair, in words; None when it can."""
+    # Subclasses are refused: what reads their weight (attention, say) or what their forward does is not known.
+    if type(layer) is nn.Linear:
+        return None
+    if type(layer) is nn.Conv2d:
+        if layer.groups != 1:
+            return f"it is a convolution in {layer.groups} groups; only ungrouped ones are factorized"
+        return None
+    return f"layers of type {type(layer).__name__} are not factorized; only Linear and Conv2d are"
+
+
+def matrix_shape(layer: nn.Module) -> tuple[int, int] | None:
+    """Shape of the matrix that is split, as inputs x outputs; None for a layer that cannot be factorized."""
+    if untreated_reason(layer) is not None:
+        return None
+    if isinstance(layer, nn.Conv2d):
+        height, width = layer.kernel_size
+        return layer.in_channels * height, layer.out_channels * width  # (C kh, N kw)
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return None
+
+
+def full_rank(layer: nn.Module) -> int | None:
+    """Largest rank of a layer's pair, at which the pair is the layer itself; None where it cannot be factorized."""
+    shape = matrix_shape(layer)
+    return None if shape is None else min(shape)
+
+
+def scheme_of(layer: nn.Module) -> Scheme:
+    """How a layer that can be factorized is split."""
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+        return "vertical_horizontal"
+    return "svd"
+
+
+def largest_smaller_rank(layer: nn.Module) -> int:
+    """Largest rank whose pair has fewer parameters than the layer; 0 when no pair is smaller."""
+    shape = matrix_shape(layer)
+    if shape is None:
+        return 0
+    inputs, outputs = shape
+    # A convolution's matrix holds each kernel once, so its size is that of the weight, as a linear layer's is. The
+    # bias is the same on both sides.
+    return (inputs * outputs - 1) // (inputs + outputs)
+
+
+def choose_rank(rank: RankNumber | RankPerLayer | RankRatio | RankEnergy, name: str, singular_values: Tensor) -> int:
+    """The rank that a spec gives one layer.
+
+    `singular_values` are those of the layer's matrix, largest first; their number is the full rank.
+    """
+    full = singular_values.numel()
+    if isinstance(rank, RankNumber):
+        return rank.value
+    if isinstance(rank, RankPerLayer):
+        return rank.values[name]
+    if isinstance(rank, RankRatio):
+        # 0.29 * 100 is 28.999999999999996 in floating point: a share that hits an integer shall give that integer.
+        return max(1, math.floor(rank.value * full + 1e-9))
+    energy = singular_values.double().square().cumsum(0)
+    enough = energy >= rank.value * energy[-1]
+    return int(enough.int().argmax()) + 1

@@ -1,0 +1,44 @@
+"""An artifact back into a network: `modelpress.load(path)`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from modelpress.engine.formats import compact, safetensors
+from modelpress.engine.network import Network
+from modelpress.spec.failure import InvalidModel
+
+
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
+    """The `nn.Module` of a compact container or a safetensors artifact, in evaluation mode, on `device`.
+
+    Raises InvalidModel when the file is not one of these, or is damaged, and OSError when it cannot be opened.
+    """
+    return load_network(Path(path)).module.to(device)
+
+
+def load_network(path: Path) -> Network:
+    """As `load`, with the network's description, on the CPU. `masks` is empty."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise InvalidModel(f"{path.name} is empty; download it again")
+    if start.startswith(compact.MAGIC[:4]):
+        return compact.read(path)
+    if start[8:9] == b"{":
+        return safetensors.read(path)
+    if path.suffix == ".onnx":
+        raise InvalidModel(
+            f"{path.name} is an ONNX graph, which PyTorch does not load; run it with onnxruntime, or load the job's "
+            "model.mpz or model.safetensors"
+        )
+    if start.startswith(b"PK\x03\x04") or path.suffix in (".pt", ".pth"):
+        raise InvalidModel(
+            f"{path.name} looks like a file of torch.save, not like an artifact of a job; load it with torch.load, or "
+            "upload it with the name of its architecture"
+        )
+    raise InvalidModel(f"{path.name} is not an artifact of ModelPress (model.mpz or model.safetensors)")

@@ -1,0 +1,21 @@
+"""The files that a network can be written as.
+
+To add one: a file beside this one with a `write`, a line here, and its kind, file name and content type in
+`modelpress.spec.job`. State dicts that users bring are read by `state_dict.READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from modelpress.engine.formats import compact, onnx, safetensors
+from modelpress.engine.network import Network
+from modelpress.spec.job import ArtifactKind
+
+WRITERS: dict[ArtifactKind, Callable[[Network, Path], None]] = {
+    ArtifactKind.COMPACT: compact.write,
+    ArtifactKind.SAFETENSORS: safetensors.write,
+    ArtifactKind.ONNX: onnx.write,
+}
+"""Each writes a network to a path, and raises a CompressionError when it cannot be written so."""

@@ -1,0 +1,91 @@
+"""What an uploaded model is, and what each method can do with its layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.engine.architectures.registry import REJECTED
+from modelpress.engine.exhaustion import exhaustion
+from modelpress.engine.factorize.called import uncalled_layers
+from modelpress.engine.factorize.rank import full_rank, untreated_reason
+from modelpress.engine.formats.safetensors import stored_bytes
+from modelpress.engine.measure import count_macs, count_parameters, evaluating
+from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.original import load_original
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.inspection import LayerInspection, ModelInspection
+from modelpress.spec.task import ModelFile
+
+
+def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
+    """Load the file and run the network once on a grey image. Raises InvalidModel when that does not work."""
+    network = load_original(model, folder)
+    outputs = _outputs(network)
+    shape = network.description.input_shape
+    uncalled = uncalled_layers(network.module, shape)
+    return ModelInspection(
+        network=network.description,
+        format=model.format,
+        parameters=count_parameters(network.module),
+        macs=count_macs(network.module, shape),
+        num_classes=outputs.shape[1],
+        fp32_bytes=stored_bytes(network.module.state_dict()),
+        layers=tuple(
+            _layer(name, layer, called=name not in uncalled) for name, layer in weighted_layers(network.module).items()
+        ),
+    )
+
+
+def _outputs(network: Network) -> Tensor:
+    """Scores (1, classes) of an image of zeros, which is mid-grey after the usual preprocessing."""
+    shape = network.description.input_shape
+    size = " x ".join(map(str, shape))
+    try:
+        with evaluating(network.module), torch.inference_mode():
+            outputs = network.module(torch.zeros(1, *shape))
+    except REJECTED as error:
+        ran_out = exhaustion(error, f"running the model on one image of {size}")
+        if ran_out is not None:
+            raise ran_out from error
+        raise InvalidModel(
+            f"the model does not take images of {size} (channels x height x width): "
+            f"{str(error).partition(chr(10))[0][:300]}; give the `image_size` that it was trained with"
+        ) from error
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != 1:
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise InvalidModel(f"the model gives {found} for one image of {size}, where one score per class is needed")
+    if outputs.shape[1] < 2:
+        raise InvalidModel("the model has one output; a classifier has at least two")
+    if not torch.isfinite(outputs).all():
+        raise InvalidModel(
+            f"the model's outputs for an image of zeros are not finite numbers; {_culprit(network.module)}"
+        )
+    return outputs
+
+
+def _culprit(module: nn.Module) -> str:
+    broken = [name for name, tensor in module.state_dict().items() if not torch.isfinite(tensor).all()]
+    if not broken:
+        return "its weights are finite, but too large for fp32"
+    more = f" and {len(broken) - 12} more" if len(broken) > 12 else ""
+    return f"these weights are not: {', '.join(broken[:12])}{more}"
+
+
+def _layer(name: str, layer: nn.Module, called: bool) -> LayerInspection:
+    weight = layer.get_parameter("weight")
+    untreated = untreated_reason(layer)
+    if untreated is None and not called:
+        # As the step `factorize` itself finds: another module in its place would not be called either.
+        untreated = "the network reads its weight without calling it, or uses it in training only"
+    return LayerInspection(
+        name=name,
+        type=type(layer).__name__,
+        weight_shape=tuple(weight.shape),
+        parameters=sum(parameter.numel() for parameter in layer.parameters(recurse=False)),
+        prunable=True,
+        full_rank=full_rank(layer) if untreated is None else None,
+        untreated=untreated,
+    )

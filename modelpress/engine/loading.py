@@ -1,0 +1,94 @@
+"""What a compression begins with: the model and the data read, the recipe checked against both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelpress.engine.data.dataset import ImageData, read_dataset
+from modelpress.engine.inspect_model import inspect_model
+from modelpress.engine.network import Network
+from modelpress.engine.original import load_original
+from modelpress.spec.check import check
+from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.inspection import DatasetInspection
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.task import Compress
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a compression."""
+
+    original: Network  # with its preprocessing, and with the names of its classes where there is data
+    data: ImageData | None
+    macs: int  # of the original, for one image
+    fp32_bytes: int  # of the original's plain state dict as an fp32 safetensors file
+
+
+def load_inputs(task: Compress, folder: Path, warn: Callable[[str], None]) -> Inputs:
+    """Read the files of `task`, which lie in `folder`; `warn` is told what had to be assumed.
+
+    Raises InvalidModel, InvalidDataset, and IncompatibleSpec with every misfit, the same that the API names.
+    """
+    inspection = inspect_model(task.model, folder)
+    data = None
+    if task.dataset is not None:
+        data = read_dataset(folder / task.dataset.path, task.recipe.seed)
+    misfits = check(task.recipe, inspection, _inspection(data))
+    if misfits:
+        raise IncompatibleSpec("; ".join(f"{misfit.where}: {misfit.message}" for misfit in misfits))
+    original = load_original(task.model, folder)
+    _complete(original, data, warn)
+    return Inputs(original=original, data=data, macs=inspection.macs, fp32_bytes=inspection.fp32_bytes)
+
+
+def preprocessing_of(network: Network) -> Preprocessing:
+    """The preprocessing of a network that `load_inputs` completed, or of one that steps made of it."""
+    preprocessing = network.description.preprocessing
+    if preprocessing is None:
+        raise ValueError("the network has no preprocessing, though every step keeps the one it was given")
+    return preprocessing
+
+
+def _complete(network: Network, data: ImageData | None, warn: Callable[[str], None]) -> None:
+    """Fill in what the upload did not say: the preprocessing and the names of the classes."""
+    description = network.description
+    preprocessing, classes = description.preprocessing, description.classes
+    if preprocessing is None and data is not None:
+        preprocessing = data.statistics
+        warn(
+            "the upload names no preprocessing, so pixels are normalised by the data set's own mean "
+            f"{_rounded(preprocessing.mean)} and deviation {_rounded(preprocessing.std)}; if the model was trained "
+            "with others, upload it with `mean` and `std`"
+        )
+    elif preprocessing is None:
+        channels = description.input_shape[0]
+        preprocessing = Preprocessing(mean=(0.0,) * channels, std=(1.0,) * channels)
+        warn(
+            "the upload names no preprocessing and there is no data to estimate it from: the files say that pixels "
+            "are scaled to 0..1 and no more; upload the model with `mean` and `std` if it was trained otherwise"
+        )
+    if classes is None and data is not None:
+        classes = data.classes
+    network.description = description.model_copy(update={"preprocessing": preprocessing, "classes": classes})
+
+
+def _inspection(data: ImageData | None) -> DatasetInspection | None:
+    """What `check` asks of a data set that is read already: reading it again to inspect it would cost as much."""
+    if data is None:
+        return None
+    _, channels, height, width = data.train_images.shape
+    return DatasetInspection(
+        format="npz",  # not asked by the check
+        classes=data.classes,
+        train_examples=len(data.train_labels),
+        heldout_examples=len(data.heldout_labels),
+        image_shape=(channels, height, width),
+        statistics=data.statistics,
+    )
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return f"({', '.join(f'{value:.4f}' for value in values)})"

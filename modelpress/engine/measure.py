@@ -1,0 +1,230 @@
+"""The figures of a network: parameters, multiply-accumulates, accuracy, latency, memory.
+
+Everything is measured in fp32 with TF32 off, so that an accuracy does not depend on the precision that a training
+chose, and so that the figures of a CPU and of a GPU mean the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from modelpress.spec.failure import Diverged
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.report import Accuracy, Latency
+
+# Images of a batch: 256 of 32 x 32, 20 of 224 x 224, so that activations stay within some hundred megabytes.
+_MOST_IMAGES = 256
+_BATCH_PIXELS = 2**20
+
+# A block of one network's runs before the other's turn: long enough that the caches hold that network's weights (a
+# turn after every run would charge the small one for what the large one evicted), short enough that a machine that
+# slows down slows both.
+_BLOCK_SECONDS = 0.05
+_LATENCY_SECONDS = 1.0
+_MOST_RUNS = 2000
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Elements of all parameters, shared ones once, trainable or not; buffers (running statistics) are not counted."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_nonzero(module: nn.Module) -> int:
+    """Elements of all parameters that are not exactly zero."""
+    return sum(int(torch.count_nonzero(parameter)) for parameter in module.parameters())
+
+
+def count_macs(module: nn.Module, input_shape: Sequence[int]) -> int:
+    """Multiply-accumulates of one forward pass over one image of `input_shape` (C, H, W), in evaluation mode.
+
+    Counts the products in convolutions, linear layers, matrix products and attention; zeros are counted, as no
+    runtime skips them. A convolution has out_channels x in_channels / groups x kernel height x kernel width x output
+    height x output width of them, a linear layer in_features x out_features.
+    """
+    counter = FlopCounterMode(display=False)
+    # The fused attention of `nn.MultiheadAttention` and of the CPU has no formula in the counter: it would count as 0.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with evaluating(module), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
+            module(torch.zeros(1, *input_shape, device=_device_of(module)))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return counter.get_total_flops() // 2
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pixels as a network takes them: uint8 (N, C, H, W) -> fp32 (x / 255 - mean) / std, on the same device."""
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+def batches(images: Tensor) -> Iterator[Tensor]:
+    """Parts of (N, C, H, W), in order, of a size whose activations fit into little memory."""
+    size = max(1, min(_MOST_IMAGES, _BATCH_PIXELS // (images.shape[-2] * images.shape[-1])))
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def evaluate(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    preprocessing: Preprocessing,
+    device: torch.device | str = "cpu",
+) -> Accuracy:
+    """Accuracy of `module` (already on `device`) on uint8 images (N, C, H, W) with labels (N,), in batches.
+
+    Raises Diverged when the outputs are not finite numbers.
+    """
+    outputs = []
+    with evaluating(module), exact_arithmetic(), torch.inference_mode():
+        for batch in batches(images):
+            outputs.append(module(normalise(batch.to(device), preprocessing)).float())
+    return accuracy_of(torch.cat(outputs).cpu(), labels.cpu())
+
+
+def accuracy_of(outputs: Tensor, labels: Tensor) -> Accuracy:
+    """Accuracy from outputs before the softmax (N, classes) and labels (N,). Raises Diverged unless all are finite."""
+    broken = int((~torch.isfinite(outputs)).any(dim=1).sum())
+    if broken:
+        raise Diverged(
+            f"the network's outputs for {broken} of {len(outputs)} held-out images are not finite numbers; "
+            "check the weights, and lower the learning rate if a training came before"
+        )
+    best = outputs.topk(min(5, outputs.shape[1]), dim=1).indices  # (N, 5)
+    hits = best == labels[:, None]
+    return Accuracy(
+        top1=float(hits[:, 0].double().mean()),
+        top5=float(hits.any(dim=1).double().mean()),
+        loss=float(F.cross_entropy(outputs.double(), labels)),
+        examples=len(labels),
+    )
+
+
+def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU with so many threads and no more."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
+    """Outputs (N, classes) of an ONNX model with one input and one output for fp32 images (N, C, H, W)."""
+    outputs: np.ndarray = session.run(None, {session.get_inputs()[0].name: images})[0]
+    return outputs
+
+
+def measure_latency(
+    paths: Sequence[Path],
+    input_shape: Sequence[int],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    seconds: float = _LATENCY_SECONDS,
+) -> list[Latency]:
+    """Latency of each ONNX file in ONNX Runtime on the CPU, in the order of `paths`.
+
+    The files take turns in short blocks, so that all of them saw the same machine state; `seconds` is the time given
+    to each, but every file runs at least ten times after its warm-up.
+    """
+    image = np.random.default_rng(0).standard_normal((batch, *input_shape), dtype=np.float32)
+    sessions = [open_session(path, threads) for path in paths]
+    for session in sessions:
+        for _ in range(3):
+            run_session(session, image)
+    times: list[list[float]] = [[] for _ in sessions]
+    while any(len(runs) < 10 or (sum(runs) < seconds and len(runs) < _MOST_RUNS) for runs in times):
+        for session, runs in zip(sessions, times, strict=True):
+            run_session(session, image)  # fetches the weights back into the caches; not counted
+            runs += _timed_block(session, image)
+    return [
+        Latency(
+            runtime="onnxruntime",
+            threads=threads,
+            batch=batch,
+            p50_ms=float(np.percentile(runs, 50)) * 1e3,
+            p90_ms=float(np.percentile(runs, 90)) * 1e3,
+        )
+        for runs in times
+    ]
+
+
+def _timed_block(session: onnxruntime.InferenceSession, image: np.ndarray) -> list[float]:
+    runs: list[float] = []
+    while not runs or (sum(runs) < _BLOCK_SECONDS and len(runs) < _MOST_RUNS // 10):
+        start = time.perf_counter()
+        run_session(session, image)
+        runs.append(time.perf_counter() - start)
+    return runs
+
+
+def reset_peak_memory(device: torch.device | str = "cpu") -> None:
+    """Start `peak_memory` anew, where the system allows it."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak is then since the start of the process
+        return
+
+
+def peak_memory(device: torch.device | str = "cpu") -> int | None:
+    """Most bytes held so far: by torch on the GPU, else by this process (VmHWM); None where the system does not say."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """`module` in evaluation mode; afterwards each submodule is in the mode it was in."""
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, mode in modes:
+            submodule.training = mode
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """True fp32 on GPUs: TF32, which cuDNN takes by default, keeps ten bits of each factor."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    convolution = torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+        torch.backends.cudnn.allow_tf32 = convolution
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")

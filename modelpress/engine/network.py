@@ -1,0 +1,69 @@
+"""A network in memory: its modules, what they are as data, and which of its weights are held at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from modelpress.engine.architectures.budget import Budget, TooLargeError
+from modelpress.engine.architectures.registry import build
+from modelpress.engine.factorize.pair import insert_pair
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.network import Edit, NetworkDescription
+
+# How each kind of edit changes a module's structure, in place. The weights of what is new are drawn at random.
+EDITS: dict[str, Callable[[nn.Module, Edit], None]] = {"factorized_layer": insert_pair}
+
+WEIGHTED = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+
+# Layers within layers. Torch's networks and 32 steps on them stay far below; torch recurses once for each.
+MOST_NESTED = 64
+
+
+@dataclass
+class Network:
+    """A module and what it is.
+
+    `description` says how the module is built again; `masks` says which weights later trainings must leave at zero:
+    name in the state dict (`features.0.weight`) to a bool tensor of the weight's shape, True where it is kept. A
+    weight without a mask is free. A network read from a file has no masks: its zeros are found in its weights.
+    """
+
+    module: nn.Module
+    description: NetworkDescription
+    masks: dict[str, Tensor] = field(default_factory=dict)
+
+
+def weighted_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Layers whose `weight` is a matrix or a kernel, the ones that steps treat, by name, in `named_modules()` order.
+
+    Subclasses count too (`nn.NonDynamicallyQuantizableLinear` inside attention, say).
+    """
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, WEIGHTED)}
+
+
+def rebuild(description: NetworkDescription) -> nn.Module:
+    """The modules that a description stands for, their weights drawn at random, in training mode.
+
+    Raises InvalidModel when the architecture cannot be built, an edit does not fit it, or both make it too large.
+    """
+    module = build(description.architecture)
+    try:
+        with Budget():
+            for edit in description.edits:
+                if edit.layer.count(".") > MOST_NESTED:
+                    raise InvalidModel(f"the network's edits nest more than {MOST_NESTED} layers in each other")
+                EDITS[edit.kind](module, edit)
+    except TooLargeError as error:
+        raise InvalidModel(f"the network's edits: {error}") from error
+    return module

@@ -1,0 +1,249 @@
+"""The main job: from a model's file and a recipe to files that were proven to load, and the report on them.
+
+loading       read the model and the data, check the recipe against them
+baseline      write the original as fp32 safetensors, measure it in a fresh process
+step 0..n-1   fold the steps over the network, measure after each in memory
+artifacts     write the files
+verification  a fresh process reloads each file, compares and measures; original and result are timed in turns
+done          report.json; then the goal, so that a job that misses it keeps its files and its figures
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.events import Tracker
+from modelpress.engine.exhaustion import naming
+from modelpress.engine.loading import Inputs, load_inputs, preprocessing_of
+from modelpress.engine.measure import (
+    count_macs,
+    count_nonzero,
+    count_parameters,
+    evaluate,
+    peak_memory,
+    reset_peak_memory,
+)
+from modelpress.engine.network import Network
+from modelpress.engine.phases import first_phases, plan_phases
+from modelpress.engine.provenance import available_cores, provenance
+from modelpress.engine.proving import Prover, write
+from modelpress.engine.ratios import check_goal, compare
+from modelpress.engine.results import write_result
+from modelpress.engine.steps import STEPS, StepContext, StepResult
+from modelpress.engine.training import TrainingProgress
+from modelpress.engine.verify import Verified, WrittenFile
+from modelpress.spec.event import Event, StageDone
+from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.report import Measurement, Report, Stage
+from modelpress.spec.steps import Distill, Step, step_training
+from modelpress.spec.task import ARTIFACTS_FOLDER, REPORT_FILE, Compress
+
+LOG = logging.getLogger(__name__)
+
+SCRATCH_FOLDER = "scratch"
+
+
+def compress(task: Compress, folder: Path, emit: Callable[[Event], None]) -> Report:
+    """Carry out `task` in the work folder `folder`; tell of it through `emit`; return what was written to report.json.
+
+    Raises one of the CompressionErrors. After GoalNotMet the files and the report are there; after any other error
+    no artifact is: what is not proven is not kept.
+    """
+    artifacts, scratch = folder / ARTIFACTS_FOLDER, folder / SCRATCH_FOLDER
+    for place in (artifacts, scratch):  # an earlier attempt may have left its own
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+    try:
+        return _Job(task, folder, emit).run()
+    except GoalNotMet:
+        raise
+    except BaseException:
+        shutil.rmtree(artifacts, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Job:
+    """One compression, with what its phases share."""
+
+    def __init__(self, task: Compress, folder: Path, emit: Callable[[Event], None]) -> None:
+        self.task, self.recipe, self.folder, self.emit = task, task.recipe, folder, emit
+        self.started = datetime.now(UTC)
+        self.device = _choose_device(task.device)
+        self.threads = task.threads or available_cores()
+        self.tracker = Tracker(emit, first_phases(self.recipe))
+        self.logged_epoch: tuple[int | None, int] | None = None
+
+    def run(self) -> Report:
+        torch.set_num_threads(self.threads)
+        _seed(self.recipe.seed)
+        self.tracker.enter("loading")
+        with naming("loading the model and the data", advice="use a machine with more memory, or fewer images"):
+            inputs = load_inputs(self.task, self.folder, self.tracker.warn)
+            prover = Prover(inputs.data, self.folder / SCRATCH_FOLDER, self.threads, self.device)
+        self._plan(inputs)
+        self.tracker.enter("baseline")
+        baseline = self._measure_original(inputs, prover)
+        self.emit(StageDone(stage="baseline", measurement=baseline))
+        network, stages = self._fold_steps(inputs)
+        self.tracker.enter("artifacts")
+        files = self._write_artifacts(network)
+        self.tracker.enter("verification")
+        with naming("verifying the files"):
+            verified = prover.prove(network, files, self.tracker.warn)
+        report = self._report(network, baseline, stages, verified)
+        write_result(report, self.folder / REPORT_FILE)
+        self.emit(StageDone(stage="final", measurement=report.final))
+        self.tracker.finish()
+        check_goal(self.recipe.goal, report.ratios)
+        return report
+
+    def _plan(self, inputs: Inputs) -> None:
+        train, heldout = 0, 0
+        if inputs.data is not None:
+            train, heldout = len(inputs.data.train_labels), len(inputs.data.heldout_labels)
+        self.tracker.plan(plan_phases(self.recipe, inputs.macs, train, heldout, self.device))
+
+    def _measure_original(self, inputs: Inputs, prover: Prover) -> Measurement:
+        with naming("measuring the original"):
+            baseline, refusal = prover.measure_original(inputs.original)
+        if refusal is not None:
+            # Better now than after the training, unless the result will be of another architecture.
+            if ArtifactKind.ONNX in self.recipe.artifacts and not any(
+                isinstance(step, Distill) for step in self.recipe.steps
+            ):
+                raise IncompatibleSpec(refusal)
+            self.tracker.warn(f"latency is not measured: {refusal}")
+        if baseline.accuracy is not None and inputs.data is not None:
+            chance = 1 / len(inputs.data.classes)
+            if baseline.accuracy.top1 < 1.5 * chance:
+                self.tracker.warn(
+                    f"the original is right on {baseline.accuracy.top1:.1%} of the held-out images, which is hardly "
+                    f"more than chance ({chance:.1%}): check the order of the classes, and `mean` and `std`"
+                )
+        # Of the plain state dict, without the description that our own file of it carries.
+        return baseline.model_copy(update={"stored_bytes": {ArtifactKind.SAFETENSORS.value: inputs.fp32_bytes}})
+
+    def _fold_steps(self, inputs: Inputs) -> tuple[Network, list[Stage]]:
+        network, stages = inputs.original, []
+        for index, step in enumerate(self.recipe.steps):
+            self.tracker.enter("step", index)
+            started = time.monotonic()
+            reset_peak_memory(self.device)
+            with naming(f"step {index} ({step.kind}) was at work", step=index, advice=_memory_advice(step)):
+                result = self._take_step(network, step, index, inputs)
+                network = result.network
+                measurement = _measure_in_memory(network, inputs.data, self.device)
+            stage = Stage(
+                index=index,
+                kind=step.kind,
+                seconds=time.monotonic() - started,
+                measurement=measurement,
+                layers=result.layers,
+                skipped=result.skipped,
+                training=result.training,
+            )
+            stages.append(stage)
+            self.emit(StageDone(stage="step", step=index, step_kind=step.kind, measurement=measurement))
+        return network, stages
+
+    def _take_step(self, network: Network, step: Step, index: int, inputs: Inputs) -> StepResult:
+        context = StepContext(
+            original=inputs.original,
+            data=inputs.data,
+            # Not the same numbers in every step, which would draw the same order and augmentation again.
+            seed=(self.recipe.seed + index) % 2**32,
+            device=self.device,
+            on_progress=self._tell_training,
+        )
+        return STEPS[step.kind](network, step, context)
+
+    def _tell_training(self, progress: TrainingProgress) -> None:
+        metrics = {name: value for name, value in progress.metrics.items() if name != "epoch"}
+        place = (self.tracker.step, progress.epoch)
+        if place != self.logged_epoch:  # one line an epoch is what a reader of the log wants
+            self.logged_epoch = place
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            LOG.info("epoch %d of %d: %s", progress.epoch, progress.epochs, figures)
+        # The measurement that follows a training is the last twentieth of its step.
+        self.tracker.advance(0.95 * progress.fraction, epoch=progress.epoch, epochs=progress.epochs, metrics=metrics)
+
+    def _write_artifacts(self, network: Network) -> tuple[WrittenFile, ...]:
+        files = []
+        for kind in self.recipe.artifacts:
+            path = self.folder / ARTIFACTS_FOLDER / ARTIFACT_FILES[kind].filename
+            write(network, kind, path)
+            files.append(WrittenFile(kind=kind, path=path))
+        return tuple(files)
+
+    def _report(self, network: Network, baseline: Measurement, stages: list[Stage], verified: Verified) -> Report:
+        final = verified.measurement
+        if verified.latencies:
+            before, after = verified.latencies
+            baseline = baseline.model_copy(update={"latency": before})
+            final = final.model_copy(update={"latency": after})
+        ratios = compare(baseline, final)
+        if ratios.stored_bytes < 1:
+            self.tracker.warn(
+                f"the smallest file is {1 / ratios.stored_bytes:.3f} times the original's size: this recipe, with "
+                "these artifacts, does not make the model smaller"
+            )
+        return Report(
+            network=network.description,
+            baseline=baseline,
+            stages=tuple(stages),
+            final=final,
+            ratios=ratios,
+            proofs=verified.proofs,
+            warnings=tuple(self.tracker.warnings),
+            provenance=provenance(self.task, self.device, self.started),
+        )
+
+
+def _measure_in_memory(network: Network, data: ImageData | None, device: torch.device) -> Measurement:
+    """The figures of a network on the CPU, between two steps; accuracy is taken on `device`."""
+    accuracy = None
+    if data is not None:
+        module = network.module.to(device)
+        accuracy = evaluate(module, data.heldout_images, data.heldout_labels, preprocessing_of(network), device)
+        module.to("cpu")
+    return Measurement(
+        measured_on="memory",
+        parameters=count_parameters(network.module),
+        nonzero_parameters=count_nonzero(network.module),
+        macs=count_macs(network.module, network.description.input_shape),
+        accuracy=accuracy,
+        peak_memory_bytes=peak_memory(device),
+    )
+
+
+def _memory_advice(step: Step) -> str:
+    training = step_training(step)
+    if training is None:
+        return "use a machine with more memory"
+    return f"lower its `training.batch_size` (now {training.batch_size}), or use a machine with more memory"
+
+
+def _choose_device(asked: str) -> torch.device:
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise IncompatibleSpec("the device `cuda` was asked for, but torch sees no GPU here; use `cpu` or `auto`")
+    return torch.device("cuda" if asked != "cpu" and available else "cpu")
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,39 @@
+"""When and how far the sparsity grows during a training (Zhu and Gupta 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelpress.spec.steps import Cubic
+
+
+def cubic_sparsity(initial: float, final: float, share: float) -> float:
+    """s_t = s_f + (s_i - s_f) (1 - share)^3, where share = (t - t_0) / (n dt) (Zhu and Gupta 2017, equation 1).
+
+    With s_i = 0 and s_f = 0.8, half-way: 0.8 - 0.8 / 8 = 0.7.
+    """
+    return final + (initial - final) * (1 - min(max(share, 0.0), 1.0)) ** 3
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The steps of one training after which masks are updated."""
+
+    begin: int
+    end: int
+    frequency: int
+
+    @classmethod
+    def of(cls, schedule: Cubic, steps: int) -> Updates:
+        """The schedule over a training of so many steps; the last update falls on a step of the training."""
+        begin = min(round(schedule.begin * steps), steps - 1)
+        end = min(max(round(schedule.end * steps), begin + 1), steps)
+        return cls(begin, end, schedule.frequency)
+
+    def share(self, step: int) -> float | None:
+        """How far the schedule is at this step (from 1), 0..1; None when no update is due."""
+        if not self.begin <= step <= self.end:
+            return None
+        if step != self.end and (step - self.begin) % self.frequency != 0:
+            return None
+        return (step - self.begin) / (self.end - self.begin)

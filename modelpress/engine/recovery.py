@@ -1,0 +1,94 @@
+"""The training that a step carries: the one loop, with the loss and the masks that the step calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
+from modelpress.engine.network import Network
+from modelpress.engine.prune.masks import Masks
+from modelpress.engine.step import StepContext
+from modelpress.engine.training import Loss, TrainingProgress, train
+from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.report import TrainingSummary
+from modelpress.spec.training import Recovery, Training
+
+
+def recover(
+    network: Network,
+    training: Training,
+    context: StepContext,
+    *,
+    loss: Loss | None = None,
+    masks: Masks | None = None,
+    after_step: Callable[[int, int], None] | None = None,
+) -> TrainingSummary:
+    """Train a step's network in place and leave it on the CPU.
+
+    `loss` is what `choose_loss` gives unless the step has its own; `masks` (the network's own, by default) are held
+    after each step of the training, behind `after_step`. Raises IncompatibleSpec without data, and Diverged.
+    """
+    data = training_data(context)
+    network.module.to(context.device)
+    held = Masks(network.module, network.masks) if masks is None else masks
+
+    def hold(step: int, steps: int) -> None:
+        if after_step is not None:
+            after_step(step, steps)
+        held.apply()
+
+    def report(progress: TrainingProgress) -> None:
+        if context.on_progress is not None:
+            if held.names:
+                progress = replace(progress, metrics={**progress.metrics, "sparsity": held.sparsity})
+            context.on_progress(progress)
+
+    summary = train(
+        network.module,
+        data,
+        preprocessing_of(network, context),
+        training,
+        loss=choose_loss(training, context) if loss is None else loss,
+        seed=context.seed,
+        device=context.device,
+        # Masked weights may have gradients all the same, which only matters where their norm is taken.
+        after_backward=None if training.gradient_clip is None else held.apply_to_gradients,
+        after_step=hold,
+        on_progress=report,
+    )
+    network.masks = held.settle()
+    network.module.to(torch.device("cpu"))
+    return summary
+
+
+def choose_loss(training: Training, context: StepContext) -> Loss:
+    """The loss that a training asks for: the labels alone, or the original's softened outputs too."""
+    if isinstance(training, Recovery) and training.teacher == "original":
+        return HintonLoss(
+            frozen_teacher(context.original.module, context.device),
+            temperature=training.temperature,
+            alpha=training.alpha,
+            label_smoothing=training.label_smoothing,
+        )
+    return LabelLoss(training.label_smoothing)
+
+
+def preprocessing_of(network: Network, context: StepContext) -> Preprocessing:
+    """What is done to the pixels: what the model's owner said, else what the data's statistics suggest."""
+    if network.description.preprocessing is not None:
+        return network.description.preprocessing
+    return training_data(context).statistics
+
+
+def training_data(context: StepContext) -> ImageData:
+    """The data to train on. Raises IncompatibleSpec when there is none."""
+    if context.data is None:
+        raise IncompatibleSpec(
+            "this step trains, which needs a data set; give `dataset`, or drop the step's `training`"
+        )
+    return context.data

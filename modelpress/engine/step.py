@@ -1,0 +1,34 @@
+"""What a step is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.network import Network
+from modelpress.engine.training import TrainingProgress
+from modelpress.spec.report import LayerChange, SkippedLayer, TrainingSummary
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step may use beside the network it treats."""
+
+    original: Network  # the uploaded model: the teacher; never altered
+    data: ImageData | None
+    seed: int
+    device: torch.device
+    on_progress: Callable[[TrainingProgress], None] | None = None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step made; the network that went in is as it was."""
+
+    network: Network  # in evaluation mode, on the CPU
+    layers: tuple[LayerChange, ...] = ()
+    skipped: tuple[SkippedLayer, ...] = ()
+    training: TrainingSummary | None = None

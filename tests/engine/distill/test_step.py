@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modelpress.engine.distill.step import distill
+from modelpress.engine.network import Network, rebuild
+from modelpress.engine.prune.step import prune
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.steps import Distill, Prune
+from modelpress.spec.training import Training
+from tests.support.contexts import context
+from tests.support.image_data import noise
+from tests.support.networks import describe, network
+
+
+def original_of(channels: int = 1) -> Network:
+    original = network(describe("vgg11_bn_cifar", width=0.125, num_classes=3, in_channels=channels))
+    statistics = noise(channels=channels, size=32).statistics
+    original.description = original.description.model_copy(
+        update={"preprocessing": statistics, "classes": ("ant", "bee", "cow")}
+    )
+    return original
+
+
+def step(architecture: str = "snn_1k", **arguments: int) -> Distill:
+    return Distill(
+        student=ArchitectureRef(architecture=architecture, arguments=arguments),
+        training=Training(epochs=1, batch_size=8),
+    )
+
+
+def test_the_student_takes_over_input_outputs_and_preprocessing():
+    original = original_of()
+    result = distill(original, step(), context(original, noise(size=32)))
+    described = result.network.description
+    assert described.architecture == ArchitectureRef(
+        architecture="snn_1k", arguments={"num_classes": 3, "in_channels": 1}
+    )
+    assert described.input_shape == (1, 32, 32)
+    assert described.preprocessing == original.description.preprocessing
+    assert described.classes == ("ant", "bee", "cow")
+    assert result.network.masks == {}
+    assert result.training is not None
+    assert result.training.steps == 3
+    again = rebuild(described).eval()
+    again.load_state_dict(result.network.module.state_dict())
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(again(images), result.network.module(images))
+
+
+def test_learns_from_the_original_even_after_other_steps():
+    """At alpha 1 and enough steps the student's outputs come near the original's, not those of what was pruned."""
+    original = original_of()
+    data = noise(48, size=32)
+    ruined = prune(original, Prune(sparsity=0.99), context(original)).network
+    recipe = Distill(
+        student=ArchitectureRef(architecture="snn_1k"),
+        alpha=1.0,
+        temperature=2.0,
+        training=Training(epochs=15, batch_size=16, learning_rate=0.001, optimizer="adamw", precision="fp32"),
+    )
+    student = distill(ruined, recipe, context(original, data)).network
+    assert original.description.preprocessing is not None
+    mean, std = original.description.preprocessing.mean[0], original.description.preprocessing.std[0]
+    images = (data.train_images.float() / 255 - mean) / std
+    with torch.no_grad():
+        taught, wrong, learnt = (n.module(images).softmax(1) for n in (original, ruined, student))
+    assert (learnt - taught).abs().mean() < 0.5 * (learnt - wrong).abs().mean()
+
+
+def test_the_student_is_drawn_by_the_seed_alone():
+    original = original_of()
+    data = noise(8, size=32)
+    torch.manual_seed(1)
+    first = distill(original, step(), context(original, data, seed=5)).network.module.state_dict()
+    torch.manual_seed(2)
+    pruned = prune(original, Prune(sparsity=0.5), context(original)).network
+    second = distill(pruned, step(), context(original, data, seed=5)).network.module.state_dict()
+    third = distill(original, step(), context(original, data, seed=6)).network.module.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], third[name]) for name in first)
+
+
+def test_torchvision_students_take_no_channels():
+    original = original_of(channels=3)
+    result = distill(original, step("mobilenet_v3_small"), context(original, noise(8, channels=3, size=32)))
+    assert result.network.description.architecture.arguments == {"num_classes": 3}
+
+
+def test_a_student_that_takes_other_channels():
+    original = original_of()
+    with pytest.raises(IncompatibleSpec, match=r"the student 'resnet18' cannot take images of 1 x 32 x 32"):
+        distill(original, step("resnet18"), context(original, noise(8, size=32)))
+
+
+def test_a_student_for_larger_images():
+    original = original_of(channels=3)
+    with pytest.raises(IncompatibleSpec, match=r"the student 'alexnet' cannot take images of 3 x 32 x 32"):
+        distill(original, step("alexnet"), context(original, noise(8, channels=3, size=32)))
+
+
+def test_a_student_with_other_outputs():
+    original = original_of()
+    with pytest.raises(IncompatibleSpec, match="has 10 outputs, the original 3; set its `num_classes` to 3"):
+        distill(original, step(num_classes=10), context(original, noise(8, size=32)))
+
+
+def test_a_student_that_cannot_be_built():
+    original = original_of()
+    with pytest.raises(IncompatibleSpec, match="there is no architecture 'nothing'"):
+        distill(original, step("nothing"), context(original, noise(8, size=32)))
+    with pytest.raises(IncompatibleSpec, match=r"the student cannot be built: .*`wings`"):
+        distill(original, step(wings=2), context(original, noise(8, size=32)))
+
+
+def test_without_data():
+    original = original_of()
+    with pytest.raises(IncompatibleSpec, match="needs a data set"):
+        distill(original, step(), context(original))

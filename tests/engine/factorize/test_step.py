@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from modelpress.engine.factorize.step import factorize
+from modelpress.engine.network import Network, rebuild
+from modelpress.engine.prune.step import prune
+from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.network import FactorizedLayer
+from modelpress.spec.steps import Factorize, LayerSelection, Prune, RankEnergy, RankNumber, RankPerLayer, RankRatio
+from modelpress.spec.training import Recovery
+from tests.support.contexts import context
+from tests.support.image_data import noise
+from tests.support.networks import describe, network
+from tests.support.tiny import tiny_network
+
+
+def run(original: Network, rank: RankNumber | RankPerLayer | RankRatio | RankEnergy, **options: object):
+    return factorize(original, Factorize(rank=rank, **options), context(original))  # type: ignore[arg-type]
+
+
+def kernel_of(pair: nn.Module) -> np.ndarray:
+    """The kernel that a vertical and a horizontal convolution make together, by the sum of equation 3."""
+    vertical, horizontal = (pair.get_parameter(f"{half}.weight").detach().double().numpy() for half in (0, 1))
+    return np.einsum("kcy,nkx->ncyx", vertical[:, :, :, 0], horizontal[:, :, 0, :])
+
+
+@pytest.mark.parametrize("rank", [1, 5, 11])
+def test_the_error_is_what_the_singular_values_left_out_say(rank: int):
+    original = tiny_network()
+    result = run(original, RankPerLayer(values={"3": rank, "7": rank}))
+    kernel = original.module.get_parameter("3.weight").detach().double().numpy()  # (16, 8, 3, 3)
+    matrix = kernel.transpose(1, 2, 0, 3).reshape(24, 48)
+    values = np.linalg.svd(matrix, compute_uv=False)
+    error = ((kernel - kernel_of(result.network.module[3])) ** 2).sum()
+    assert error == pytest.approx((values[rank:] ** 2).sum(), rel=1e-4)
+
+    weight = original.module.get_parameter("7.weight").detach().double().numpy()
+    pair = result.network.module[7]
+    product = pair[1].weight.detach().double().numpy() @ pair[0].weight.detach().double().numpy()
+    values = np.linalg.svd(weight, compute_uv=False)
+    assert ((weight - product) ** 2).sum() == pytest.approx((values[rank:] ** 2).sum(), rel=1e-4)
+    # Shared by square roots: both halves have the same norm.
+    assert pair[0].weight.norm().item() == pytest.approx(pair[1].weight.norm().item(), rel=1e-4)
+
+
+def test_the_result_is_described_counted_and_can_be_built_again():
+    original = network(describe("vgg11_bn_cifar", width=0.125, in_channels=1))
+    before = copy.deepcopy(original.module.state_dict())
+    result = run(original, RankRatio(value=0.25), layers=LayerSelection(exclude=("classifier.6",)))
+    assert original.description.edits == ()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in original.module.state_dict().items())
+    assert result.network.description.edits == tuple(
+        FactorizedLayer(
+            layer=change.name,
+            scheme="svd" if change.name.startswith("classifier") else "vertical_horizontal",
+            rank=change.rank or 0,
+        )
+        for change in result.layers
+    )
+    assert len(result.layers) > 8
+    assert not any(change.name == "classifier.6" for change in result.layers)
+    for change in result.layers:
+        assert change.parameters_after < change.parameters_before
+        pair = result.network.module.get_submodule(change.name)
+        assert sum(parameter.numel() for parameter in pair.parameters()) == change.parameters_after
+        nonzero = sum(np.count_nonzero(parameter.detach().numpy()) for parameter in pair.parameters())
+        assert change.nonzero_after == nonzero
+    again = rebuild(result.network.description).eval()
+    again.load_state_dict(result.network.module.state_dict())
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(again(images), result.network.module(images))
+
+
+def test_outputs_stay_close_at_nearly_all_energy():
+    original = tiny_network()
+    images = torch.randn(4, 1, 8, 8)
+    # Rank-deficient weights, so that a smaller pair can carry all of them.
+    with torch.no_grad():
+        weight = original.module.get_parameter("7.weight")
+        weight.copy_(torch.randn(32, 3) @ torch.randn(3, 256) / 16)
+    result = run(original, RankEnergy(value=0.999999), layers=LayerSelection(include=("7",)))
+    assert [(change.name, change.rank) for change in result.layers] == [("7", 3)]
+    torch.testing.assert_close(result.network.module(images), original.module(images), rtol=1e-3, atol=1e-3)
+
+
+def test_layers_that_would_not_shrink_stay_and_are_named():
+    original = tiny_network()
+    result = run(original, RankNumber(value=3), layers=LayerSelection(include=("0", "7")))
+    assert [change.name for change in result.layers] == ["7"]
+    assert [(skip.name, skip.reason) for skip in result.skipped] == [
+        ("0", "a pair of rank 3 would not be smaller; up to rank 2 it is")
+    ]
+    assert torch.equal(result.network.module[0].weight, original.module[0].weight)
+
+
+def test_layers_that_cannot_be_treated_are_named():
+    original = network(describe("mobilenet_v3_small", image_size=32, num_classes=3))
+    result = run(original, RankRatio(value=0.2))
+    assert any("groups" in skip.reason for skip in result.skipped)
+    assert len(result.layers) > 10
+    assert result.network.module(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+class ReadsWeights(nn.Module):
+    """Uses one layer without calling it, as windowed attention does, and one in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called, self.read, self.auxiliary = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.linear(self.called(images.flatten(1)), self.read.weight)
+        return hidden + self.auxiliary(hidden) if self.training else hidden
+
+
+def test_layers_that_are_not_called_stay():
+    original = Network(ReadsWeights(), tiny_network().description)
+    result = run(original, RankNumber(value=2))
+    assert [change.name for change in result.layers] == ["called"]
+    assert [skip.name for skip in result.skipped] == ["read", "auxiliary"]
+    assert all("without calling it" in skip.reason for skip in result.skipped)
+    assert result.network.module(torch.zeros(1, 1, 8, 8)).shape == (1, 32)
+
+
+def test_a_rank_above_the_full_one_is_refused():
+    original = tiny_network()
+    with pytest.raises(IncompatibleSpec, match="rank 11 is above the full rank 10 of layer '9'"):
+        run(original, RankNumber(value=11), layers=LayerSelection(include=("9",)))
+    with pytest.raises(IncompatibleSpec, match="rank 25 is above the full rank 24 of layer '3'"):
+        run(original, RankPerLayer(values={"3": 25}))
+
+
+def test_layers_that_are_not_there():
+    original = tiny_network()
+    with pytest.raises(IncompatibleSpec, match="no layer matches 'conv"):
+        run(original, RankNumber(value=1), layers=LayerSelection(include=("conv*",)))
+    with pytest.raises(IncompatibleSpec, match="no layer 8 that can be factorized"):
+        run(original, RankPerLayer(values={"8": 1}))
+
+
+def test_masks_of_replaced_layers_are_dropped_and_others_held():
+    original = tiny_network(classes=3)
+    pruned = prune(original, Prune(sparsity=0.5), context(original)).network
+    step = Factorize(
+        rank=RankNumber(value=2),
+        layers=LayerSelection(include=("3",)),
+        training=Recovery(epochs=1, batch_size=8, teacher="original"),
+    )
+    result = factorize(pruned, step, context(original, noise()))
+    assert set(result.network.masks) == {"0.weight", "7.weight", "9.weight"}
+    assert set(pruned.masks) == {"0.weight", "3.weight", "7.weight", "9.weight"}
+    for name, mask in result.network.masks.items():
+        assert torch.equal(result.network.module.get_parameter(name) != 0, mask)
+    assert result.training is not None
+    assert result.training.steps == 3
+
+
+def test_training_without_data():
+    original = tiny_network()
+    with pytest.raises(IncompatibleSpec, match="needs a data set"):
+        run(original, RankNumber(value=1), training=Recovery())

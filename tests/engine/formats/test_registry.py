@@ -1,0 +1,34 @@
+"""The contract of every artifact format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from modelpress.engine.formats.registry import WRITERS
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from tests.support.networks import describe, network
+
+
+def test_every_kind_of_the_spec_has_a_writer() -> None:
+    assert list(WRITERS) == list(ArtifactKind) == list(ARTIFACT_FILES)
+    assert len({file.filename for file in ARTIFACT_FILES.values()}) == len(WRITERS)
+
+
+@pytest.mark.parametrize("kind", list(ArtifactKind))
+class TestEveryFormat:
+    def test_it_writes_one_file_and_leaves_the_network_alone(self, kind: ArtifactKind, tmp_path: Path) -> None:
+        original = network(describe("snn_1k"))
+        before = {name: tensor.clone() for name, tensor in original.module.state_dict().items()}
+        filename = ARTIFACT_FILES[kind].filename
+        WRITERS[kind](original, tmp_path / filename)
+        assert [path.name for path in tmp_path.iterdir()] == [filename]
+        assert all(torch.equal(tensor, before[name]) for name, tensor in original.module.state_dict().items())
+
+    def test_it_replaces_an_older_file(self, kind: ArtifactKind, tmp_path: Path) -> None:
+        path = tmp_path / ARTIFACT_FILES[kind].filename
+        path.write_bytes(bytes(20_000_000))
+        WRITERS[kind](network(describe("snn_1k")), path)
+        assert path.stat().st_size < 3_000_000

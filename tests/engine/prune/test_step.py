@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from modelpress.engine import training as loop
+from modelpress.engine.network import Network
+from modelpress.engine.prune.step import prune
+from modelpress.engine.training import TrainingProgress
+from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.steps import Cubic, LayerSelection, Prune
+from modelpress.spec.training import Recovery
+from tests.support.contexts import context
+from tests.support.image_data import digits, noise
+from tests.support.tiny import tiny_network
+
+LAYERS = ("0", "3", "7", "9")
+
+
+def zeros_of(network: Network) -> dict[str, int]:
+    return {name: int((network.module.get_parameter(f"{name}.weight") == 0).sum()) for name in LAYERS}
+
+
+def sizes_of(network: Network) -> dict[str, int]:
+    return {name: network.module.get_parameter(f"{name}.weight").numel() for name in LAYERS}
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.333, 0.5, 0.875, 0.999])
+def test_one_shot_over_all_layers_meets_the_sparsity_to_the_weight(sparsity: float):
+    network = tiny_network()
+    before = copy.deepcopy(network.module.state_dict())
+    result = prune(network, Prune(sparsity=sparsity), context(network))
+    total = sum(sizes_of(network).values())
+    assert sum(zeros_of(result.network).values()) == round(sparsity * total)
+    # The smallest went: independent of our own selection, no zero's old magnitude is above a survivor's.
+    old = torch.cat([before[f"{name}.weight"].abs().flatten() for name in LAYERS])
+    new = torch.cat([result.network.module.get_parameter(f"{name}.weight").flatten() for name in LAYERS])
+    assert old[new == 0].max() <= old[new != 0].min()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.module.state_dict().items())
+    assert result.training is None
+    assert network.masks == {}
+
+
+@pytest.mark.parametrize("schedule", [{}, {"schedule": Cubic(frequency=1)}])
+def test_by_layer_each_meets_it(schedule: dict[str, Cubic]):
+    network = tiny_network(classes=3)
+    step = Prune(sparsity=0.6, scope="layer", training=Recovery(epochs=2, batch_size=8), **schedule)
+    result = prune(network, step, context(network, noise()))
+    assert zeros_of(result.network) == {name: round(0.6 * size) for name, size in sizes_of(network).items()}
+    assert [(change.name, change.parameters_after - change.nonzero_after) for change in result.layers] == list(
+        zeros_of(result.network).items()
+    )
+    assert all(change.parameters_before == change.parameters_after for change in result.layers)
+
+
+def test_chosen_layers_alone():
+    network = tiny_network()
+    step = Prune(sparsity=0.5, layers=LayerSelection(include=("*",), exclude=("0", "9")))
+    result = prune(network, step, context(network))
+    found, sizes = zeros_of(result.network), sizes_of(network)
+    assert found["0"] == found["9"] == 0
+    assert found["3"] + found["7"] == round(0.5 * (sizes["3"] + sizes["7"]))
+    assert set(result.network.masks) == {"3.weight", "7.weight"}
+    assert [change.name for change in result.layers] == ["3", "7"]
+
+
+def test_gradual_pruning_of_real_digits(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    data = digits()
+    network = tiny_network(data.statistics)
+    seen: list[TrainingProgress] = []
+    step = Prune(
+        sparsity=0.8,
+        schedule=Cubic(begin=0.2, end=0.8, frequency=5),
+        training=Recovery(epochs=2, learning_rate=0.05, batch_size=64, gradient_clip=5.0, weight_decay=1e-3),
+    )
+    result = prune(network, step, context(network, data, on_progress=seen.append))
+    assert sum(zeros_of(result.network).values()) == round(0.8 * sum(sizes_of(network).values()))
+    sparsities = [progress.metrics["sparsity"] for progress in seen]
+    assert sparsities == sorted(sparsities)
+    assert sparsities[0] == 0.0
+    assert sparsities[-1] == pytest.approx(0.8, abs=1e-4)
+    assert len(set(sparsities)) > 4
+    assert result.training is not None
+    for name, mask in result.network.masks.items():
+        assert torch.equal(result.network.module.get_parameter(name) != 0, mask)
+
+
+def test_pruning_again_only_adds():
+    network = tiny_network()
+    once = prune(network, Prune(sparsity=0.3, scope="layer"), context(network)).network
+    twice = prune(once, Prune(sparsity=0.7), context(network)).network
+    assert all(bool((mask | ~twice.masks[name]).all()) for name, mask in once.masks.items())
+    assert sum(zeros_of(twice).values()) == round(0.7 * sum(sizes_of(network).values()))
+
+
+def test_zeros_of_an_uploaded_file_do_not_grow_back_before_pruning_begins(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    network = tiny_network(classes=3)
+    uploaded = prune(network, Prune(sparsity=0.4), context(network)).network
+    uploaded.masks = {}
+    zero = {name: uploaded.module.get_parameter(f"{name}.weight") == 0 for name in LAYERS}
+    seen: list[TrainingProgress] = []
+    step = Prune(
+        sparsity=0.8, schedule=Cubic(begin=0.5, end=1.0, frequency=1), training=Recovery(epochs=3, batch_size=8)
+    )
+    result = prune(uploaded, step, context(uploaded, noise(), on_progress=seen.append)).network
+    assert [progress.metrics["sparsity"] for progress in seen][:4] == pytest.approx([0.4] * 4, abs=1e-3)
+    assert all(bool((result.module.get_parameter(f"{name}.weight")[zero[name]] == 0).all()) for name in LAYERS)
+    assert sum(zeros_of(result).values()) == round(0.8 * sum(sizes_of(result).values()))
+
+
+def test_layers_pruned_before_stay_so_while_others_are_pruned():
+    network = tiny_network(classes=3)
+    once = prune(network, Prune(sparsity=0.5, layers=LayerSelection(include=("3",))), context(network)).network
+    step = Prune(sparsity=0.9, layers=LayerSelection(include=("7",)), training=Recovery(epochs=1, batch_size=8))
+    twice = prune(once, step, context(network, noise())).network
+    assert zeros_of(twice)["3"] == zeros_of(once)["3"]
+    assert torch.equal(twice.masks["3.weight"], once.masks["3.weight"])
+
+
+def test_sparser_already():
+    network = tiny_network()
+    once = prune(network, Prune(sparsity=0.7, scope="layer"), context(network)).network
+    with pytest.raises(IncompatibleSpec, match=r"50 of 72 weights of layer '0' are zero already \(69\.4%\)"):
+        prune(once, Prune(sparsity=0.5, scope="layer"), context(network))
+    with pytest.raises(
+        IncompatibleSpec, match=r"of the chosen layers are zero already \(70\.0%\), more than `sparsity` 0.5"
+    ):
+        prune(once, Prune(sparsity=0.5), context(network))
+
+
+def test_a_layer_that_is_not_there():
+    network = tiny_network()
+    with pytest.raises(IncompatibleSpec, match=r"no layer matches 'conv\*'; the layers are 0, 3, 7, 9"):
+        prune(network, Prune(sparsity=0.5, layers=LayerSelection(include=("conv*",))), context(network))
+
+
+def test_training_without_data():
+    network = tiny_network()
+    with pytest.raises(IncompatibleSpec, match="needs a data set"):
+        prune(network, Prune(sparsity=0.5, training=Recovery()), context(network))

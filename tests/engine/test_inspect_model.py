@@ -1,0 +1,99 @@
+"""What an inspection says of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from modelpress.engine.inspect_model import inspect_model
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.inspection import ModelInspection
+from tests.engine.test_original import model_file
+from tests.support.networks import describe, network
+
+
+def inspected(architecture: str, folder: Path, image_size: int | None = None, **arguments: Any) -> ModelInspection:
+    torch.save(network(describe(architecture, **arguments)).module.state_dict(), folder / "model.pt")
+    return inspect_model(model_file("model.pt", architecture, arguments=arguments, image_size=image_size), folder)
+
+
+def test_figures_follow_the_closed_forms(tmp_path: Path) -> None:
+    found = inspected("snn_1k", tmp_path, num_classes=7)
+    assert found.num_classes == 7
+    assert found.network.input_shape == (3, 32, 32)
+    assert found.format == "pt"
+    # Products: output pixels x outputs x inputs x kernel.
+    assert found.macs == 28 * 28 * 6 * 3 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 1000 + 1000 * 7
+    assert found.parameters == (25 * 3 * 6 + 6) + (25 * 6 * 16 + 16) + (400 * 1000 + 1000) + (1000 * 7 + 7)
+
+
+def test_bytes_are_those_of_the_fp32_file(tmp_path: Path) -> None:
+    found = inspected("resnet20_cifar", tmp_path)
+    save_file(network(describe("resnet20_cifar")).module.state_dict(), tmp_path / "plain.safetensors")
+    assert found.fp32_bytes == (tmp_path / "plain.safetensors").stat().st_size
+
+
+def test_layers_and_what_can_be_done_with_them(tmp_path: Path) -> None:
+    layers = {layer.name: layer for layer in inspected("snn_1k", tmp_path).layers}
+    assert list(layers) == ["features.0", "features.3", "classifier.0", "classifier.2"]
+    first, hidden = layers["features.0"], layers["classifier.0"]
+    assert (first.type, first.weight_shape, first.parameters) == ("Conv2d", (6, 3, 5, 5), 456)
+    # The matrix (C kh) x (N kw), and the matrix of the linear layer.
+    assert first.full_rank == min(3 * 5, 6 * 5)
+    assert hidden.full_rank == 400
+    assert all(layer.prunable and layer.untreated is None for layer in layers.values())
+
+
+def test_layers_that_cannot_be_factorized_say_why(tmp_path: Path) -> None:
+    found = inspected("mobilenet_v3_small", tmp_path, image_size=32, num_classes=5)
+    depthwise = [layer for layer in found.layers if layer.weight_shape[1] == 1]
+    assert depthwise
+    assert all(layer.full_rank is None and "groups" in (layer.untreated or "") for layer in depthwise)
+    pointwise = [layer for layer in found.layers if layer.weight_shape[1] > 1 and layer.weight_shape[2:] == (1, 1)]
+    assert all(layer.full_rank == min(layer.weight_shape[:2]) for layer in pointwise)
+
+
+def test_layers_that_are_read_but_never_called_cannot_be_factorized(tmp_path: Path) -> None:
+    found = inspected("swin_t", tmp_path, image_size=32, num_classes=5)
+    attention = [layer for layer in found.layers if layer.name.endswith(("attn.qkv", "attn.proj"))]
+    others = [layer for layer in found.layers if layer not in attention]
+    assert len(attention) == 2 * 12  # swin_t has 2 + 2 + 6 + 2 blocks
+    assert all(layer.full_rank is None and "without calling it" in (layer.untreated or "") for layer in attention)
+    assert all(layer.full_rank is not None for layer in others)
+
+
+def test_an_image_size_that_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match=r"does not take images of 3 x 64 x 64 .*give the `image_size`"):
+        inspected("vgg11_cifar", tmp_path, image_size=64)
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    broken = network(describe("snn_1k")).module
+    nn.init.constant_(broken.features[3].bias, float("nan"))
+    torch.save(broken.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(InvalidModel, match=r"these weights are not: features\.3\.bias"):
+        inspect_model(model_file("model.pt", "snn_1k"), tmp_path)
+
+
+def test_weights_too_large_for_fp32_are_told_apart(tmp_path: Path) -> None:
+    broken = network(describe("snn_1k")).module
+    nn.init.constant_(broken.features[0].bias, 3e38)
+    nn.init.constant_(broken.features[3].weight, 3e38)
+    torch.save(broken.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(InvalidModel, match="finite, but too large"):
+        inspect_model(model_file("model.pt", "snn_1k"), tmp_path)
+
+
+def test_a_model_of_one_output_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="at least two"):
+        inspected("snn_1k", tmp_path, num_classes=1)
+
+
+def test_auxiliary_heads_do_not_keep_a_model_out(tmp_path: Path) -> None:
+    found = inspected("googlenet", tmp_path, image_size=64, num_classes=5, aux_logits=True)
+    assert found.num_classes == 5

@@ -1,0 +1,316 @@
+"""The main job on a small trained network, each method and their combination, by the engine's real process."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import modelpress
+from modelpress.engine.architectures.registry import build
+from modelpress.engine.data.dataset import read_dataset
+from modelpress.engine.distill.hinton import LabelLoss
+from modelpress.engine.formats.registry import WRITERS
+from modelpress.engine.network import Network
+from modelpress.engine.pipeline import compress
+from modelpress.engine.steps import STEPS, StepContext, StepResult
+from modelpress.engine.training import train
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.event import Progress, StageDone, Warned
+from modelpress.spec.failure import FailureKind, IncompatibleSpec, OutOfMemory, VerificationFailed
+from modelpress.spec.job import ArtifactKind
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.task import TASK, Compress
+from modelpress.spec.training import Training
+from tests.support.work_folder import ARCHITECTURE, CLASSES, WorkFolder, patterned_images
+
+PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,))
+TRAINING = {"epochs": 2, "learning_rate": 0.02, "batch_size": 32, "precision": "fp32"}
+PRUNE = {"kind": "prune", "sparsity": 0.75}
+GRADUAL = {
+    **PRUNE,
+    "schedule": {"kind": "cubic", "frequency": 1},
+    "training": {**TRAINING, "epochs": 6, "teacher": "original"},
+}
+DISTILL = {
+    "kind": "distill",
+    "student": {"architecture": "vgg11_bn_cifar", "arguments": {"width": 0.0625}},
+    "training": {**TRAINING, "epochs": 12, "learning_rate": 0.003, "batch_size": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    """The network that is compressed: right on nearly all images."""
+    folder = WorkFolder(tmp_path_factory.mktemp("training") / "work")
+    data = read_dataset(folder.path / folder.put_dataset()["path"], seed=0)
+    torch.manual_seed(0)
+    module = build(ArchitectureRef.model_validate(ARCHITECTURE))
+    training = Training.model_validate({**TRAINING, "epochs": 10, "learning_rate": 0.05})
+    train(module, data, PREPROCESSING, training, loss=LabelLoss(), seed=0, device=torch.device("cpu"))
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> WorkFolder:
+    return WorkFolder(tmp_path / "work")
+
+
+def _task(
+    folder: WorkFolder, module: nn.Module, *steps: dict[str, Any], data: bool = True, **more: Any
+) -> dict[str, Any]:
+    return {
+        "kind": "compress",
+        "model": folder.put_model(module),
+        "dataset": folder.put_dataset() if data else None,
+        "recipe": {"steps": steps, **more},
+        "threads": 1,
+        "device": "cpu",
+    }
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _zeros(module: nn.Module) -> int:
+    return sum(int((parameter == 0).sum()) for parameter in module.parameters())
+
+
+def _normalised() -> torch.Tensor:
+    images, _ = patterned_images(64, seed=1)
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+
+
+def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder: WorkFolder) -> None:
+    run = folder.run(_task(folder, module, GRADUAL))
+    assert run.returncode == 0, run.stdout
+    assert folder.names() == {"artifacts", "report.json", "events.jsonl"}
+    assert folder.artifacts == {"model.mpz", "model.safetensors", "model.onnx"}
+
+    report = folder.report
+    assert report.warnings == ()
+    assert report.network.classes == CLASSES
+    original = _parameters(module)
+    weights = sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear)))
+    (stage,) = report.stages
+    # The sparsity is met to the weight, and the fresh process counts in the file what was counted in memory.
+    zeros = round(0.75 * weights)
+    compact = modelpress.load(folder.path / "artifacts/model.mpz")
+    pruned = sum(
+        int((layer.weight == 0).sum()) for layer in compact.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
+    )
+    assert pruned == zeros
+    assert report.final.nonzero_parameters == stage.measurement.nonzero_parameters == original - _zeros(compact)
+    assert report.final.parameters == report.baseline.parameters == original
+    assert report.baseline.measured_on == report.final.measured_on == "file"
+    assert stage.measurement.measured_on == "memory"
+    assert stage.training is not None
+    assert stage.training.epochs == 6
+
+    # All files are one network.
+    safetensors = modelpress.load(folder.path / "artifacts/model.safetensors").state_dict()
+    for name, tensor in compact.state_dict().items():
+        assert torch.equal(tensor, safetensors[name]), name
+    images = _normalised()
+    session = onnxruntime.InferenceSession(folder.path / "artifacts/model.onnx")
+    (scores,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    with torch.no_grad():
+        expected = compact(images)
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
+
+    # Accuracy, counted once more by hand on the loaded file.
+    _, labels = patterned_images(64, seed=1)
+    assert report.final.accuracy is not None
+    assert report.final.accuracy.top1 == float((expected.argmax(1).numpy() == labels).mean())
+    assert report.final.accuracy.examples == 64
+    assert report.ratios.accuracy_retention is not None
+    assert report.ratios.accuracy_retention > 0.8
+
+    # Files as they lie there.
+    for proof in report.proofs:
+        assert proof.bytes == (folder.path / "artifacts" / proof.file).stat().st_size
+        assert proof.sha256 == folder.sha256(f"artifacts/{proof.file}")
+        assert proof.largest_difference <= proof.tolerance
+    smallest = min(proof.bytes for proof in report.proofs)
+    assert report.ratios.stored_bytes == report.baseline.stored_bytes["safetensors"] / smallest
+    assert report.ratios.stored_bytes > 3
+    assert report.baseline.latency is not None
+    assert report.final.latency is not None
+    assert report.ratios.latency == report.baseline.latency.p50_ms / report.final.latency.p50_ms
+
+    assert report.provenance.model_sha256 == folder.sha256("inputs/model")
+    assert report.provenance.dataset_sha256 == folder.sha256("inputs/dataset")
+    assert report.provenance.versions["torch"] == torch.__version__
+    _check_events(folder)
+
+
+def _check_events(folder: WorkFolder) -> None:
+    progress = [event for event in folder.events if isinstance(event, Progress)]
+    stages = list(dict.fromkeys(event.stage for event in progress))
+    assert stages == ["loading", "baseline", "step", "artifacts", "verification", "done"]
+    fractions = [event.fraction for event in progress]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    done = [event for event in folder.events if isinstance(event, StageDone)]
+    assert [event.stage for event in done] == ["baseline", "step", "final"]
+    assert done[-1].measurement == folder.report.final
+
+
+def test_distill_then_prune(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(folder, module, DISTILL, {**PRUNE, "training": TRAINING}, artifacts=["safetensors", "compact"])
+    run = folder.run(task)
+    assert run.returncode == 0, run.stdout
+    assert folder.artifacts == {"model.mpz", "model.safetensors"}
+    report = folder.report
+    student = build(
+        ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"in_channels": 1, "num_classes": 4, "width": 0.0625})
+    )
+    assert report.network.architecture.arguments == {"in_channels": 1, "num_classes": 4, "width": 0.0625}
+    assert [stage.kind for stage in report.stages] == ["distill", "prune"]
+    assert report.stages[0].measurement.parameters == report.final.parameters == _parameters(student)
+    assert report.stages[0].measurement.accuracy is not None
+    assert report.stages[0].measurement.accuracy.top1 > 0.5
+    assert report.ratios.parameters == _parameters(module) / _parameters(student)
+    assert report.ratios.nonzero_parameters > 3 * report.ratios.parameters
+    # Latency is measured though no ONNX file was asked for, and the file that served for it is gone.
+    assert report.ratios.latency is not None
+    assert folder.names() == {"artifacts", "report.json", "events.jsonl"}
+    loaded = modelpress.load(folder.path / "artifacts/model.mpz")
+    assert loaded(_normalised()).shape == (64, 4)
+
+
+def test_factorizing_twice_by_the_same_seed_gives_the_same_bytes(module: nn.Module, tmp_path: Path) -> None:
+    hashes = []
+    for attempt in ("first", "second"):
+        folder = WorkFolder(tmp_path / attempt)
+        factorize = {"kind": "factorize", "rank": {"kind": "energy", "value": 0.8}, "training": TRAINING}
+        run = folder.run(_task(folder, module, factorize, artifacts=["compact"], seed=3))
+        assert run.returncode == 0, run.stdout
+        hashes.append(folder.sha256("artifacts/model.mpz"))
+        report = folder.report
+        assert report.network.edits
+        assert report.final.parameters < report.baseline.parameters
+        assert report.ratios.macs > 1
+        ranks = {change.name: change.rank for change in report.stages[0].layers}
+        assert {edit.layer: edit.rank for edit in report.network.edits} == ranks
+    assert hashes[0] == hashes[1]
+
+
+def test_a_goal_that_is_not_met_keeps_files_and_report_and_no_data_means_no_accuracy(
+    module: nn.Module, folder: WorkFolder
+) -> None:
+    task = _task(folder, module, PRUNE, data=False, artifacts=["onnx"], goal={"min_compression_ratio": 1000})
+    del task["model"]["preprocessing"]
+    run = folder.run(task)
+    assert run.returncode == 1
+    assert folder.names() == {"artifacts", "report.json", "events.jsonl", "failure.json"}
+    assert folder.artifacts == {"model.onnx"}
+    report = folder.report
+    assert folder.failure.kind is FailureKind.GOAL_NOT_MET
+    ratio = f"compression ratio is {report.ratios.stored_bytes:.3f}, at least 1000 was asked for"
+    assert ratio in folder.failure.message
+
+    assert report.baseline.accuracy is None
+    assert report.final.accuracy is None
+    assert report.ratios.accuracy_retention is None
+    assert report.provenance.dataset_sha256 is None
+    assert report.ratios.latency is not None
+    # The ONNX file keeps its zeros: they are counted, and make it no smaller.
+    assert report.ratios.nonzero_parameters > 3
+    assert report.ratios.stored_bytes < 1.1
+    assert report.network.preprocessing == Preprocessing(mean=(0.0,), std=(1.0,))
+    assert "the upload names no preprocessing and there is no data" in report.warnings[0]
+    assert [event.message for event in folder.events if isinstance(event, Warned)] == list(report.warnings)
+
+
+def test_all_misfits_are_told_and_nothing_is_left(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(
+        folder,
+        module,
+        {**PRUNE, "layers": {"include": ["head"]}},
+        {**DISTILL, "student": {"architecture": "vgg7"}},
+    )
+    run = folder.run(task)
+    assert run.returncode == 1
+    failure = folder.failure
+    assert failure.kind is FailureKind.INCOMPATIBLE_SPEC
+    assert "steps.0.layers: no layer matches 'head'" in failure.message
+    assert "steps.1.student.architecture: there is no architecture 'vgg7'" in failure.message
+    assert "Traceback" not in run.stdout
+    assert folder.names() == {"events.jsonl", "failure.json"}
+
+
+def _compress(folder: WorkFolder, task: dict[str, Any]) -> list[Any]:
+    events: list[Any] = []
+    checked = TASK.validate_python(task)
+    assert isinstance(checked, Compress)
+    compress(checked, folder.path, events.append)
+    return events
+
+
+def test_a_file_that_changed_after_it_was_written_is_never_kept(
+    module: nn.Module, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = WRITERS[ArtifactKind.COMPACT]
+
+    def write_on_a_faulty_disk(network: Network, path: Path) -> None:
+        right(network, path)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    monkeypatch.setitem(WRITERS, ArtifactKind.COMPACT, write_on_a_faulty_disk)
+    with pytest.raises(VerificationFailed, match=r"model\.mpz"):
+        _compress(folder, _task(folder, module, PRUNE, data=False, artifacts=["compact"]))
+    assert folder.names() == set()
+
+
+def test_memory_that_runs_out_names_the_step_and_what_to_do(
+    module: nn.Module, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(network: Network, step: Any, context: StepContext) -> StepResult:
+        torch.empty(2**60, dtype=torch.uint8)
+        return StepResult(network)
+
+    monkeypatch.setitem(STEPS, "finetune", greedy)
+    finetune = {"kind": "finetune", "training": {**TRAINING, "batch_size": 96}}
+    with pytest.raises(OutOfMemory, match=r"step 1 \(finetune\).*lower its `training.batch_size` \(now 96\)") as caught:
+        _compress(folder, _task(folder, module, PRUNE, finetune))
+    assert caught.value.step == 1
+    assert folder.names() == set()
+
+
+def test_an_error_of_a_step_names_the_step(module: nn.Module, folder: WorkFolder) -> None:
+    with pytest.raises(IncompatibleSpec, match="are zero already") as caught:
+        _compress(folder, _task(folder, module, PRUNE, {**PRUNE, "sparsity": 0.5}, data=False))
+    assert caught.value.failure.step == 1
+
+
+def test_a_gpu_that_is_not_there(module: nn.Module, folder: WorkFolder) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    task = {**_task(folder, module, PRUNE, data=False), "device": "cuda"}
+    with pytest.raises(IncompatibleSpec, match="torch sees no GPU here"):
+        _compress(folder, task)
+
+
+def test_a_network_that_guesses_is_warned_of(folder: WorkFolder) -> None:
+    torch.manual_seed(1)
+    guessing = build(ArchitectureRef.model_validate(ARCHITECTURE))
+    with torch.no_grad():
+        guessing.get_parameter("classifier.6.weight").zero_()
+    task = _task(folder, guessing, {"kind": "prune", "sparsity": 0.99}, artifacts=["compact"])
+    del task["model"]["preprocessing"]
+    events = _compress(folder, task)
+    warnings = [event.message for event in events if isinstance(event, Warned)]
+    assert re.match(
+        r"the upload names no preprocessing, so pixels are normalised by the data set's own mean", warnings[0]
+    )
+    assert "the original is right on 25.0% of the held-out images" in warnings[1]

@@ -1,0 +1,215 @@
+"""A fresh process reloads real files; a file that was altered is never proven."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from modelpress.engine.architectures.registry import build
+from modelpress.engine.formats.registry import WRITERS
+from modelpress.engine.measure import count_macs, evaluate
+from modelpress.engine.network import Network
+from modelpress.engine.verify import (
+    Request,
+    WrittenFile,
+    check_files,
+    hash_weights,
+    probe_images,
+    verify,
+    write_heldout,
+    write_probe,
+)
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.failure import Diverged, VerificationFailed
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.network import NetworkDescription, Preprocessing
+
+PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,))
+SHAPE = (1, 32, 32)
+
+
+def _network(seed: int = 0) -> Network:
+    reference = ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"in_channels": 1, "width": 0.125})
+    torch.manual_seed(seed)
+    module = build(reference).eval()
+    with torch.no_grad():
+        module.get_parameter("features.0.weight")[:4] = 0.0
+        # Running statistics that a wrong epsilon or an unfolded normalisation would show.
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.uniform_(-0.1, 0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.1, 0.3)
+    return Network(module, NetworkDescription(architecture=reference, input_shape=SHAPE, preprocessing=PREPROCESSING))
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return _network()
+
+
+def _outputs(network: Network) -> torch.Tensor:
+    with torch.no_grad():
+        return network.module(probe_images(SHAPE, None, PREPROCESSING))
+
+
+def test_the_network_under_test_is_alive(network: Network) -> None:
+    assert float(_outputs(network).std(dim=0).min()) > 0.01
+
+
+@pytest.fixture
+def request_(network: Network, tmp_path: Path) -> Request:
+    """All three artifacts of a network, with what the fresh process needs to check them."""
+    files = tuple(WrittenFile(kind=kind, path=tmp_path / ARTIFACT_FILES[kind].filename) for kind in ArtifactKind)
+    for file in files:
+        WRITERS[file.kind](network, file.path)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (40, *SHAPE), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (40,), generator=generator)
+    write_heldout(images, labels, tmp_path / "heldout.npz")
+    write_probe(network, probe_images(SHAPE, images, PREPROCESSING), tmp_path / "probe.npz")
+    return Request(
+        files=files,
+        network=files[0].path,
+        accuracy=files[0],
+        weights=hash_weights(network.module),
+        probe=tmp_path / "probe.npz",
+        heldout=tmp_path / "heldout.npz",
+        preprocessing=PREPROCESSING,
+        input_shape=SHAPE,
+        latency=(files[2].path, files[2].path),
+        threads=1,
+    )
+
+
+def test_a_fresh_process_proves_all_three_files(network: Network, request_: Request, tmp_path: Path) -> None:
+    verified = verify(request_, tmp_path)
+    assert [proof.kind for proof in verified.proofs] == ["compact", "safetensors", "onnx"]
+    for proof, file in zip(verified.proofs, request_.files, strict=True):
+        assert proof.largest_difference <= proof.tolerance
+        assert proof.bytes == file.path.stat().st_size == verified.measurement.stored_bytes[proof.kind]
+    compact, safetensors, _ = verified.proofs
+    # The same runtime and the same bits in memory.
+    assert compact.largest_difference == safetensors.largest_difference
+    parameters = sum(parameter.numel() for parameter in network.module.parameters())
+    zeros = sum(int((parameter == 0).sum()) for parameter in network.module.parameters())
+    measurement = verified.measurement
+    assert zeros >= 4 * 9
+    assert (measurement.measured_on, measurement.parameters) == ("file", parameters)
+    assert measurement.nonzero_parameters == parameters - zeros
+    assert measurement.macs == count_macs(network.module, SHAPE)
+    with np.load(request_.heldout or "", allow_pickle=False) as heldout:
+        images, labels = torch.from_numpy(heldout["images"]), torch.from_numpy(heldout["labels"])
+    expected = evaluate(network.module, images, labels, PREPROCESSING)
+    assert measurement.accuracy is not None
+    assert measurement.accuracy.top1 == expected.top1
+    assert measurement.accuracy.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert len(verified.latencies) == 2
+    assert measurement.peak_memory_bytes
+
+
+def test_accuracy_of_the_onnx_file_is_the_networks(network: Network, request_: Request) -> None:
+    onnx_file = request_.files[2]
+    by_onnx = check_files(request_.model_copy(update={"accuracy": onnx_file, "latency": ()})).measurement.accuracy
+    by_torch = check_files(request_.model_copy(update={"latency": ()})).measurement.accuracy
+    assert by_onnx is not None
+    assert by_torch is not None
+    assert by_onnx.top1 == by_torch.top1
+    assert by_onnx.loss == pytest.approx(by_torch.loss, rel=1e-4)
+
+
+def test_one_altered_bit_of_a_weight_is_found(request_: Request, tmp_path: Path) -> None:
+    path = request_.files[1].path
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1  # the last weight's least significant bit: the outputs stay within any tolerance
+    path.write_bytes(content)
+    with pytest.raises(VerificationFailed, match=r"model\.safetensors does not hold the weights"):
+        verify(request_, tmp_path)
+
+
+def test_an_altered_byte_of_the_compact_file_is_found(request_: Request) -> None:
+    path = request_.files[0].path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(VerificationFailed, match=r"model\.mpz was written but does not load"):
+        check_files(request_)
+
+
+def test_a_truncated_onnx_file_is_found(request_: Request) -> None:
+    path = request_.files[2].path
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(VerificationFailed, match=r"model\.onnx was written but does not run"):
+        check_files(request_)
+
+
+def test_an_onnx_file_with_another_weight_is_found_by_its_outputs(request_: Request) -> None:
+    path = request_.files[2].path
+    model = onnx.load(path)
+    largest = max(model.graph.initializer, key=lambda tensor: math.prod(tensor.dims))
+    largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * np.float32(1.5), largest.name))
+    onnx.save(model, path)
+    with pytest.raises(VerificationFailed, match=r"model\.onnx does not give .* a difference of .* is allowed"):
+        check_files(request_)
+
+
+def test_files_of_another_network_are_found(request_: Request) -> None:
+    for file in request_.files[:2]:
+        WRITERS[file.kind](_network(seed=1), file.path)
+    with pytest.raises(VerificationFailed, match="does not hold the weights"):
+        check_files(request_)
+
+
+def test_a_missing_file_ends_the_process_without_an_answer(request_: Request, tmp_path: Path) -> None:
+    request_.probe.unlink()
+    with pytest.raises(VerificationFailed, match="ended with code 1 and no answer"):
+        verify(request_, tmp_path)
+
+
+def test_outputs_that_are_not_numbers_give_no_probe(tmp_path: Path) -> None:
+    broken = _network()
+    with torch.no_grad():
+        broken.module.get_parameter("features.0.weight")[0, 0, 0, 0] = math.inf
+    with pytest.raises(Diverged, match="not finite numbers"):
+        write_probe(broken, probe_images(SHAPE, None, PREPROCESSING), tmp_path / "probe.npz")
+
+
+def test_the_hash_sees_each_bit_and_each_name() -> None:
+    def layer() -> torch.nn.Linear:
+        torch.manual_seed(0)
+        return torch.nn.Linear(3, 2)
+
+    first = hash_weights(layer())
+    assert first == hash_weights(layer())
+    altered = layer()
+    with torch.no_grad():
+        (bits,) = struct.unpack("<I", struct.pack("<f", float(altered.bias[0])))
+        altered.bias[0] = struct.unpack("<f", struct.pack("<I", bits ^ 1))[0]
+    assert hash_weights(altered) != first
+    assert hash_weights(torch.nn.Sequential(layer())) != first
+
+
+def test_probe_images_are_real_where_there_are_any() -> None:
+    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1).expand(100, *SHAPE)
+    probe = probe_images(SHAPE, images, Preprocessing(mean=(0.0,), std=(1 / 255,)))
+    assert probe.shape == (16, *SHAPE)
+    values = probe[:, 0, 0, 0].round().int().tolist()
+    assert values[0] == 0
+    assert values[-1] == 99
+    assert values == sorted(set(values))
+    assert len(probe_images(SHAPE, images[:3], PREPROCESSING)) == 3
+
+
+def test_noise_stands_in_for_images_and_is_the_same_each_time() -> None:
+    probe = probe_images(SHAPE, None, PREPROCESSING)
+    assert probe.shape == (16, *SHAPE)
+    assert torch.equal(probe, probe_images(SHAPE, None, PREPROCESSING))
+    assert 0.9 < float(probe.std()) < 1.1
+    assert 1 <= len(probe_images((3, 512, 512), None, PREPROCESSING)) < 16
