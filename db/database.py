@@ -1,0 +1,143 @@
+"""One database: SQLite in a file, or PostgreSQL; where sessions come from.
+
+SQLite is opened so that it neither loses nor locks: a writing transaction begins with BEGIN IMMEDIATE (a deferred one
+that later wants to write fails at once when another writes), every commit is synced to disk, and the write-ahead log
+is used only with a library that has no known way to corrupt it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+
+from db import migrate
+from db.errors import UnusableDatabase
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 30.0  # how long SQLite waits for another process's transaction
+_READ_ONLY = "modelpress_read_only"
+
+
+def journal_mode(version: tuple[int, int, int]) -> str:
+    """Journal for this version of the SQLite library: WAL, or DELETE where WAL may corrupt the database.
+
+    Versions 3.7.0 to 3.51.2 have a race at the reset of the log (https://sqlite.org/wal.html, "the WAL-reset bug").
+    """
+    return "DELETE" if (3, 7, 0) <= version <= (3, 51, 2) else "WAL"
+
+
+class Database:
+    """A database and its connections. One per process; safe to use from several threads."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._engine = _make_engine(url)
+        self._reader = self._engine.execution_options(**{_READ_ONLY: True, "postgresql_readonly": True})
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back when it raises.
+
+        Rows stay usable after it. A writing session holds SQLite's one write lock, and a reading one keeps a writer
+        from committing: keep the block short. A write in a read-only session raises sqlalchemy.exc.DBAPIError.
+        """
+        with Session(self._reader if read_only else self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision. Processes that start at once wait for one another."""
+        engine = _make_engine(self._url, foreign_keys=False, pool=False)
+        try:
+            with engine.begin() as connection:
+                migrate.upgrade(connection)
+        finally:
+            engine.dispose()
+
+    def revision(self) -> str | None:
+        """Revision of the tables; None for an empty database."""
+        with self._reader.connect() as connection:
+            return migrate.current(connection)
+
+    def is_current(self) -> bool:
+        """True when the tables are at the revision that this code expects."""
+        return self.revision() == migrate.head()
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life. Raises sqlalchemy.exc.SQLAlchemyError when there is none."""
+        with self._reader.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """Open the database at `url`: `sqlite:////path/to/file.db` or `postgresql://user:password@host/name`.
+
+    Does not connect yet. Raises UnusableDatabase when the address cannot be used.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UnusableDatabase("the database's address is not a URL such as postgresql://user@host/name") from error
+    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return Database(parsed.set(drivername="postgresql+psycopg"))
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise UnusableDatabase(f"{parsed.drivername!r} is no database this can use; use sqlite or postgresql")
+    if not parsed.database or parsed.database == ":memory:":
+        raise UnusableDatabase(
+            "SQLite in memory cannot be shared by processes; name a file: sqlite:////path/to/file.db"
+        )
+    folder = Path(parsed.database).parent
+    if not folder.is_dir():
+        raise UnusableDatabase(f"the folder {str(folder)!r} of the SQLite file does not exist; make it first")
+    mode = journal_mode(sqlite3.sqlite_version_info)
+    log.info("SQLite %s, journal %s, synchronous FULL", sqlite3.sqlite_version, mode)
+    return Database(parsed)
+
+
+def _make_engine(url: URL, *, foreign_keys: bool = True, pool: bool = True) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _make_sqlite_engine(url, foreign_keys=foreign_keys, pool=pool)
+    options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_pre_ping": True} if pool else {}
+    return create_engine(
+        url,
+        connect_args={"application_name": "modelpress", "connect_timeout": 10},
+        **(options or {"poolclass": NullPool}),
+    )
+
+
+def _make_sqlite_engine(url: URL, *, foreign_keys: bool, pool: bool) -> Engine:
+    options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24} if pool else {"poolclass": NullPool}
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **options)
+    mode = journal_mode(sqlite3.sqlite_version_info)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own: _begin does
+        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get(_READ_ONLY, False)
+        connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,35 @@
+"""A column that holds one object of the spec as JSON and gives it back typed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy import JSON, Dialect
+from sqlalchemy.types import TypeDecorator
+
+T = TypeVar("T")
+
+
+class Document(TypeDecorator[T]):
+    """An object of the spec.
+
+    The plain JSON type, not PostgreSQL's binary one: that refuses the character U+0000, which a name of a layer or a
+    message of a library may hold.
+    """
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def __init__(self, adapter: TypeAdapter[T]) -> None:
+        super().__init__()
+        self.adapter = adapter
+
+    def process_bind_param(self, value: T | None, dialect: Dialect) -> Any:  # noqa: ARG002 (SQLAlchemy's signature)
+        """To the database."""
+        return None if value is None else json.loads(self.adapter.dump_json(value))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> T | None:  # noqa: ARG002 (SQLAlchemy's signature)
+        """From the database. Raises pydantic's ValidationError when it holds what the spec does not know."""
+        return None if value is None else self.adapter.validate_python(value)

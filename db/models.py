@@ -1,0 +1,248 @@
+"""The tables: the store of record.
+
+    teams --< api_keys
+          --< models    --< jobs --< attempts
+          --< datasets  --<      --< events      (numbered per job)
+                                 --< metrics
+                                 --< artifacts
+
+A row of `models` or `datasets` is deleted by setting `deleted_at`: jobs keep referring to it. `worker` and
+`lease_expires_at` are set while a worker holds a row, `attempt` is the fence: a worker's write counts only while the
+attempt is still its own. `losses` counts the workers that were lost over it since it was last asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import BigInteger, Enum, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.clock import UtcTimestamp, now
+from db.document import Document
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.event import EVENT, Progress, StageDone, StateChanged, Warned
+from modelpress.spec.failure import Failure
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
+from modelpress.spec.job import JobSpec
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.report import Ratios, Report
+from modelpress.spec.state import JobState, UploadState
+
+ID_LENGTH = 40
+
+
+def _words(enum: type[StrEnum]) -> Enum:
+    # Plain text in the database: a new state then needs no migration of a type.
+    return Enum(
+        enum,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    """What every table has in common: named constraints, so that a migration can name them too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        datetime: UtcTimestamp(),
+        JobState: _words(JobState),
+        UploadState: _words(UploadState),
+        str: String(),
+        float: Float(53),
+        ArchitectureRef: Document(TypeAdapter(ArchitectureRef)),
+        Preprocessing: Document(TypeAdapter(Preprocessing)),
+        ModelInspection: Document(TypeAdapter(ModelInspection)),
+        DatasetInspection: Document(TypeAdapter(DatasetInspection)),
+        Failure: Document(TypeAdapter(Failure)),
+        JobSpec: Document(TypeAdapter(JobSpec)),
+        Progress: Document(TypeAdapter(Progress)),
+        Ratios: Document(TypeAdapter(Ratios)),
+        Report: Document(TypeAdapter(Report)),
+        list[str]: Document(TypeAdapter(list[str])),
+    }
+
+
+def _id(**more: Any) -> Mapped[str]:
+    return mapped_column(String(ID_LENGTH), primary_key=True, **more)
+
+
+def _refers_to(target: str, **more: Any) -> Mapped[Any]:
+    return mapped_column(String(ID_LENGTH), ForeignKey(target), **more)
+
+
+class Team(Base):
+    """Who owns rows. A caller sees the rows of its own team only."""
+
+    __tablename__ = "teams"
+
+    id: Mapped[str] = _id()
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ApiKey(Base):
+    """A key that a caller shows; only its SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = _id()
+    team_id: Mapped[str] = _refers_to("teams.id", index=True)
+    name: Mapped[str]
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]]  # of db.queries.teams.SCOPES, sorted
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    last_used_at: Mapped[datetime | None]  # to the minute
+    revoked_at: Mapped[datetime | None]
+
+
+class Upload:
+    """What the tables of models and of data sets have in common."""
+
+    id: Mapped[str] = _id()
+    team_id: Mapped[str] = _refers_to("teams.id")
+    name: Mapped[str]
+    sha256: Mapped[str] = mapped_column(String(64), index=True)  # the name of its bytes in the store
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes
+    state: Mapped[UploadState] = mapped_column(default=UploadState.INSPECTING)
+    failure: Mapped[Failure | None]  # why it was rejected
+    attempt: Mapped[int] = mapped_column(default=0)  # of its inspection
+    losses: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]  # null while it waits for an inspector, and when it is inspected
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    deleted_at: Mapped[datetime | None]
+
+
+class Model(Upload, Base):
+    """An uploaded model."""
+
+    __tablename__ = "models"
+    __table_args__ = (Index(None, "team_id", "id"), Index(None, "state", "created_at"))
+
+    format: Mapped[str] = mapped_column(String(16))  # safetensors or pt
+    architecture: Mapped[ArchitectureRef]
+    image_size: Mapped[int | None]
+    preprocessing: Mapped[Preprocessing | None]
+    inspection: Mapped[ModelInspection | None]
+
+
+class Dataset(Upload, Base):
+    """An uploaded data set."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (Index(None, "team_id", "id"), Index(None, "state", "created_at"))
+
+    inspection: Mapped[DatasetInspection | None]
+
+
+class Job(Base):
+    """A job. `modelpress.spec.state` draws its states and the transitions between them."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("team_id", "idempotency_key"),
+        Index(None, "team_id", "id"),
+        Index(None, "state", "queued_at", "id"),
+    )
+
+    id: Mapped[str] = _id()
+    team_id: Mapped[str] = _refers_to("teams.id")
+    name: Mapped[str]
+    model_id: Mapped[str] = _refers_to("models.id", index=True)
+    dataset_id: Mapped[str | None] = _refers_to("datasets.id", index=True)
+    spec: Mapped[JobSpec]
+    idempotency_key: Mapped[str | None]
+    state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
+    version: Mapped[int] = mapped_column(default=1)  # +1 in every write that a reader can see
+    last_seq: Mapped[int] = mapped_column(default=0)  # of its events
+    attempt: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    progress: Mapped[Progress | None]  # the newest of the newest attempt
+    progress_recorded_at: Mapped[datetime | None]  # when the last progress became a row of `events`
+    failure: Mapped[Failure | None]
+    ratios: Mapped[Ratios | None]  # of the report
+    # Tens of kilobytes: never loaded along with the row; db.queries.jobs.get_report asks for it by itself.
+    report: Mapped[Report | None] = mapped_column(deferred=True, deferred_raiseload=True)
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    queued_at: Mapped[datetime] = mapped_column(default=now())  # its place in the queue; kept when a worker is lost
+    started_at: Mapped[datetime | None]  # of the newest attempt
+    finished_at: Mapped[datetime | None]
+
+
+class Attempt(Base):
+    """One try of a worker at a job."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = _refers_to("jobs.id", primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    worker: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(default=now())
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))  # succeeded, failed, cancelled, released or lost
+
+
+class Event(Base):
+    """What happened to a job, numbered from 1 within the job."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = _refers_to("jobs.id", primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    event: Mapped[Progress | StageDone | Warned | StateChanged] = mapped_column(Document(EVENT))
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class Metric(Base):
+    """One figure: of an epoch of a training (`epoch` is set), or of a measured stage (`epoch` is null).
+
+    Example: the result's accuracy over all jobs is `stage = 'final' AND name = 'accuracy.top1'`.
+    """
+
+    __tablename__ = "metrics"
+    __table_args__ = (Index(None, "job_id", "name"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    job_id: Mapped[str] = _refers_to("jobs.id")
+    attempt: Mapped[int]
+    stage: Mapped[str] = mapped_column(String(16))  # baseline, step 0, step 1, ..., final
+    step: Mapped[int | None]
+    epoch: Mapped[int | None]
+    name: Mapped[str]
+    value: Mapped[float]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class Artifact(Base):
+    """A file that an attempt at a job made. Its log is one too (`kind` is log)."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("job_id", "attempt", "filename"),)
+
+    id: Mapped[str] = _id()
+    job_id: Mapped[str] = _refers_to("jobs.id")
+    attempt: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    filename: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    content_type: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())

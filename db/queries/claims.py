@@ -1,0 +1,261 @@
+"""Jobs as the workers that carry them out see them.
+
+Every write carries the number of the attempt as a fence, and counts only while the job still is that attempt's: it
+returns False, and changes nothing, once the job was given to another worker, cancelled or finished. Leases are judged
+by the database's clock alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from db.clock import now, now_plus
+from db.ids import new_id
+from db.models import Artifact, Attempt, Dataset, Event, Job, Metric, Model
+from db.queries.inspections import (
+    ClaimedInspection,
+    claim_inspection,
+    finish_inspection,
+    has_waiting_inspections,
+    release_inspection,
+    renew_inspection,
+)
+from db.queries.metrics import epoch_metrics, report_metrics
+from db.queries.model_input import ModelInput
+from db.queries.reaper import Reaped, reap
+from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
+from db.queries.uploads import hold_bytes
+from modelpress.spec.event import Progress, StageDone, StateChanged, Warned
+from modelpress.spec.failure import Failure
+from modelpress.spec.job import JobSpec
+from modelpress.spec.report import Report
+from modelpress.spec.state import JobState
+
+__all__ = [
+    "ClaimedInspection",
+    "ClaimedJob",
+    "Reaped",
+    "add_artifact",
+    "append_events",
+    "cancelled",
+    "claim_inspection",
+    "claim_job",
+    "fail",
+    "finish_inspection",
+    "has_waiting_inspections",
+    "has_waiting_jobs",
+    "heartbeat",
+    "reap",
+    "release",
+    "release_inspection",
+    "renew_inspection",
+    "succeed",
+]
+
+HELD = (JobState.RUNNING, JobState.CANCELLING)
+PROGRESS_SECONDS = 5.0  # between two rows of progress within one epoch: a day of work makes some 17,000
+
+
+@dataclass(frozen=True)
+class ClaimedJob:
+    """A job that is this worker's to carry out, while it holds the attempt."""
+
+    id: str
+    team_id: str
+    attempt: int  # the fence of every later write
+    spec: JobSpec
+    model: ModelInput
+    dataset: str | None  # SHA-256 of its bytes
+
+
+def has_waiting_jobs(session: Session) -> bool:
+    """True when a job waits for a worker."""
+    return session.scalar(select(Job.id).where(Job.state == JobState.QUEUED).limit(1)) is not None
+
+
+def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob | None:
+    """Take the job that waits longest; None when there is none. The lease is this worker's until it runs out."""
+    candidate = aliased(Job)
+    oldest = (
+        select(candidate.id)
+        .where(candidate.state == JobState.QUEUED)
+        .order_by(candidate.queued_at, candidate.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    moved = move(
+        session,
+        JobState.QUEUED,
+        JobState.RUNNING,
+        Job.id == oldest,
+        attempt=Job.attempt + 1,
+        worker=worker,
+        lease_expires_at=now_plus(lease_seconds),
+        progress=None,
+        progress_recorded_at=None,
+        started_at=now(),
+    )
+    if not moved:
+        return None
+    session.add(Attempt(job_id=moved[0].job_id, number=moved[0].attempt, worker=worker))
+    job, model, dataset = session.execute(
+        select(Job, Model, Dataset.sha256)
+        .join(Model, Model.id == Job.model_id)
+        .outerjoin(Dataset, Dataset.id == Job.dataset_id)
+        .where(Job.id == moved[0].job_id)
+        .execution_options(populate_existing=True)
+    ).one()
+    return ClaimedJob(job.id, job.team_id, job.attempt, job.spec, ModelInput.of(model), dataset)
+
+
+def heartbeat(session: Session, job_id: str, attempt: int, lease_seconds: float) -> JobState | None:
+    """Hold the job for longer. Returns its state (`cancelling`: stop the child); None when it is no longer ours."""
+    return session.scalar(
+        update(Job)
+        .where(_held(job_id, attempt))
+        .values(lease_expires_at=now_plus(lease_seconds))
+        .returning(Job.state)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def append_events(
+    session: Session, job_id: str, attempt: int, events: Sequence[Progress | StageDone | Warned | StateChanged]
+) -> bool:
+    """Write what the engine said.
+
+    The newest progress goes to the job's row. A progress becomes an event when stage, step or epoch change, else at
+    most every `PROGRESS_SECONDS`; everything else always does. What was last heard of an epoch becomes its metrics.
+    """
+    due = or_(Job.progress_recorded_at.is_(None), Job.progress_recorded_at < now_plus(-PROGRESS_SECONDS))
+    held = session.execute(
+        select(Job.last_seq, Job.progress, due).where(_held(job_id, attempt)).with_for_update()
+    ).one_or_none()
+    if held is None:
+        return False
+    seq, progress, progress_due = held
+    told: list[Progress | StageDone | Warned | StateChanged] = []
+    figures: list[Metric] = []
+    progress_told = False
+    for event in events:
+        if isinstance(event, Progress):
+            moved_on = progress is None or _place(event) != _place(progress)
+            if moved_on and progress is not None and progress.epoch is not None:
+                figures += epoch_metrics(job_id, attempt, progress)
+            progress = event
+            if not moved_on and not (progress_due and not progress_told):
+                continue
+            progress_told = True
+        told.append(event)
+    recorded: dict[str, Any] = {"progress_recorded_at": now()} if progress_told else {}
+    if not _write(session, job_id, attempt, last_seq=seq + len(told), progress=progress, **recorded):
+        return False
+    session.add_all(
+        Event(job_id=job_id, seq=number, attempt=attempt, kind=event.kind, event=event)
+        for number, event in enumerate(told, start=seq + 1)
+    )
+    session.add_all(figures)
+    session.flush()
+    return True
+
+
+def add_artifact(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    *,
+    kind: str,
+    filename: str,
+    size: int,
+    sha256: str,
+    content_type: str,
+) -> bool:
+    """Write that a file lies in the store; the same file name again takes the place of the first.
+
+    Put the bytes first. Someone may just then delete an upload of the very same bytes: when the session has ended,
+    ask the store once more whether they are there.
+    """
+    if not _write(session, job_id, attempt):
+        return False
+    hold_bytes(session, sha256)
+    known = select(Artifact).where(
+        Artifact.job_id == job_id, Artifact.attempt == attempt, Artifact.filename == filename
+    )
+    artifact = session.scalar(known)
+    if artifact is None:
+        artifact = Artifact(id=new_id("art"), job_id=job_id, attempt=attempt, filename=filename)
+        session.add(artifact)
+    artifact.kind, artifact.size, artifact.sha256, artifact.content_type = kind, size, sha256, content_type
+    session.flush()
+    return True
+
+
+def succeed(session: Session, job_id: str, attempt: int, report: Report) -> bool:
+    """The job is done. False as well when it is being cancelled: call `cancelled` then."""
+    ended = _end(session, job_id, attempt, JobState.SUCCEEDED, report=report, ratios=report.ratios)
+    if ended:
+        session.add_all(report_metrics(job_id, attempt, report))
+        session.flush()
+    return ended
+
+
+def fail(session: Session, job_id: str, attempt: int, failure: Failure, report: Report | None = None) -> bool:
+    """The job has failed, with a report when it came to its end but missed its goal.
+
+    False as well when it is being cancelled: call `cancelled` then.
+    """
+    ended = _end(session, job_id, attempt, JobState.FAILED, reason=failure.message, failure=failure, report=report)
+    if ended and report is not None:
+        session.add_all(report_metrics(job_id, attempt, report))
+        session.flush()
+    return ended
+
+
+def cancelled(session: Session, job_id: str, attempt: int) -> bool:
+    """The worker has stopped a job that was to be cancelled."""
+    return _end(session, job_id, attempt, JobState.CANCELLED)
+
+
+def release(session: Session, job_id: str, attempt: int, reason: str) -> bool:
+    """Give the job back, to the place in the queue that it had; one that was being cancelled is cancelled."""
+    moved = move(session, JobState.RUNNING, JobState.QUEUED, _held(job_id, attempt), reason=reason, **WAITING)
+    for job in moved:
+        close_attempt(session, job, "released")
+    return bool(moved) or cancelled(session, job_id, attempt)
+
+
+def _held(job_id: str, attempt: int) -> ColumnElement[bool]:
+    return (Job.id == job_id) & (Job.attempt == attempt) & Job.state.in_(HELD)
+
+
+def _write(session: Session, job_id: str, attempt: int, **values: Any) -> bool:
+    written = session.scalar(
+        update(Job)
+        .where(_held(job_id, attempt))
+        .values(version=Job.version + 1, **values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    return written is not None
+
+
+def _end(
+    session: Session, job_id: str, attempt: int, target: JobState, *, reason: str | None = None, **values: Any
+) -> bool:
+    source = JobState.CANCELLING if target is JobState.CANCELLED else JobState.RUNNING
+    moved = move(
+        session, source, target, _held(job_id, attempt), reason=reason, finished_at=now(), **{**NOBODYS, **values}
+    )
+    for job in moved:
+        close_attempt(session, job, target.value)
+    return bool(moved)
+
+
+def _place(progress: Progress) -> tuple[str, int | None, int | None]:
+    return progress.stage, progress.step, progress.epoch

@@ -1,0 +1,163 @@
+"""Uploads as the workers that inspect them see them.
+
+inspecting, no lease  --claim-->  inspecting, leased  --finish-->  ready | rejected
+        ^                                 |
+        +--release, or the lease ran out--+   (rejected as worker_lost after N losses)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session, aliased
+
+from db.clock import now, now_plus
+from db.models import Dataset, Model
+from db.queries.model_input import ModelInput
+from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
+from modelpress.spec.state import UploadState
+
+UploadKind = Literal["model", "dataset"]
+Row = TypeVar("Row", Model, Dataset)
+_TABLES: dict[UploadKind, type[Model] | type[Dataset]] = {"model": Model, "dataset": Dataset}
+
+
+@dataclass(frozen=True)
+class ClaimedInspection:
+    """An upload that is this worker's to inspect, while it holds the attempt."""
+
+    kind: UploadKind
+    id: str
+    team_id: str
+    attempt: int  # the fence of every later write
+    sha256: str  # of its bytes
+    model: ModelInput | None  # None for a data set
+
+
+def has_waiting_inspections(session: Session) -> bool:
+    """True when an upload waits for an inspector."""
+    return any(
+        session.scalar(select(table.id).where(_waiting(table)).limit(1)) is not None for table in _TABLES.values()
+    )
+
+
+def claim_inspection(session: Session, worker: str, lease_seconds: float) -> ClaimedInspection | None:
+    """Take the oldest upload that waits, model or data set; None when there is none."""
+    for kind in _oldest_first(session):
+        row: Model | Dataset | None
+        if kind == "model":
+            row = _claim(session, Model, worker, lease_seconds)
+        else:
+            row = _claim(session, Dataset, worker, lease_seconds)
+        if row is not None:
+            model = ModelInput.of(row) if isinstance(row, Model) else None
+            return ClaimedInspection(kind, row.id, row.team_id, row.attempt, row.sha256, model)
+    return None
+
+
+def renew_inspection(session: Session, kind: UploadKind, upload_id: str, attempt: int, lease_seconds: float) -> bool:
+    """Hold the upload for longer. False when it is no longer this attempt's, or was deleted: stop."""
+    return _write(session, kind, upload_id, attempt, lease_expires_at=now_plus(lease_seconds))
+
+
+def finish_inspection(
+    session: Session,
+    kind: UploadKind,
+    upload_id: str,
+    attempt: int,
+    result: ModelInspection | DatasetInspection | Failure,
+) -> bool:
+    """Make the upload ready with what was found, or rejected with the reason.
+
+    False when it is no longer this attempt's. Raises ValueError for the inspection of the other kind.
+    """
+    done = {"worker": None, "lease_expires_at": None}
+    if isinstance(result, Failure):
+        return _write(session, kind, upload_id, attempt, state=UploadState.REJECTED, failure=result, **done)
+    if isinstance(result, ModelInspection) is not (kind == "model"):
+        raise ValueError(f"{type(result).__name__} is not what an inspection of a {kind} finds")
+    return _write(session, kind, upload_id, attempt, state=UploadState.READY, inspection=result, **done)
+
+
+def release_inspection(session: Session, kind: UploadKind, upload_id: str, attempt: int) -> bool:
+    """Give the upload back to be inspected by another worker. False when it is no longer this attempt's."""
+    return _write(session, kind, upload_id, attempt, worker=None, lease_expires_at=None)
+
+
+def reap_inspections(session: Session, max_attempts: int) -> tuple[list[str], list[str]]:
+    """Take uploads back from workers whose lease ran out: ids to be inspected again, and ids that were rejected."""
+    failure = Failure(
+        kind=FailureKind.WORKER_LOST,
+        message=f"{max_attempts} workers were lost while they inspected this file; it may need more memory than they "
+        "have. See the workers' logs, then upload it again",
+    )
+    requeued: list[str] = []
+    rejected: list[str] = []
+    for table in _TABLES.values():
+        lost = (table.state == UploadState.INSPECTING, table.deleted_at.is_(None), table.lease_expires_at < now())
+        given_up = (
+            update(table)
+            .where(*lost, table.losses + 1 >= max_attempts)
+            .values(
+                state=UploadState.REJECTED, failure=failure, losses=table.losses + 1, worker=None, lease_expires_at=None
+            )
+        )
+        again = update(table).where(*lost).values(losses=table.losses + 1, worker=None, lease_expires_at=None)
+        for statement, ids in ((given_up, rejected), (again, requeued)):
+            ids += session.scalars(statement.returning(table.id).execution_options(synchronize_session=False))
+    return requeued, rejected
+
+
+def _waiting(table: type[Model] | type[Dataset]) -> ColumnElement[bool]:
+    return (table.state == UploadState.INSPECTING) & table.lease_expires_at.is_(None) & table.deleted_at.is_(None)
+
+
+def _oldest_first(session: Session) -> list[UploadKind]:
+    # Two tables, one queue: the kind whose oldest upload waits longest comes first.
+    heads = {
+        kind: session.scalar(select(table.created_at).where(_waiting(table)).order_by(table.created_at).limit(1))
+        for kind, table in _TABLES.items()
+    }
+    waiting = {kind: since for kind, since in heads.items() if since is not None}
+    return sorted(waiting, key=lambda kind: waiting[kind])
+
+
+def _claim(session: Session, table: type[Row], worker: str, lease_seconds: float) -> Row | None:
+    candidate = aliased(table)
+    oldest = (
+        select(candidate.id)
+        .where(_waiting(candidate))
+        .order_by(candidate.created_at, candidate.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    claimed_id = session.scalar(
+        update(table)
+        .where(table.id == oldest, _waiting(table))
+        .values(attempt=table.attempt + 1, worker=worker, lease_expires_at=now_plus(lease_seconds))
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    )
+    return None if claimed_id is None else session.get_one(table, claimed_id, populate_existing=True)
+
+
+def _write(session: Session, kind: UploadKind, upload_id: str, attempt: int, **values: object) -> bool:
+    table = _TABLES[kind]
+    written = session.scalar(
+        update(table)
+        .where(
+            table.id == upload_id,
+            table.attempt == attempt,
+            table.state == UploadState.INSPECTING,
+            table.lease_expires_at.is_not(None),
+            table.deleted_at.is_(None),
+        )
+        .values(**values)
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    )
+    return written is not None

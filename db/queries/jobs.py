@@ -1,0 +1,201 @@
+"""Jobs as their owners see them: asked for, looked at, cancelled, tried again."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.clock import UtcTimestamp, now
+from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotFound
+from db.ids import new_id
+from db.models import Artifact, Attempt, Dataset, Event, Job, Model
+from db.queries.texts import storable
+from db.queries.transitions import move, write_event
+from modelpress.spec.event import StateChanged
+from modelpress.spec.job import JobSpec
+from modelpress.spec.report import Report
+from modelpress.spec.state import JobState
+
+
+def create_job(
+    session: Session, team_id: str, spec: JobSpec, *, idempotency_key: str | None = None
+) -> tuple[Job, bool]:
+    """A new job in the queue, and True; or the job that this key has made before, and False.
+
+    Raises NotFound when the model or data set is not there, IdempotencyMismatch when the key came before with
+    another spec, InvalidText.
+    """
+    if idempotency_key is not None:
+        storable("Idempotency-Key", idempotency_key)
+        replayed = _replayed(session, team_id, spec, idempotency_key)
+        if replayed is not None:
+            return replayed, False
+    missing = _missing_input(session, team_id, spec.model, spec.dataset)
+    if missing is not None:
+        raise NotFound(*missing)
+    job = Job(
+        id=new_id("job"),
+        team_id=team_id,
+        name=storable("name", spec.name),
+        model_id=spec.model,
+        dataset_id=spec.dataset,
+        spec=spec,
+        idempotency_key=idempotency_key,
+        last_seq=1,
+    )
+    try:
+        with session.begin_nested():
+            session.add(job)
+    except IntegrityError:
+        # Another request with the same key was first, between our look and our insert.
+        replayed = None if idempotency_key is None else _replayed(session, team_id, spec, idempotency_key)
+        if replayed is None:
+            raise
+        return replayed, False
+    write_event(session, job.id, 1, StateChanged(state=JobState.QUEUED.value, attempt=0))
+    session.flush()
+    return job, True
+
+
+def get_job(session: Session, team_id: str, job_id: str) -> Job | None:
+    """The team's job."""
+    return session.scalar(select(Job).where(Job.id == job_id, Job.team_id == team_id))
+
+
+def list_jobs(
+    session: Session,
+    team_id: str,
+    *,
+    state: JobState | None = None,
+    model: str | None = None,
+    after: str | None = None,
+    limit: int,
+) -> list[Job]:
+    """The team's jobs, newest first; `after` is the last id of the page before."""
+    query = select(Job).where(Job.team_id == team_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if model is not None:
+        query = query.where(Job.model_id == model)
+    if after is not None:
+        query = query.where(Job.id < after)
+    return list(session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the job that is claimed next, over all teams; None when it is not queued.
+
+    It changes without a change of the job's version.
+    """
+    if job.state is not JobState.QUEUED:
+        return None
+    place = tuple_(literal(job.queued_at, UtcTimestamp()), literal(job.id))
+    ahead = select(func.count()).where(Job.state == JobState.QUEUED, tuple_(Job.queued_at, Job.id) < place)
+    return (session.scalar(ahead) or 0) + 1
+
+
+def attempts(session: Session, job_id: str) -> list[Attempt]:
+    """The attempts at a job, first to last."""
+    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
+
+
+def version(session: Session, team_id: str, job_id: str) -> int | None:
+    """A number that grows with every change of the job that a reader can see; None when there is no such job."""
+    return session.scalar(select(Job.version).where(Job.id == job_id, Job.team_id == team_id))
+
+
+def events_after(session: Session, job_id: str, after: int, limit: int) -> list[Event]:
+    """Events of a job with numbers above `after` (0 for all), in order."""
+    query = select(Event).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq).limit(limit)
+    return list(session.scalars(query))
+
+
+def artifacts(session: Session, job_id: str) -> list[Artifact]:
+    """Files of the job's newest attempt, its log among them, in the order they were added."""
+    newest = select(Job.attempt).where(Job.id == job_id).scalar_subquery()
+    query = select(Artifact).where(Artifact.job_id == job_id, Artifact.attempt == newest).order_by(Artifact.id)
+    return list(session.scalars(query))
+
+
+def get_artifact(session: Session, team_id: str, artifact_id: str) -> Artifact | None:
+    """A file of one of the team's jobs, of whichever attempt."""
+    query = select(Artifact).join(Job, Job.id == Artifact.job_id)
+    return session.scalar(query.where(Artifact.id == artifact_id, Job.team_id == team_id))
+
+
+def get_report(session: Session, job: Job) -> Report | None:
+    """The job's report; None while it has none. A job that missed its goal has one too."""
+    return session.scalar(select(Job.report).where(Job.id == job.id))
+
+
+def cancel(session: Session, team_id: str, job_id: str) -> Job:
+    """Stop a job: at once when it waits, else its worker is told to. Asking twice changes nothing.
+
+    Raises NotFound; InvalidTransition when it is finished.
+    """
+    job = _locked(session, team_id, job_id)
+    if job.state is JobState.QUEUED:
+        move(session, JobState.QUEUED, JobState.CANCELLED, Job.id == job_id, finished_at=now())
+    elif job.state is JobState.RUNNING:
+        move(session, JobState.RUNNING, JobState.CANCELLING, Job.id == job_id)
+    elif job.state is not JobState.CANCELLING:
+        raise InvalidTransition(job.state, "cancelled")
+    session.refresh(job)
+    return job
+
+
+def retry(session: Session, team_id: str, job_id: str) -> Job:
+    """Put a job that failed or was cancelled at the end of the queue again, as it was asked for.
+
+    Raises NotFound; InputDeleted when its model or data set is gone; InvalidTransition in any other state.
+    """
+    job = _locked(session, team_id, job_id)
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        raise InvalidTransition(job.state, "retried")
+    missing = _missing_input(session, team_id, job.model_id, job.dataset_id)
+    if missing is not None:
+        raise InputDeleted(*missing)
+    move(
+        session,
+        job.state,
+        JobState.QUEUED,
+        Job.id == job_id,
+        reason="retried",
+        queued_at=now(),
+        losses=0,
+        progress=None,
+        failure=None,
+        ratios=None,
+        report=None,
+        started_at=None,
+        finished_at=None,
+    )
+    session.refresh(job)
+    return job
+
+
+def _locked(session: Session, team_id: str, job_id: str) -> Job:
+    query = select(Job).where(Job.id == job_id, Job.team_id == team_id).with_for_update()
+    job = session.scalar(query.execution_options(populate_existing=True))
+    if job is None:
+        raise NotFound("job", job_id)
+    return job
+
+
+def _missing_input(session: Session, team_id: str, model_id: str, dataset_id: str | None) -> tuple[str, str] | None:
+    # Shared locks: nobody deletes the inputs before this session ends.
+    for kind, table, row_id in (("model", Model, model_id), ("data set", Dataset, dataset_id)):
+        if row_id is None:
+            continue
+        query = select(table.id).where(table.id == row_id, table.team_id == team_id, table.deleted_at.is_(None))
+        if session.scalar(query.with_for_update(read=True)) is None:
+            return kind, row_id
+    return None
+
+
+def _replayed(session: Session, team_id: str, spec: JobSpec, key: str) -> Job | None:
+    job = session.scalar(select(Job).where(Job.team_id == team_id, Job.idempotency_key == key))
+    if job is not None and job.spec != spec:
+        raise IdempotencyMismatch(key, job.id)
+    return job

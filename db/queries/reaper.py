@@ -1,0 +1,90 @@
+"""What becomes of the work of lost workers. Any worker may ask; leases are judged by the database's clock alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session, aliased
+
+from db.clock import now
+from db.models import Job
+from db.queries.inspections import reap_inspections
+from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
+from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.state import JobState
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """What was taken back from workers whose lease ran out, by id."""
+
+    requeued: list[str] = field(default_factory=list)  # jobs that wait again
+    failed: list[str] = field(default_factory=list)  # jobs that lost too many workers
+    cancelled: list[str] = field(default_factory=list)  # jobs that were to be cancelled anyway
+    requeued_uploads: list[str] = field(default_factory=list)  # models and data sets to be inspected again
+    rejected_uploads: list[str] = field(default_factory=list)  # models and data sets that lost too many inspectors
+
+
+def reap(session: Session, max_attempts: int) -> Reaped:
+    """Take back what is held by workers whose lease ran out.
+
+    A job waits again, until it has lost `max_attempts` workers since it was last asked for: then it fails.
+    """
+    failure = Failure(
+        kind=FailureKind.WORKER_LOST,
+        message=f"{max_attempts} workers were lost while they worked on this job, the last without a word; it may need "
+        "more memory than they have. See the workers' logs, make the job smaller, or retry it",
+    )
+    lost_once_more = {**NOBODYS, "losses": Job.losses + 1}
+    given_up = move(
+        session,
+        JobState.RUNNING,
+        JobState.FAILED,
+        _lapsed(JobState.RUNNING),
+        Job.losses + 1 >= max_attempts,
+        reason=failure.message,
+        failure=failure,
+        finished_at=now(),
+        **lost_once_more,
+    )
+    reason = "the worker was lost"
+    requeued = move(
+        session,
+        JobState.RUNNING,
+        JobState.QUEUED,
+        _lapsed(JobState.RUNNING),
+        Job.losses + 1 < max_attempts,
+        reason=reason,
+        **{**WAITING, **lost_once_more},
+    )
+    stopped = move(
+        session,
+        JobState.CANCELLING,
+        JobState.CANCELLED,
+        _lapsed(JobState.CANCELLING),
+        reason=reason,
+        finished_at=now(),
+        **NOBODYS,
+    )
+    for job in (*given_up, *requeued, *stopped):
+        close_attempt(session, job, "lost")
+    requeued_uploads, rejected_uploads = reap_inspections(session, max_attempts)
+    return Reaped(
+        requeued=[job.job_id for job in requeued],
+        failed=[job.job_id for job in given_up],
+        cancelled=[job.job_id for job in stopped],
+        requeued_uploads=requeued_uploads,
+        rejected_uploads=rejected_uploads,
+    )
+
+
+def _lapsed(state: JobState) -> ColumnElement[bool]:
+    # Rows that another reaper, or a late heartbeat, is just writing are left to it.
+    candidate = aliased(Job)
+    lapsed = (
+        select(candidate.id)
+        .where(candidate.state == state, candidate.lease_expires_at < now())
+        .with_for_update(skip_locked=True)
+    )
+    return Job.id.in_(lapsed) & (Job.lease_expires_at < now())

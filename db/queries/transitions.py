@@ -1,0 +1,72 @@
+"""The one statement that changes a job's state.
+
+It compares and sets, raises the version, and writes the event, so that no change of state is ever silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, update
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.models import Attempt, Event, Job
+from modelpress.spec.event import StateChanged
+from modelpress.spec.state import TRANSITIONS, JobState
+
+# Columns of a job that no worker holds, and of one that waits for the next.
+NOBODYS: dict[str, Any] = {"worker": None, "lease_expires_at": None}
+WAITING: dict[str, Any] = {**NOBODYS, "progress": None, "started_at": None}
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A job whose state has changed."""
+
+    job_id: str
+    attempt: int
+
+
+def move(
+    session: Session,
+    source: JobState,
+    target: JobState,
+    *where: ColumnElement[bool],
+    reason: str | None = None,
+    **values: Any,
+) -> list[Moved]:
+    """Move every job that is in `source` and fulfils `where` to `target`, set `values`, and write the events.
+
+    Returns the jobs that were moved: none when another process was first. Raises ValueError when the state machine
+    has no such transition.
+    """
+    if target not in TRANSITIONS[source]:
+        raise ValueError(f"no job goes from {source.value} to {target.value}")
+    changed = session.execute(
+        update(Job)
+        .where(Job.state == source, *where)
+        .values(state=target, version=Job.version + 1, last_seq=Job.last_seq + 1, **values)
+        .returning(Job.id, Job.attempt, Job.last_seq)
+        .execution_options(synchronize_session=False)
+    ).all()
+    for job_id, attempt, seq in changed:
+        write_event(session, job_id, seq, StateChanged(state=target.value, attempt=attempt, reason=reason))
+    session.flush()
+    return [Moved(job_id, attempt) for job_id, attempt, _ in changed]
+
+
+def write_event(session: Session, job_id: str, seq: int, event: StateChanged) -> None:
+    """Write a change of state under the number that the job's row has given it."""
+    session.add(Event(job_id=job_id, seq=seq, attempt=event.attempt, kind=event.kind, event=event))
+
+
+def close_attempt(session: Session, moved: Moved, outcome: str) -> None:
+    """Note how an attempt ended."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job_id == moved.job_id, Attempt.number == moved.attempt)
+        .values(finished_at=now(), outcome=outcome)
+        .execution_options(synchronize_session=False)
+    )

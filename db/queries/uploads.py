@@ -1,0 +1,147 @@
+"""Models and data sets as their owners see them.
+
+Bytes are shared by every row with the same SHA-256, so writing and dropping them must not cross. `create_model`,
+`create_dataset`, `delete_model` and `delete_dataset` therefore take a lock on the hash that lasts until the session
+ends: let the store publish, or drop, the bytes inside the same `with database.session()` block.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.errors import InUse, NotFound
+from db.ids import new_id
+from db.models import Artifact, Dataset, Job, Model
+from db.queries.texts import storable
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.state import FINAL_STATES
+
+Row = TypeVar("Row", Model, Dataset)
+
+
+def create_model(
+    session: Session,
+    team_id: str,
+    *,
+    name: str,
+    format: Literal["safetensors", "pt"],
+    architecture: ArchitectureRef,
+    image_size: int | None,
+    preprocessing: Preprocessing | None,
+    sha256: str,
+    size: int,
+) -> Model:
+    """A new model, to be inspected. Locks the hash until the session ends. Raises InvalidText."""
+    hold_bytes(session, sha256)
+    model = Model(
+        id=new_id("mdl"),
+        team_id=team_id,
+        name=storable("name", name),
+        format=format,
+        architecture=architecture,
+        image_size=image_size,
+        preprocessing=preprocessing,
+        sha256=sha256,
+        size=size,
+    )
+    session.add(model)
+    session.flush()
+    return model
+
+
+def create_dataset(session: Session, team_id: str, *, name: str, sha256: str, size: int) -> Dataset:
+    """A new data set, to be inspected. Locks the hash until the session ends. Raises InvalidText."""
+    hold_bytes(session, sha256)
+    dataset = Dataset(id=new_id("dts"), team_id=team_id, name=storable("name", name), sha256=sha256, size=size)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get_model(session: Session, team_id: str, model_id: str) -> Model | None:
+    """The team's model, unless it was deleted."""
+    return _get(session, Model, team_id, model_id)
+
+
+def get_dataset(session: Session, team_id: str, dataset_id: str) -> Dataset | None:
+    """The team's data set, unless it was deleted."""
+    return _get(session, Dataset, team_id, dataset_id)
+
+
+def list_models(session: Session, team_id: str, *, after: str | None = None, limit: int) -> list[Model]:
+    """The team's models, newest first; `after` is the last id of the page before."""
+    return _list(session, Model, team_id, after, limit)
+
+
+def list_datasets(session: Session, team_id: str, *, after: str | None = None, limit: int) -> list[Dataset]:
+    """The team's data sets, newest first; `after` is the last id of the page before."""
+    return _list(session, Dataset, team_id, after, limit)
+
+
+def delete_model(session: Session, team_id: str, model_id: str) -> str | None:
+    """Delete a model. Returns the hash whose bytes nothing needs any more, None when another row does.
+
+    Locks the hash until the session ends. Raises NotFound; InUse while a job that is not finished uses it.
+    """
+    return _delete(session, Model, team_id, model_id)
+
+
+def delete_dataset(session: Session, team_id: str, dataset_id: str) -> str | None:
+    """Delete a data set. As `delete_model`."""
+    return _delete(session, Dataset, team_id, dataset_id)
+
+
+def hold_bytes(session: Session, sha256: str) -> None:
+    """Lock a hash until the session ends: nobody else drops or publishes these bytes meanwhile."""
+    # A writing session on SQLite holds the whole database already.
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(sha256, 0))))
+
+
+def _get(session: Session, table: type[Row], team_id: str, row_id: str) -> Row | None:
+    return session.scalar(select(table).where(table.id == row_id, table.team_id == team_id, table.deleted_at.is_(None)))
+
+
+def _list(session: Session, table: type[Row], team_id: str, after: str | None, limit: int) -> list[Row]:
+    query = select(table).where(table.team_id == team_id, table.deleted_at.is_(None))
+    if after is not None:
+        query = query.where(table.id < after)
+    return list(session.scalars(query.order_by(table.id.desc()).limit(limit)))
+
+
+def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> str | None:
+    kind = "model" if table is Model else "data set"
+    # The row's lock keeps `create_job` and `retry` from taking it in between.
+    row = session.scalar(
+        select(table)
+        .where(table.id == row_id, table.team_id == team_id, table.deleted_at.is_(None))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if row is None:
+        raise NotFound(kind, row_id)
+    uses = select(Job.id).where(or_(Job.model_id == row_id, Job.dataset_id == row_id), Job.state.not_in(FINAL_STATES))
+    job_id = session.scalar(uses.order_by(Job.id).limit(1))
+    if job_id is not None:
+        raise InUse(kind, row_id, job_id)
+    hold_bytes(session, row.sha256)
+    session.execute(
+        update(table).where(table.id == row_id).values(deleted_at=now(), worker=None, lease_expires_at=None)
+    )
+    return None if _is_referred_to(session, row.sha256) else row.sha256
+
+
+def _is_referred_to(session: Session, sha256: str) -> bool:
+    uploads = [
+        select(table.id).where(table.sha256 == sha256, table.deleted_at.is_(None)).limit(1)
+        for table in (Model, Dataset)
+    ]
+    return any(
+        session.scalar(query) is not None
+        for query in [*uploads, select(Artifact.id).where(Artifact.sha256 == sha256).limit(1)]
+    )

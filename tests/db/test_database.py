@@ -1,0 +1,159 @@
+"""How databases are opened, and what a session promises."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+
+from db.database import journal_mode, open_database
+from db.errors import UnusableDatabase
+from db.models import Team
+from db.queries.jobs import get_job
+from db.queries.teams import create_key, create_team
+from tests.conftest import opened
+from tests.support.rows import new_tenant
+
+
+def _teams(database):
+    with database.session(read_only=True) as session:
+        return session.scalar(select(func.count()).select_from(Team))
+
+
+def test_a_session_commits_at_its_end(database):
+    with database.session() as session:
+        team = create_team(session, "a")
+    assert _teams(database) == 1
+    assert team.name == "a"  # rows stay usable
+
+
+def test_a_session_that_raises_leaves_nothing(database):
+    def create_and_fail():
+        with database.session() as session:
+            create_team(session, "a")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        create_and_fail()
+    assert _teams(database) == 0
+
+
+def test_a_read_only_session_cannot_write(database):
+    with pytest.raises(DBAPIError), database.session(read_only=True) as session:
+        create_team(session, "a")
+    # The same connection writes again afterwards.
+    with database.session() as session:
+        create_team(session, "b")
+    assert _teams(database) == 1
+
+
+def test_a_reference_to_nothing_is_refused(database):
+    with pytest.raises(IntegrityError), database.session() as session:
+        create_key(session, "team_that_is_not", "a key", frozenset({"read"}))
+
+
+def test_threads_that_read_before_they_write_wait_for_one_another(database):
+    """On SQLite a deferred transaction would fail here at once with `database is locked`."""
+    threads, rounds = 8, 10
+    barrier = threading.Barrier(threads)
+    errors: list[BaseException] = []
+
+    def count_up() -> None:
+        barrier.wait()
+        try:
+            for _ in range(rounds):
+                with database.session() as session:
+                    session.scalar(select(func.count()).select_from(Team))
+                    create_team(session, "a")
+        except BaseException as error:  # noqa: BLE001 (handed to the test's own thread)
+            errors.append(error)
+
+    running = [threading.Thread(target=count_up) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert errors == []
+    assert _teams(database) == threads * rounds
+
+
+def test_a_reader_sees_one_state_while_another_writes(database):
+    new_tenant(database)
+    with database.session(read_only=True) as reading:
+        assert reading.scalar(select(func.count()).select_from(Team)) == 1
+        assert get_job(reading, "team_x", "job_x") is None
+    with database.session() as writing:
+        create_team(writing, "b")
+        with database.session(read_only=True) as reading:
+            assert reading.scalar(select(func.count()).select_from(Team)) == 1
+    assert _teams(database) == 2
+
+
+def test_the_report_is_never_loaded_by_the_way(database):
+    tenant = new_tenant(database)
+    job = tenant.submit(tenant.upload_model())
+    with database.session(read_only=True) as session:
+        found = get_job(session, tenant.team_id, job.id)
+        with pytest.raises(InvalidRequestError):
+            _ = found.report
+
+
+def test_ping_tells_the_truth(database, tmp_path):
+    database.ping()
+    gone = tmp_path / "folder"
+    gone.mkdir()
+    with opened(f"sqlite:///{gone / 'x.db'}") as other:
+        gone.rmdir()
+        with pytest.raises(DBAPIError):
+            other.ping()
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"),
+    [
+        ((3, 6, 23), "WAL"),
+        ((3, 7, 0), "DELETE"),
+        ((3, 40, 1), "DELETE"),
+        ((3, 51, 2), "DELETE"),
+        ((3, 51, 3), "WAL"),
+        ((3, 52, 0), "WAL"),
+    ],
+)
+def test_the_write_ahead_log_is_used_only_where_it_is_sound(version, mode):
+    assert journal_mode(version) == mode
+
+
+def test_sqlite_is_opened_safely_and_says_so(tmp_path, caplog):
+    mode = journal_mode(sqlite3.sqlite_version_info)
+    with caplog.at_level(logging.INFO, "db.database"), opened(f"sqlite:///{tmp_path / 'x.db'}") as database:
+        assert f"journal {mode}" in caplog.text
+        with database.session() as session:
+            asked = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            told = [session.scalar(text(f"PRAGMA {name}")) for name in asked]
+    assert told == [mode.lower(), 2, 1, 30_000]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("sqlite:////no/such/folder/x.db", "does not exist"),
+        ("mysql://host/name", "mysql"),
+        ("not a url", "not a URL"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused(url, words):
+    with pytest.raises(UnusableDatabase, match=words):
+        open_database(url)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_is_reached_by_its_usual_names(scheme, postgres_url):
+    with opened(scheme + postgres_url.removeprefix("postgresql")) as database:
+        database.ping()
+        assert database.dialect == "postgresql"

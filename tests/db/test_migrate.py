@@ -1,0 +1,123 @@
+"""The migrations make the tables that the code expects, on both databases."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, make_url, text
+
+from db import migrate
+from db.errors import UnusableDatabase
+from db.models import Base
+from tests.conftest import opened
+
+
+def _engine(url):
+    parsed = make_url(url)
+    return create_engine(parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed)
+
+
+def _migrate_and_tell(url: str) -> str | None:
+    with opened(url) as database:
+        database.migrate()
+        return database.revision()
+
+
+@pytest.fixture
+def fresh_url(empty_url):
+    """URL of a migrated database whose tables a test may change."""
+    _migrate_and_tell(empty_url)
+    return empty_url
+
+
+def test_an_empty_database_is_not_current(empty_url):
+    with opened(empty_url) as database:
+        assert database.revision() is None
+        assert not database.is_current()
+        database.migrate()
+        assert database.is_current()
+        assert database.revision() == migrate.head() == "0001"
+
+
+def test_migrating_twice_changes_nothing(empty_url):
+    assert _migrate_and_tell(empty_url) == _migrate_and_tell(empty_url) == migrate.head()
+
+
+def test_migrated_tables_are_those_of_the_models(database_url):
+    engine = _engine(database_url)
+    try:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(
+                connection, opts={"compare_type": True, "compare_server_default": True}
+            )
+            assert compare_metadata(context, Base.metadata) == []
+            # What the comparison above does not look at.
+            found = inspect(connection)
+            for table in Base.metadata.sorted_tables:
+                assert found.get_pk_constraint(table.name)["constrained_columns"] == [c.name for c in table.primary_key]
+                nullable = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
+                assert nullable == {column.name: column.nullable for column in table.columns}
+    finally:
+        engine.dispose()
+
+
+def test_a_missing_index_is_noticed(fresh_url):
+    """The comparison above can fail."""
+    engine = _engine(fresh_url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("DROP INDEX ix_jobs_state_queued_at_id"))
+        with engine.connect() as connection:
+            assert [kind for kind, *_ in compare_metadata(MigrationContext.configure(connection), Base.metadata)] == [
+                "add_index"
+            ]
+    finally:
+        engine.dispose()
+
+
+def test_downgrade_leaves_no_table(fresh_url):
+    engine = _engine(fresh_url)
+    try:
+        with engine.begin() as connection:
+            migrate.downgrade(connection, "base")
+        with engine.connect() as connection:
+            assert inspect(connection).get_table_names() == ["alembic_version"]
+    finally:
+        engine.dispose()
+    assert _migrate_and_tell(fresh_url) == migrate.head()
+
+
+def test_processes_that_start_at_once_all_find_it_migrated(empty_url):
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(_migrate_and_tell, [empty_url] * 4)) == [migrate.head()] * 4
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(fresh_url):
+    engine = _engine(fresh_url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    finally:
+        engine.dispose()
+    with opened(fresh_url) as database:
+        assert not database.is_current()
+        with pytest.raises(UnusableDatabase, match="9999"):
+            database.migrate()
+        assert database.revision() == "9999"
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url, monkeypatch):
+    def broken(_connection):
+        raise UnusableDatabase("a broken reference")
+
+    monkeypatch.setattr(migrate, "_check_references", broken)
+    with opened(empty_url) as database:
+        with pytest.raises(UnusableDatabase, match="broken reference"):
+            database.migrate()
+        assert database.revision() is None
+    monkeypatch.undo()
+    assert _migrate_and_tell(empty_url) == migrate.head()
