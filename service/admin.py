@@ -1,0 +1,106 @@
+"""What an operator does on the command line: `python -m service.admin COMMAND`, with the service's own settings.
+
+A key's text goes to standard output alone, and is shown this once: only its hash is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import OperationalError
+
+from db.database import Database, open_database
+from db.errors import DatabaseError
+from db.queries.teams import SCOPES, create_key, create_team, find_team, list_keys, revoke_key
+from service.logs import configure_logs
+from service.settings import SettingsError, read_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Administration of a ModelPress service.")
+
+TeamName = Annotated[str, typer.Option("--team", help="Name of the team.")]
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest revision; does nothing where it is already there."""
+    with _database() as database:
+        database.migrate()
+        _say(f"the database is at revision {database.revision()}")
+
+
+@app.command("create-key")
+def make_key(
+    team: TeamName,
+    name: Annotated[str, typer.Option(help="A label for the key, such as who uses it.")] = "",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="`read` or `write`; give it twice for both (default).")
+    ] = None,
+) -> None:
+    """Make an API key of a team, and the team if there is none of that name."""
+    with _database() as database, database.session() as session:
+        owner = find_team(session, team) or create_team(session, team)
+        key, plaintext = create_key(session, owner.id, name, frozenset(scope or SCOPES))
+        _say(f"key {key.id} of team {owner.name} ({owner.id}), scopes {', '.join(key.scopes)}")
+    sys.stdout.write(f"{plaintext}\n")
+
+
+@app.command("list-keys")
+def show_keys(team: TeamName) -> None:
+    """List a team's keys: id, scopes, last use, label."""
+    with _database() as database:
+        owner = _team_id(database, team)
+        with database.session(read_only=True) as session:
+            keys = list_keys(session, owner)
+        for key in keys:
+            used = key.last_used_at.isoformat(timespec="minutes") if key.last_used_at else "never used"
+            sys.stdout.write(f"{key.id}  {','.join(key.scopes)}  {used}  {key.name}\n")
+
+
+@app.command("revoke-key")
+def end_key(team: TeamName, key: Annotated[str, typer.Argument(help="Id of the key.")]) -> None:
+    """End an API key: from the next request on it is refused."""
+    with _database() as database:
+        owner = _team_id(database, team)
+        with database.session() as session:
+            revoke_key(session, owner, key)
+        _say(f"key {key} is revoked")
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
+    """The database of the settings. Ends the program with a sentence when something is refused."""
+    try:
+        settings = read_settings()
+        configure_logs(settings, "admin")
+        settings.make_home()
+        database = open_database(settings.database_url)
+        try:
+            yield database
+        finally:
+            database.dispose()
+    except (SettingsError, DatabaseError, ValueError) as error:
+        _say(str(error))
+        raise typer.Exit(1) from None
+    except OperationalError as error:
+        _say(f"the database cannot be used: {error.orig}")
+        raise typer.Exit(1) from None
+
+
+def _team_id(database: Database, name: str) -> str:
+    with database.session(read_only=True) as session:
+        team = find_team(session, name)
+    if team is None:
+        raise ValueError(f"there is no team {name!r}; create-key makes it")
+    return team.id
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    app()

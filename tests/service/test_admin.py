@@ -1,0 +1,78 @@
+"""Administration, as an operator types it: real processes on a database of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from db.database import open_database
+from db.queries.teams import find_key, list_keys
+
+
+def admin(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MODELPRESS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "service.admin", *arguments],
+        env={**clean, "MODELPRESS_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_from_an_empty_folder_to_a_key_and_its_end(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert admin(home, "migrate").returncode == 0
+    assert admin(home, "migrate").returncode == 0  # a second time changes nothing
+
+    made = admin(home, "create-key", "--team", "vision", "--name", "laptop", "--scope", "read")
+    assert made.returncode == 0, made.stderr
+    plaintext = made.stdout.strip()
+    other = admin(home, "create-key", "--team", "vision").stdout.strip()
+
+    database = open_database(f"sqlite:///{home}/modelpress.db")
+    with database.session(read_only=True) as session:
+        key, second = find_key(session, plaintext), find_key(session, other)
+        assert key is not None
+        assert second is not None
+        assert (key.name, key.scopes) == ("laptop", ["read"])
+        assert second.scopes == ["read", "write"]
+        assert second.team_id == key.team_id  # the same team, not another one of that name
+        assert len(list_keys(session, key.team_id)) == 2
+
+    listed = admin(home, "list-keys", "--team", "vision").stdout
+    assert key.id in listed
+    assert plaintext not in listed
+
+    assert admin(home, "revoke-key", "--team", "vision", key.id).returncode == 0
+    with database.session(read_only=True) as session:
+        assert find_key(session, plaintext) is None
+        assert find_key(session, other) is not None
+    database.dispose()
+
+
+def test_refusals_are_sentences(tmp_path: Path) -> None:
+    admin(tmp_path, "migrate")
+    for arguments, sentence in [
+        (("create-key", "--team", "vision", "--scope", "admin"), "scopes are one or more of read, write"),
+        (("list-keys", "--team", "vision"), "there is no team 'vision'"),
+    ]:
+        result = admin(tmp_path, *arguments)
+        assert result.returncode == 1
+        assert sentence in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_unsafe_settings_are_refused(tmp_path: Path) -> None:
+    result = admin(tmp_path, "migrate", MODELPRESS_ENVIRONMENT="production")
+    assert result.returncode == 1
+    assert "PostgreSQL" in result.stderr
+    assert not (tmp_path / "modelpress.db").exists()
+
+
+def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = admin(tmp_path, "migrate", MODELPRESS_DATABASE_URL="postgresql://modelpress@127.0.0.1:1/modelpress")
+    assert result.returncode == 1
+    assert "the database cannot be used" in result.stderr
+    assert "Traceback" not in result.stderr
