@@ -1,0 +1,74 @@
+"""The HTTP front end: `uvicorn --factory api.app:create_app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import Services
+from api.errors import INTERNAL, install_error_handlers, problems
+from api.metrics import Metrics
+from api.openapi import DESCRIPTION, install_openapi
+from api.requests import RequestMiddleware
+from api.routes import artifacts, datasets, health, jobs, methods, models, results
+from db.database import open_database
+from modelpress import __version__
+from service.logs import configure_logs
+from service.settings import Settings, read_settings
+from service.wakeup import Wakeup
+from storage.open_store import open_store
+
+ROUTERS = (models.router, datasets.router, jobs.router, results.router, artifacts.router, methods.router, health.router)
+_LEFTOVER_SECONDS = 86_400.0
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Without settings, those of the process's environment; then logs are set up too.
+
+    Raises service.settings.SettingsError.
+    """
+    if settings is None:
+        settings = read_settings()
+        configure_logs(settings, "api")
+    app = FastAPI(
+        title="ModelPress",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        # A field with a default may be left out of an answer as of a request: one schema for both.
+        separate_input_output_schemas=False,
+        responses=problems(INTERNAL),
+        redoc_url=None,
+        # One address for each thing; a redirected upload would be sent twice.
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.metrics = Metrics()
+    for router in ROUTERS:
+        app.include_router(router)
+    install_error_handlers(app)
+    install_openapi(app)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database = open_database(settings.database_url)
+    wakeup = Wakeup(settings)
+    store = await run_in_threadpool(
+        open_store, settings.store_url, credentials=settings.s3_credentials, spool_folder=settings.home / "spool"
+    )
+    # What a process that was killed in the middle of an upload has left.
+    await run_in_threadpool(store.sweep, _LEFTOVER_SECONDS)
+    app.state.metrics.watch(database)
+    app.state.services = Services(settings, database, store, wakeup, app.state.metrics)
+    try:
+        yield
+    finally:
+        wakeup.close()
+        database.dispose()

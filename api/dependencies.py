@@ -1,0 +1,116 @@
+"""What routes are given: the parts of the service, and who is calling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import structlog
+from fastapi import BackgroundTasks, Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.metrics import Metrics
+from api.refusals import MissingScope, NoKey, OtherMediaType
+from db.database import Database
+from db.queries.teams import find_key, touch_key
+from service.settings import Settings
+from service.wakeup import Wakeup
+from storage.store import Store
+
+_TOUCH_SECONDS = 60
+
+log = structlog.get_logger("api.dependencies")
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="API key",
+    description="`Authorization: Bearer mp_...`. On the embedded default the key is in the file `api-key` of the data "
+    "folder. Scope `read` looks, scope `write` uploads, submits, cancels and deletes.",
+)
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of the service that one application uses; made at its start, closed at its end."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    wakeup: Wakeup
+    metrics: Metrics
+    # Key to the moment its use was last noted, by this process's clock: one write a minute, not one a request.
+    touched: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: a team, by one of its keys."""
+
+    team_id: str
+    key_id: str
+    scopes: frozenset[str]
+
+
+def get_services(request: Request) -> Services:
+    """The application's parts."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesParam = Annotated[Services, Depends(get_services)]
+
+
+def authenticate(
+    request: Request,
+    services: ServicesParam,
+    background: BackgroundTasks,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Caller:
+    """Who calls. Raises NoKey."""
+    if credentials is None:
+        raise NoKey("this needs an API key: send `Authorization: Bearer mp_...`")
+    with services.database.session(read_only=True) as session:
+        key = find_key(session, credentials.credentials)
+    if key is None:
+        raise NoKey("the API key is not known, or was revoked: check it, or ask for a new one")
+    request.state.team_id = key.team_id
+    now = time.monotonic()
+    if now - services.touched.get(key.id, -_TOUCH_SECONDS) >= _TOUCH_SECONDS:
+        services.touched[key.id] = now
+        background.add_task(_note_use, services.database, key.id)
+    return Caller(team_id=key.team_id, key_id=key.id, scopes=frozenset(key.scopes))
+
+
+def _note_use(database: Database, key_id: str) -> None:
+    try:
+        with database.session() as session:
+            touch_key(session, key_id)
+    except SQLAlchemyError as error:
+        log.warning("use of a key not noted", key_id=key_id, error=type(error).__name__)
+
+
+def _require(scope: str) -> Callable[[Caller], Caller]:
+    def require(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
+        if scope not in caller.scopes:
+            raise MissingScope(
+                f"this needs a key with the scope `{scope}`; this one has {', '.join(sorted(caller.scopes))}"
+            )
+        return caller
+
+    return require
+
+
+Reader = Annotated[Caller, Depends(_require("read"))]
+Writer = Annotated[Caller, Depends(_require("write"))]
+
+
+def require_json(request: Request) -> None:
+    """Raises OtherMediaType unless the body is declared as JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise OtherMediaType(
+            f"the body is declared as {kind or 'nothing'}; send JSON as `Content-Type: application/json`"
+        )

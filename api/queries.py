@@ -1,0 +1,197 @@
+"""What can be asked for in the query of a request: fields with descriptions and bounds; an unknown one is an error."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
+
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
+from modelpress.spec.config import Config
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.state import JobState
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds the character U+0000, which cannot be stored; leave it out")
+    return text
+
+
+Name = Annotated[str, Field(max_length=200, description="A label of your own."), AfterValidator(_storable)]
+Hash = Annotated[
+    str | None,
+    Field(
+        description="SHA-256 of the file in hexadecimal: another body is refused, and nothing of it kept. The headers "
+        "`X-Content-SHA256` and `Content-Digest` say the same.",
+    ),
+]
+
+
+class ListQuery(Config):
+    """A page of a list."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="Most entries on the page.")
+    after: str | None = Field(
+        default=None, max_length=100, description="`next` of the page before; leave out for the first."
+    )
+
+
+class JobListQuery(ListQuery):
+    """A page of jobs."""
+
+    state: JobState | None = Field(default=None, description="Only jobs in this state.")
+    model: str | None = Field(default=None, max_length=100, description="Only jobs for the model with this id.")
+
+
+class JobQuery(Config):
+    """How a job is asked for."""
+
+    wait: float = Field(
+        default=0,
+        ge=0,
+        le=60,
+        description="Seconds to wait for a change: of what `If-None-Match` names, or of the job as it is now.",
+    )
+
+
+class SubmitQuery(Config):
+    """How a job is submitted."""
+
+    dry_run: bool = Field(default=False, description="Only check whether it would be accepted.")
+
+
+class EventsQuery(Config):
+    """Where an event stream begins."""
+
+    last_event_id: int = Field(
+        default=0, ge=0, lt=2**31, description="Only events after this one; the header `Last-Event-ID` says the same."
+    )
+
+
+class DatasetUpload(Config):
+    """What is said of an uploaded data set."""
+
+    name: Name = ""
+    sha256: Hash = None
+
+
+class ModelUpload(Config):
+    """What is said of an uploaded model."""
+
+    architecture: str = Field(
+        description="Name of the network that the weights belong to, from `GET /v1/architectures`.",
+        examples=["vgg19_bn_cifar"],
+    )
+    arguments: str = Field(
+        default="{}",
+        max_length=10_000,
+        description="Arguments of the network as a JSON object; left out ones have their defaults.",
+        examples=['{"num_classes": 10}'],
+    )
+    name: Name = ""
+    format: Literal["safetensors", "pt"] | None = Field(
+        default=None,
+        description="Format of the file; seen from its content when left out, and refused when it differs.",
+    )
+    image_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Height and width of the images, pixels; the architecture's default when left out.",
+        examples=[32],
+    )
+    mean: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="Mean that was subtracted from each channel of the pixels (scaled to 0..1) in training, with "
+        "commas between. Estimated from the data set when `mean` and `std` are left out.",
+        examples=["0.4914,0.4822,0.4465"],
+    )
+    std: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="Standard deviation that each channel was divided by in training, with commas between.",
+        examples=["0.2470,0.2435,0.2616"],
+    )
+    sha256: Hash = None
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ARCHITECTURES:
+            near = difflib.get_close_matches(value, ARCHITECTURES, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise ValueError(f"there is no architecture {value[:100]!r}; {hint}`GET /v1/architectures` lists them")
+        return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _fitting(cls, value: str, info: ValidationInfo) -> str:
+        arguments = _json_object(value)
+        architecture = ARCHITECTURES.get(info.data.get("architecture", ""))
+        if architecture is not None and architecture.family == "modelpress":
+            unknown = sorted(set(arguments) - set(architecture.arguments))
+            if unknown:
+                raise ValueError(
+                    f"{architecture.name} takes no argument {', '.join(unknown)}; "
+                    f"it takes {', '.join(architecture.arguments)}"
+                )
+        return value
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _numbers(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            numbers = _numbers_of(value)
+            if info.field_name == "std" and min(numbers) <= 0:
+                raise ValueError("every standard deviation must be above 0")
+        return value
+
+    @model_validator(mode="after")
+    def _both_of_one_length(self) -> ModelUpload:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both `mean` and `std`, or neither")
+        if self.mean is not None and self.std is not None:
+            counts = len(_numbers_of(self.mean)), len(_numbers_of(self.std))
+            if counts[0] != counts[1]:
+                raise ValueError(f"`mean` has {counts[0]} numbers, `std` has {counts[1]}; give one for each channel")
+        return self
+
+    @property
+    def reference(self) -> ArchitectureRef:
+        """The network that the weights belong to."""
+        return ArchitectureRef(architecture=self.architecture, arguments=_json_object(self.arguments))
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What was done to the pixels in training; None when it was not said."""
+        if self.mean is None or self.std is None:
+            return None
+        return Preprocessing(mean=_numbers_of(self.mean), std=_numbers_of(self.std))
+
+
+def _json_object(text: str) -> dict[str, JsonValue]:
+    try:
+        value: Any = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'it must be a JSON object such as {{"num_classes": 10}}, and is no JSON: {error}') from error
+    if not isinstance(value, dict):
+        raise ValueError('it must be a JSON object such as {"num_classes": 10}')
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _numbers_of(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError("it must be numbers with commas between, such as 0.49,0.48,0.44") from error
+    if any(not abs(number) < 1e6 for number in numbers):
+        raise ValueError("every number must lie between -1,000,000 and 1,000,000")
+    return numbers

@@ -1,0 +1,101 @@
+"""From rows to what is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from sqlalchemy.orm import Session
+
+from db import models as rows
+from db.queries import jobs
+from modelpress.spec.event import StateChanged
+from modelpress.spec.resources import Artifact, Attempt, Dataset, Job, JobEvent, Model
+from modelpress.spec.state import FINAL_STATES, JobState
+
+
+def to_model(row: rows.Model) -> Model:
+    """An uploaded model."""
+    return Model(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        size=row.size,
+        sha256=row.sha256,
+        created_at=row.created_at,
+        failure=row.failure,
+        format=cast(Literal["safetensors", "pt"], row.format),
+        architecture=row.architecture,
+        image_size=row.image_size,
+        preprocessing=row.preprocessing,
+        inspection=row.inspection,
+    )
+
+
+def to_dataset(row: rows.Dataset) -> Dataset:
+    """An uploaded data set."""
+    return Dataset(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        size=row.size,
+        sha256=row.sha256,
+        created_at=row.created_at,
+        failure=row.failure,
+        inspection=row.inspection,
+    )
+
+
+def to_job(session: Session, row: rows.Job, *, attempts: bool = True) -> Job:
+    """A job; asks for its place in the queue and, unless told not to, for its attempts."""
+    return Job(
+        id=row.id,
+        name=row.name,
+        state=row.state,
+        spec=row.spec,
+        progress=row.progress,
+        queue_position=jobs.queue_position(session, row),
+        attempt=row.attempt,
+        attempts=tuple(to_attempt(each) for each in jobs.attempts(session, row.id)) if attempts else (),
+        failure=row.failure,
+        ratios=row.ratios,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def to_attempt(row: rows.Attempt) -> Attempt:
+    """One try at a job."""
+    return Attempt(
+        number=row.number,
+        worker=row.worker,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        outcome=row.outcome,
+    )
+
+
+def to_event(row: rows.Event) -> JobEvent:
+    """One event of a job."""
+    return JobEvent(id=row.seq, attempt=row.attempt, created_at=row.created_at, event=row.event)
+
+
+def to_artifact(row: rows.Artifact) -> Artifact:
+    """A file that a job made."""
+    return Artifact(
+        id=row.id,
+        job=row.job_id,
+        kind=row.kind,
+        filename=row.filename,
+        size=row.size,
+        sha256=row.sha256,
+        content_type=row.content_type,
+        created_at=row.created_at,
+    )
+
+
+def says_final(events: Sequence[JobEvent]) -> bool:
+    """True when the last of these events is a change to a final state."""
+    last = events[-1].event if events else None
+    return isinstance(last, StateChanged) and JobState(last.state) in FINAL_STATES

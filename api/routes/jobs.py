@@ -1,0 +1,194 @@
+"""Jobs: submitted, watched, cancelled, tried again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+
+from api import examples
+from api.changes import wait_for_change
+from api.dependencies import Reader, Services, ServicesParam, Writer, require_json
+from api.errors import problems
+from api.etags import matches
+from api.openapi import answer, request_examples
+from api.paging import to_page
+from api.queries import JobListQuery, JobQuery, SubmitQuery
+from api.refusals import (
+    BodyTooLarge,
+    MissingScope,
+    NoKey,
+    NotReady,
+    NotThere,
+    OtherMediaType,
+    UnfitSpec,
+    UnusableUpload,
+)
+from api.resources import to_job
+from api.submission import check_spec, submit
+from db.errors import IdempotencyMismatch, InvalidTransition
+from db.queries import jobs
+from modelpress.spec.job import JobSpec
+from modelpress.spec.resources import Job, JobCheck, Page
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_USUAL = problems(NoKey, MissingScope, RequestValidationError)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Any text of your own. Sent again with the same body, it gives the first answer again and makes no "
+        "second job: so a request whose answer was lost can be repeated.",
+    ),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a job",
+    response_model=Job | JobCheck,
+    dependencies=[Depends(require_json)],
+    responses=answer(202, "It waits for a worker.", examples.QUEUED_JOB)
+    | answer(200, "To a dry run: it would be accepted.", examples.JOB_CHECK, model=JobCheck)
+    | problems(
+        NoKey,
+        MissingScope,
+        NotThere,
+        NotReady,
+        UnusableUpload,
+        BodyTooLarge,
+        OtherMediaType,
+        RequestValidationError,
+        UnfitSpec,
+        IdempotencyMismatch,
+    ),
+)
+def submit_job(
+    response: Response,
+    services: ServicesParam,
+    caller: Writer,
+    background: BackgroundTasks,
+    query: Annotated[SubmitQuery, Query()],
+    spec: Annotated[JobSpec, Body(openapi_examples=request_examples(examples.SPECS))],
+    idempotency_key: IdempotencyKey = None,
+) -> Job | JobCheck:
+    """A recipe for a model, and the data set that it is trained and measured on.
+
+    It is checked against the model and the data set now: a layer that does not exist, a rank that is too high or a
+    step that needs data without data are refused, each by name.
+    """
+    if query.dry_run:
+        with services.database.session(read_only=True) as session:
+            check_spec(session, caller.team_id, spec)
+        response.status_code = 200
+        return JobCheck(spec=spec)
+    with services.database.session() as session:
+        row, created = submit(session, caller.team_id, spec, idempotency_key)
+        job = to_job(session, row)
+    background.add_task(services.wakeup.jobs)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    if not created:
+        response.headers["Idempotency-Replayed"] = "true"
+    return job
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    response_model=Page[Job],
+    responses=answer(200, "A page of jobs, newest first.", examples.JOBS) | _USUAL,
+)
+def list_jobs(services: ServicesParam, caller: Reader, query: Annotated[JobListQuery, Query()]) -> Page[Job]:
+    """The team's jobs, newest first. Their `attempts` are left out here."""
+    with services.database.session(read_only=True) as session:
+        rows = jobs.list_jobs(
+            session, caller.team_id, state=query.state, model=query.model, after=query.after, limit=query.limit + 1
+        )
+        return to_page([to_job(session, row, attempts=False) for row in rows], query.limit)
+
+
+@router.get(
+    "/{job_id}",
+    summary="Look at a job, or wait for it to change",
+    response_model=Job,
+    responses=answer(200, "The job.", examples.RUNNING_JOB)
+    | {304: {"description": "Nothing has changed since the version that `If-None-Match` names."}}
+    | _USUAL
+    | problems(NotThere),
+)
+async def get_job(
+    request: Request,
+    response: Response,
+    services: ServicesParam,
+    caller: Reader,
+    job_id: str,
+    query: Annotated[JobQuery, Query()],
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="`ETag` of the answer that the caller has.")
+    ] = None,
+) -> Response | Job:
+    """With `wait`, the answer comes at the next change: of progress, state, or anything else of the job.
+
+    To follow a job: ask with `wait=30` and the last `ETag` as `If-None-Match`, again and again; 304 says that nothing
+    happened meanwhile.
+    """
+    job, version, etag = await run_in_threadpool(_read, services, caller.team_id, job_id)
+    known = if_none_match is None or matches(if_none_match, etag)
+    if query.wait and known and not job.state.final:
+        await wait_for_change(request, services.database, caller.team_id, job_id, version, query.wait)
+        job, version, etag = await run_in_threadpool(_read, services, caller.team_id, job_id)
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return job
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_model=Job,
+    responses=answer(202, "It is cancelled, or will be in a moment.", examples.CANCELLING_JOB)
+    | _USUAL
+    | problems(NotThere, InvalidTransition),
+)
+def cancel_job(services: ServicesParam, caller: Writer, job_id: str) -> Job:
+    """At once when it waits; else its worker stops it within seconds. Doing so twice changes nothing."""
+    with services.database.session() as session:
+        return to_job(session, jobs.cancel(session, caller.team_id, job_id))
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    summary="Try a job again",
+    response_model=Job,
+    responses=answer(202, "It waits for a worker again.", examples.QUEUED_JOB)
+    | _USUAL
+    | problems(NotThere, InvalidTransition),
+)
+def retry_job(services: ServicesParam, caller: Writer, background: BackgroundTasks, job_id: str) -> Job:
+    """A job that failed or was cancelled is put at the end of the queue, as it was asked for."""
+    with services.database.session() as session:
+        job = to_job(session, jobs.retry(session, caller.team_id, job_id))
+    background.add_task(services.wakeup.jobs)
+    return job
+
+
+def _read(services: Services, team_id: str, job_id: str) -> tuple[Job, int, str]:
+    """The job, its version, and its entity tag. Raises NotThere."""
+    with services.database.session(read_only=True) as session:
+        row = jobs.get_job(session, team_id, job_id)
+        if row is None:
+            raise NotThere("job", job_id)
+        job = to_job(session, row)
+    # The place in the queue changes when other jobs do, without a new version of this one.
+    return job, row.version, f'W/"{row.version}-{job.queue_position or 0}"'

@@ -1,0 +1,39 @@
+"""What can be asked for: the methods, and the networks by name."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api import examples
+from api.dependencies import Reader
+from api.errors import problems
+from api.openapi import answer
+from api.refusals import MissingScope, NoKey
+from modelpress.spec.architecture import ARCHITECTURES, Architecture
+from modelpress.spec.method import METHODS, Method
+
+router = APIRouter(prefix="/v1", tags=["methods"])
+
+_USUAL = problems(NoKey, MissingScope)
+
+
+@router.get(
+    "/methods",
+    summary="List the methods",
+    response_model=list[Method],
+    responses=answer(200, "Every method (the example is shortened to one).", examples.ALL_METHODS) | _USUAL,
+)
+def list_methods(_caller: Reader) -> list[Method]:
+    """Every kind of step, with the JSON Schema of its fields: enough to build a form."""
+    return list(METHODS.values())
+
+
+@router.get(
+    "/architectures",
+    summary="List the architectures",
+    response_model=list[Architecture],
+    responses=answer(200, "Every architecture (the example is shortened).", examples.ALL_ARCHITECTURES) | _USUAL,
+)
+def list_architectures(_caller: Reader) -> list[Architecture]:
+    """Every network that weights can be uploaded for, and that can be a student."""
+    return list(ARCHITECTURES.values())

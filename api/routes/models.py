@@ -1,0 +1,137 @@
+"""Models: uploaded, looked at, deleted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+
+from api import examples
+from api.dependencies import Caller, Reader, Services, ServicesParam, Writer
+from api.errors import problems
+from api.openapi import answer, file_body
+from api.paging import to_page
+from api.queries import ListQuery, ModelUpload
+from api.refusals import BodyTooLarge, EmptyBody, HashMismatch, MissingScope, NoKey, NotThere, OtherMediaType
+from api.resources import to_model
+from api.sniff import sniff_model
+from api.uploads import declared_hash, received_body
+from db.errors import InUse
+from db.queries import uploads
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.resources import Model, Page
+from storage.store import StoreFull, StoreUnavailable
+from storage.store import Writer as StoreWriter
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+_USUAL = problems(NoKey, MissingScope, RequestValidationError)
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a model",
+    response_model=Model,
+    openapi_extra=file_body("The weights: a safetensors file, or a state dict saved by PyTorch 1.6 or later."),
+    responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_MODEL)
+    | problems(
+        NoKey,
+        MissingScope,
+        BodyTooLarge,
+        OtherMediaType,
+        RequestValidationError,
+        InvalidModel,
+        EmptyBody,
+        HashMismatch,
+        StoreUnavailable,
+        StoreFull,
+    ),
+)
+async def upload_model(
+    request: Request,
+    response: Response,
+    services: ServicesParam,
+    caller: Writer,
+    background: BackgroundTasks,
+    query: Annotated[ModelUpload, Query()],
+) -> Model:
+    """The body is the file itself: `curl --upload-file model.safetensors`, with `-X POST`.
+
+    The weights alone are not a network: `architecture` and `arguments` name the one that they belong to. The answer
+    comes when the file is kept; whether its weights fit is seen by the inspection, a moment later.
+    """
+    sha256 = declared_hash(query.sha256, request.headers)
+    async with received_body(request, services.store, services.settings.upload_limit_bytes, sha256) as writer:
+        model = await run_in_threadpool(_keep, services, caller, query, writer)
+    background.add_task(services.wakeup.inspections)
+    response.headers["Location"] = f"/v1/models/{model.id}"
+    return model
+
+
+@router.get(
+    "",
+    summary="List models",
+    response_model=Page[Model],
+    responses=answer(200, "A page of models, newest first.", examples.MODELS) | _USUAL,
+)
+def list_models(services: ServicesParam, caller: Reader, query: Annotated[ListQuery, Query()]) -> Page[Model]:
+    """The team's models, newest first."""
+    with services.database.session(read_only=True) as session:
+        rows = uploads.list_models(session, caller.team_id, after=query.after, limit=query.limit + 1)
+    return to_page([to_model(row) for row in rows], query.limit)
+
+
+@router.get(
+    "/{model_id}",
+    summary="Look at a model",
+    response_model=Model,
+    responses=answer(200, "The model.", examples.MODEL) | _USUAL | problems(NotThere),
+)
+def get_model(services: ServicesParam, caller: Reader, model_id: str) -> Model:
+    """The model with its inspection: what it is, and the layers that each method can treat."""
+    with services.database.session(read_only=True) as session:
+        row = uploads.get_model(session, caller.team_id, model_id)
+    if row is None:
+        raise NotThere("model", model_id)
+    return to_model(row)
+
+
+@router.delete(
+    "/{model_id}",
+    status_code=204,
+    summary="Delete a model",
+    responses=_USUAL | problems(NotThere, InUse),
+)
+def delete_model(services: ServicesParam, caller: Writer, model_id: str) -> None:
+    """The model and its bytes, unless a job that is not finished uses it. Jobs keep their results."""
+    with services.database.session() as session:
+        unneeded = uploads.delete_model(session, caller.team_id, model_id)
+        if unneeded is not None:
+            services.store.delete(unneeded)
+
+
+def _keep(services: Services, caller: Caller, query: ModelUpload, writer: StoreWriter) -> Model:
+    found = sniff_model(writer.path)
+    if query.format not in (None, found):
+        raise InvalidModel(
+            f"the file is {found}, `format` says {query.format}; leave `format` out, or upload the other file"
+        )
+    writer.prepare()
+    # Row and bytes appear together: both are there when the session ends well, neither refers to nothing.
+    with services.database.session() as session:
+        row = uploads.create_model(
+            session,
+            caller.team_id,
+            name=query.name,
+            format=found,
+            architecture=query.reference,
+            image_size=query.image_size,
+            preprocessing=query.preprocessing,
+            sha256=writer.sha256,
+            size=writer.size,
+        )
+        writer.commit()
+    return to_model(row)

@@ -1,0 +1,223 @@
+"""A quick look at an uploaded file: is it of a kind that can be inspected at all?
+
+Only what cannot be is refused here, with a sentence that says what to do; everything else is for the inspection, in
+a process of its own. So nothing is unpickled, little is unpacked, and no more than a few megabytes are read.
+"""
+
+from __future__ import annotations
+
+import bz2
+import json
+import lzma
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from modelpress.spec.failure import InvalidDataset, InvalidModel
+
+_HEAD_BYTES = 4096
+_MOST_HEADER_BYTES = 8 << 20  # of safetensors: some 70,000 tensors
+_MOST_INDEX_BYTES = 1 << 20  # of a zip file whose names are looked at: some 15,000 entries
+_ZIP_END = struct.Struct("<4s4H2LH")
+_ZIP_MOST_COMMENT = 0xFFFF
+_TAR_BLOCK = 512
+
+_SAVE = (
+    "save the weights alone: `safetensors.torch.save_file(model.state_dict(), 'model.safetensors')`, "
+    "or `torch.save(model.state_dict(), 'model.pt')`"
+)
+_FROM_KERAS = "only PyTorch weights can be read: rebuild the network in PyTorch, then " + _SAVE
+_FROM_GRAPH = "a file with a graph cannot be read: go back to the PyTorch module, then " + _SAVE
+_PACK = (
+    "pack folders of images by class into a zip or tar, or save arrays with `numpy.savez(file, images=..., labels=...)`"
+)
+
+
+def sniff_model(path: Path) -> Literal["safetensors", "pt"]:
+    """Format of an uploaded model. Raises InvalidModel."""
+    size = path.stat().st_size
+    head = _head(path)
+    if head.startswith(b"PK\x03\x04"):
+        _check_torch_zip(path)
+        return "pt"
+    for matches, message in _OTHER_MODELS:
+        if matches(head):
+            raise InvalidModel(message)
+    if size >= 10 and head[8:9] == b"{":
+        _check_safetensors(path, size)
+        return "safetensors"
+    raise InvalidModel(f"this is neither a safetensors file nor a state dict saved by PyTorch; {_SAVE}")
+
+
+def sniff_dataset(path: Path) -> Literal["zip", "tar", "npz"]:
+    """Format of an uploaded data set. Raises InvalidDataset."""
+    head = _head(path)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        if _zip_index_bytes(path) is None:
+            raise InvalidDataset("the zip file is truncated: its index, at the end, is missing; upload it whole")
+        if head.startswith(b"PK\x05\x06"):
+            raise InvalidDataset(f"the zip file holds no files; {_PACK}")
+        return "npz" if _first_zip_name(head).endswith(".npy") else "zip"
+    unpack = next((unpack for magic, unpack in _UNPACKERS.items() if head.startswith(magic)), None)
+    try:
+        block = (unpack(head) if unpack else head)[:_TAR_BLOCK]
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except (tarfile.HeaderError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
+        if unpack:
+            raise InvalidDataset(f"this compressed file holds no tar; {_PACK}") from error
+        for magic, message in _OTHER_DATASETS.items():
+            if head.startswith(magic):
+                raise InvalidDataset(message) from error
+        raise InvalidDataset(f"this is neither a zip, a tar nor an npz file; {_PACK}") from error
+    return "tar"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _is_onnx(head: bytes) -> bool:
+    # ModelProto begins with field 1, ir_version, a small number; then comes a field of text or of messages.
+    return len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in (0x12, 0x1A, 0x22, 0x32, 0x3A, 0x42)
+
+
+_OTHER_MODELS: list[tuple[Callable[[bytes], bool], str]] = [
+    (
+        # The first thing in a file that PyTorch wrote before version 1.6 is its magic number, pickled.
+        lambda head: head[:1] == b"\x80" and b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:32],
+        f"this is a file in the format of PyTorch before 1.6; load it with a newer PyTorch, then {_SAVE}",
+    ),
+    (
+        lambda head: head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05" and len(head) > 1,
+        f"this is a bare pickle, which could run code when loaded and is never read; {_SAVE}",
+    ),
+    (lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"), f"this is an HDF5 file, as Keras writes it; {_FROM_KERAS}"),
+    (lambda head: head[4:8] == b"TFL3", f"this is a TensorFlow Lite model; {_FROM_KERAS}"),
+    (_is_onnx, f"this is an ONNX model; {_FROM_GRAPH}"),
+    (lambda head: head.startswith(b"GGUF"), f"this is a GGUF file; {_FROM_GRAPH}"),
+    (lambda head: head.startswith(b"\x93NUMPY"), f"this is a numpy array, not a model; {_SAVE}"),
+    (
+        lambda head: head.startswith(b"version https://git-lfs"),
+        "this is a pointer of Git LFS, not the file itself; run `git lfs pull`, then upload it again",
+    ),
+    (
+        lambda head: (
+            head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf\x27\x1c")) or head[257:262] == b"ustar"
+        ),
+        "this is an archive; unpack it and upload the model file itself",
+    ),
+]
+
+_OTHER_DATASETS: dict[bytes, str] = {
+    b"\x93NUMPY": "this is a single numpy array; save images and labels together: "
+    "`numpy.savez('data.npz', images=..., labels=...)`",
+    b"\x89HDF\r\n\x1a\n": f"this is an HDF5 file; {_PACK}",
+    b"\x80": f"this is a pickle, which could run code when loaded and is never read; {_PACK}",
+    b"7z\xbc\xaf\x27\x1c": f"7z files cannot be read; {_PACK}",
+    b"Rar!": f"rar files cannot be read; {_PACK}",
+    b"\x89PNG": f"this is a single image; {_PACK}",
+    b"\xff\xd8\xff": f"this is a single image; {_PACK}",
+    b"version https://git-lfs": "this is a pointer of Git LFS, not the file itself; run `git lfs pull`, then upload it",
+}
+
+
+def _unzlib(head: bytes) -> bytes:
+    return zlib.decompressobj(wbits=31).decompress(head, _TAR_BLOCK)
+
+
+def _unbz2(head: bytes) -> bytes:
+    return bz2.BZ2Decompressor().decompress(head, _TAR_BLOCK)
+
+
+def _unxz(head: bytes) -> bytes:
+    return lzma.LZMADecompressor(memlimit=256 << 20).decompress(head, _TAR_BLOCK)
+
+
+_UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {b"\x1f\x8b": _unzlib, b"BZh": _unbz2, b"\xfd7zXZ": _unxz}
+
+
+def _check_safetensors(path: Path, size: int) -> None:
+    # 8 bytes: length n of the header; n bytes: JSON; then the tensors, without a gap
+    # (https://huggingface.co/docs/safetensors, "Format").
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MOST_HEADER_BYTES:
+            raise InvalidModel(f"this is no safetensors file: its header would be {length:,} bytes long; {_SAVE}")
+        if 8 + length > size:
+            raise InvalidModel(
+                f"the safetensors file is truncated: its header should have {length:,} bytes, the file has {size:,}; "
+                "upload it whole"
+            )
+        try:
+            header = json.loads(file.read(length))
+            ends = [_tensor_end(entry) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
+            raise InvalidModel(f"this is no safetensors file: its header cannot be read; {_SAVE}") from error
+    if not ends:
+        raise InvalidModel(f"the safetensors file holds no tensors; {_SAVE}")
+    expected = 8 + length + max(ends)
+    if size < expected:
+        raise InvalidModel(
+            f"the safetensors file is truncated: it should have {expected:,} bytes, it has {size:,}; upload it whole"
+        )
+    if size > expected:
+        raise InvalidModel(
+            f"the safetensors file is damaged: {size - expected:,} bytes follow its last tensor; save it again"
+        )
+
+
+def _tensor_end(entry: dict[str, Any]) -> int:
+    begin, end = entry["data_offsets"]
+    if not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= end):
+        raise ValueError("offsets that are none")
+    return end
+
+
+def _check_torch_zip(path: Path) -> None:
+    index_bytes = _zip_index_bytes(path)
+    try:
+        if index_bytes is None:
+            raise zipfile.BadZipFile
+        if index_bytes > _MOST_INDEX_BYTES:
+            return
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InvalidModel("the file is truncated: its index, at the end, is missing; upload it whole") from error
+    # PyTorch puts everything into one folder, named after the file.
+    inner = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise InvalidModel(f"this is a TorchScript model; {_FROM_GRAPH}")
+    if {"archive_format", "serialized_exported_program.json"} & (inner | names):
+        raise InvalidModel(f"this is a model from `torch.export`; {_FROM_GRAPH}")
+    if "model.weights.h5" in names:
+        raise InvalidModel(f"this is a Keras model; {_FROM_KERAS}")
+    if names and all(name.endswith(".npy") for name in names):
+        raise InvalidModel(f"this is an npz file of numpy arrays, not a model; {_SAVE}")
+    if "data.pkl" not in inner:
+        raise InvalidModel(f"this is a zip file, but none that PyTorch saved; {_SAVE}")
+
+
+def _zip_index_bytes(path: Path) -> int | None:
+    """Length of a zip file's index; None where the record that ends every zip file is missing."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _ZIP_END.size - _ZIP_MOST_COMMENT))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _ZIP_END.size:
+        return None
+    index_bytes: int = _ZIP_END.unpack_from(tail, at)[5]
+    return index_bytes
+
+
+def _first_zip_name(head: bytes) -> str:
+    # Local file header (APPNOTE.TXT 4.3.7): the length of the name stands at 26, the name at 30.
+    length = int.from_bytes(head[26:28], "little")
+    return head[30 : 30 + length].decode("utf-8", "replace")

@@ -1,0 +1,354 @@
+"""Jobs over HTTP: submitted, checked, watched, cancelled, tried again; the worker is played through the database."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from modelpress.spec.event import Progress
+from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.resources import Job, JobCheck, Page
+from tests.conftest import DIALECTS
+from tests.support.api_server import ApiServer, Tenant
+from tests.support.patience import until
+from tests.support.problems import read_problem
+from tests.support.uploads import dataset_inspection, model_inspection, npz_file, safetensors_file
+
+PRUNE = {"kind": "prune", "sparsity": 0.5}
+TRAIN = {"kind": "finetune", "training": {"epochs": 1}}
+LONG = {"wait": 30}
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def spec(server: ApiServer, client: httpx.Client) -> dict[str, Any]:
+    model, dataset = server.upload_ready(client)
+    return {"model": model, "dataset": dataset, "steps": [PRUNE]}
+
+
+@pytest.fixture
+def submit(client: httpx.Client, spec: dict[str, Any]) -> Callable[..., Job]:
+    def submit(**changes: Any) -> Job:
+        response = client.post("/v1/jobs", json=spec | changes)
+        assert response.status_code == 202, response.text
+        return Job.model_validate(response.json())
+
+    return submit
+
+
+def progress(fraction: float) -> Progress:
+    return Progress(stage="step", step=0, steps=1, step_kind="prune", fraction=fraction, eta_seconds=12.0)
+
+
+class TestSubmit:
+    def test_a_job_waits_for_a_worker(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        response = client.post("/v1/jobs", json=spec | {"name": "mine"})
+        assert response.status_code == 202
+        job = Job.model_validate(response.json())
+        assert response.headers["location"] == f"/v1/jobs/{job.id}"
+        assert (job.state, job.queue_position, job.attempt, job.name) == ("queued", 1, 0, "mine")
+        assert job.spec.steps[0].kind == "prune"
+        assert Job.model_validate(client.get(f"/v1/jobs/{job.id}").json()) == job
+
+    def test_a_dry_run_makes_no_job(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        response = client.post("/v1/jobs", params={"dry_run": "true"}, json=spec)
+        assert response.status_code == 200
+        check = JobCheck.model_validate(response.json())
+        assert check.spec.seed == 0
+        assert client.get("/v1/jobs").json()["items"] == []
+        bad = spec | {"steps": [PRUNE | {"layers": {"include": ["nothing*"]}}]}
+        read_problem(client.post("/v1/jobs", params={"dry_run": "true"}, json=bad), 422, "incompatible-spec")
+
+    @pytest.mark.parametrize(
+        ("steps", "more", "where", "says"),
+        [
+            ([PRUNE | {"layers": {"include": ["clasifier.*"]}}], {}, "steps.0.layers", "features.0, classifier.0"),
+            (
+                [{"kind": "factorize", "rank": {"kind": "per_layer", "values": {"features.0": 16}}}],
+                {},
+                "steps.0.rank",
+                "rank 16 is above the full rank 15",
+            ),
+            (
+                [{"kind": "factorize", "rank": {"kind": "per_layer", "values": {"conv": 1}}}],
+                {},
+                "steps.0.layers",
+                "no layer conv",
+            ),
+            ([PRUNE, TRAIN], {"dataset": None}, "steps.1", "needs a data set"),
+            (
+                [{"kind": "distill", "student": {"architecture": "nin"}, "training": {}}],
+                {},
+                "steps.0.student.architecture",
+                "no architecture 'nin'",
+            ),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(
+        self, client: httpx.Client, spec: dict[str, Any], steps: list[Any], more: dict[str, Any], where: str, says: str
+    ) -> None:
+        found = read_problem(client.post("/v1/jobs", json=spec | {"steps": steps} | more), 422, "incompatible-spec")
+        (error,) = found.errors
+        assert error.where == where
+        assert says in error.message
+        assert client.get("/v1/jobs").json()["items"] == []
+
+    def test_a_character_that_no_database_stores(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        (error,) = read_problem(client.post("/v1/jobs", json=spec | {"name": "a\0b"}), 422, "invalid-request").errors
+        assert error.where == "name"
+        assert "U+0000" in error.message
+
+    def test_the_workers_are_woken(
+        self, server: ApiServer, client: httpx.Client, spec: dict[str, Any], submit: Callable[..., Job]
+    ) -> None:
+        def messages() -> str:
+            folder = server.settings.broker_folder / "messages"
+            return " ".join(path.read_text() for path in folder.iterdir())
+
+        # The two uploads that the fixture made.
+        until(lambda: "modelpress.work_on_inspections" in messages())
+        assert "modelpress.work_on_jobs" not in messages()
+        job = submit()
+        until(lambda: "modelpress.work_on_jobs" in messages())
+        assert job.id not in messages()
+
+    def test_inputs_that_are_not_there(self, server: ApiServer, client: httpx.Client, spec: dict[str, Any]) -> None:
+        other = server.new_tenant("other").client
+        found = read_problem(client.post("/v1/jobs", json=spec | {"model": "mdl_x"}), 404, "not-found")
+        assert "model 'mdl_x'" in found.detail
+        found = read_problem(client.post("/v1/jobs", json=spec | {"dataset": "dts_x"}), 404, "not-found")
+        assert "data set 'dts_x'" in found.detail
+        read_problem(other.post("/v1/jobs", json=spec), 404, "not-found")
+        read_problem(other.post("/v1/jobs", params={"dry_run": "1"}, json=spec), 404, "not-found")
+
+    def test_inputs_that_cannot_be_used(self, server: ApiServer, client: httpx.Client) -> None:
+        model = client.post("/v1/models", params={"architecture": "snn_1k"}, content=safetensors_file()).json()["id"]
+        spec = {"model": model, "steps": [PRUNE]}
+        response = client.post("/v1/jobs", json=spec)
+        read_problem(response, 409, "not-ready")
+        assert int(response.headers["retry-after"]) > 0
+        server.inspect(Failure(kind=FailureKind.INVALID_MODEL, message="key conv.weight is missing"))
+        found = read_problem(client.post("/v1/jobs", json=spec), 409, "rejected-upload")
+        assert "key conv.weight is missing" in found.detail
+
+    def test_data_that_does_not_fit_the_model(self, server: ApiServer, client: httpx.Client) -> None:
+        model = client.post("/v1/models", params={"architecture": "snn_1k"}, content=safetensors_file()).json()["id"]
+        server.inspect(model_inspection(num_classes=7))
+        dataset = client.post("/v1/datasets", content=npz_file()).json()["id"]
+        server.inspect(dataset_inspection(size=28))
+        response = client.post("/v1/jobs", json={"model": model, "dataset": dataset, "steps": [PRUNE]})
+        errors = read_problem(response, 422, "incompatible-spec").errors
+        assert [error.where for error in errors] == ["dataset", "dataset"]
+        assert "3 x 28 x 28" in errors[0].message
+        assert "7 outputs" in errors[1].message
+
+
+class TestIdempotency:
+    def test_a_replay_gives_the_first_job(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        headers = {"Idempotency-Key": "abc"}
+        first, second = (client.post("/v1/jobs", json=spec, headers=headers) for _ in range(2))
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert first.json() == second.json()
+        assert "idempotency-replayed" not in first.headers
+        assert second.headers["idempotency-replayed"] == "true"
+        assert len(client.get("/v1/jobs").json()["items"]) == 1
+
+    def test_a_replay_after_the_model_was_deleted(
+        self, server: ApiServer, client: httpx.Client, spec: dict[str, Any]
+    ) -> None:
+        headers = {"Idempotency-Key": "abc"}
+        job = client.post("/v1/jobs", json=spec, headers=headers).json()
+        server.fail(server.claim(), Failure(kind=FailureKind.INTERNAL, message="x"))
+        assert client.delete(f"/v1/models/{spec['model']}").status_code == 204
+        assert client.post("/v1/jobs", json=spec, headers=headers).json()["id"] == job["id"]
+
+    def test_the_same_key_for_another_job_is_refused(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        headers = {"Idempotency-Key": "abc"}
+        client.post("/v1/jobs", json=spec, headers=headers)
+        response = client.post("/v1/jobs", json=spec | {"seed": 1}, headers=headers)
+        read_problem(response, 422, "idempotency-key-reused")
+
+    def test_a_refused_job_does_not_use_up_the_key(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        headers = {"Idempotency-Key": "abc"}
+        bad = spec | {"steps": [PRUNE | {"layers": {"include": ["nothing*"]}}]}
+        read_problem(client.post("/v1/jobs", json=bad, headers=headers), 422, "incompatible-spec")
+        assert client.post("/v1/jobs", json=spec, headers=headers).status_code == 202
+
+    def test_many_at_once_make_one_job(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        def post(_: int) -> str:
+            return str(client.post("/v1/jobs", json=spec, headers={"Idempotency-Key": "abc"}).json()["id"])
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(post, range(16)))) == 1
+
+    def test_a_key_that_is_too_long(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        response = client.post("/v1/jobs", json=spec, headers={"Idempotency-Key": "x" * 201})
+        assert read_problem(response, 422, "invalid-request").errors[0].where == "Idempotency-Key"
+
+
+class TestLook:
+    def test_the_list_filters(self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]) -> None:
+        first, second = submit(), submit(seed=1)
+        server.succeed(server.claim())
+
+        def listed(**query: str) -> list[str]:
+            response = client.get("/v1/jobs", params=query)
+            return [job.id for job in Page[Job].model_validate(response.json()).items]
+
+        assert listed() == [second.id, first.id]
+        assert listed(state="succeeded") == [first.id]
+        assert listed(state="queued") == [second.id]
+        assert listed(model=first.spec.model) == [second.id, first.id]
+        assert listed(model="mdl_other") == []
+        found = read_problem(client.get("/v1/jobs", params={"state": "done"}), 422, "invalid-request")
+        assert found.errors[0].where == "state"
+
+    def test_the_place_in_the_queue_moves_up(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        submit()
+        job = submit(seed=1)
+        before = client.get(f"/v1/jobs/{job.id}")
+        assert before.json()["queue_position"] == 2
+        server.claim()
+        # Nothing of this job has changed, but the answer has.
+        after = client.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": before.headers["etag"]})
+        assert after.status_code == 200
+        assert after.json()["queue_position"] == 1
+
+    def test_an_answer_that_the_caller_has_is_not_sent_again(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        tag = client.get(path).headers["etag"]
+        for header in (tag, f'"other", {tag}', tag.removeprefix("W/"), "*"):
+            again = client.get(path, headers={"If-None-Match": header})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+        server.claim()
+        changed = client.get(path, headers={"If-None-Match": tag})
+        assert (changed.status_code, changed.json()["state"]) == (200, "running")
+
+    def test_a_running_job_tells_its_progress(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        job = submit()
+        server.tell(server.claim(), progress(0.25))
+        seen = Job.model_validate(client.get(f"/v1/jobs/{job.id}").json())
+        assert seen.progress == progress(0.25)
+        assert [attempt.worker for attempt in seen.attempts] == ["tester"]
+        assert seen.queue_position is None
+
+    def test_a_failed_job_tells_why(self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]) -> None:
+        job = submit()
+        failure = Failure(kind=FailureKind.DIVERGED, message="the loss is not a number; lower the rate", step=0)
+        server.fail(server.claim(), failure)
+        seen = Job.model_validate(client.get(f"/v1/jobs/{job.id}").json())
+        assert (seen.state, seen.failure) == ("failed", failure)
+
+    def test_another_team_sees_nothing(self, server: ApiServer, submit: Callable[..., Job]) -> None:
+        job = submit()
+        other = server.new_tenant("other").client
+        for path in ("", "/events", "/log", "/report", "/artifacts"):
+            read_problem(other.get(f"/v1/jobs/{job.id}{path}"), 404, "not-found")
+        for path in ("/cancel", "/retry"):
+            read_problem(other.post(f"/v1/jobs/{job.id}{path}"), 404, "not-found")
+        assert other.get("/v1/jobs").json()["items"] == []
+
+
+class TestWait:
+    @staticmethod
+    def in_background(work: Callable[[], httpx.Response]) -> tuple[threading.Thread, list[httpx.Response]]:
+        answers: list[httpx.Response] = []
+        thread = threading.Thread(target=lambda: answers.append(work()))
+        thread.start()
+        return thread, answers
+
+    def test_it_answers_at_the_change(self, server: ApiServer, tenant: Tenant, submit: Callable[..., Job]) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        tag = tenant.client.get(path).headers["etag"]
+        for headers in ({}, {"If-None-Match": tag}):
+            before = tenant.client.get(path).json()
+            waiter = server.client(tenant.key)
+            if headers:
+                headers = {"If-None-Match": tenant.client.get(path).headers["etag"]}
+            thread, answers = self.in_background(lambda: waiter.get(path, params=LONG, headers=headers))  # noqa: B023  # joined within the loop
+            time.sleep(0.5)
+            assert thread.is_alive()
+            if before["state"] == "queued":
+                claimed = server.claim()
+            else:
+                server.tell(claimed, progress(0.5))
+            thread.join(10)
+            assert answers[0].status_code == 200
+            assert answers[0].json() != before
+
+    def test_it_answers_at_once_when_the_caller_is_behind(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        tag = client.get(path).headers["etag"]
+        server.claim()
+        thread, answers = self.in_background(lambda: client.get(path, params=LONG, headers={"If-None-Match": tag}))
+        thread.join(10)
+        assert answers[0].json()["state"] == "running"
+
+    def test_it_answers_at_once_when_nothing_will_change(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        server.succeed(server.claim())
+        tag = client.get(path).headers["etag"]
+        thread, answers = self.in_background(lambda: client.get(path, params=LONG, headers={"If-None-Match": tag}))
+        thread.join(10)
+        assert answers[0].status_code == 304
+
+    def test_it_answers_when_the_time_is_up(self, client: httpx.Client, submit: Callable[..., Job]) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        tag = client.get(path).headers["etag"]
+        assert client.get(path, params={"wait": 0.3}).status_code == 200
+        assert client.get(path, params={"wait": 0.3}, headers={"If-None-Match": tag}).status_code == 304
+
+    @pytest.mark.parametrize("wait", ["-1", "61", "long", "nan", "inf"])
+    def test_a_time_that_is_none(self, client: httpx.Client, submit: Callable[..., Job], wait: str) -> None:
+        response = client.get(f"/v1/jobs/{submit().id}", params={"wait": wait})
+        assert read_problem(response, 422, "invalid-request").errors[0].where == "wait"
+
+
+class TestChange:
+    def test_cancel_and_try_again(self, client: httpx.Client, submit: Callable[..., Job]) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        cancelled = client.post(f"{path}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelled")
+        found = read_problem(client.post(f"{path}/cancel"), 409, "invalid-transition")
+        assert "cancelled" in found.detail
+        again = client.post(f"{path}/retry")
+        assert (again.status_code, again.json()["state"], again.json()["queue_position"]) == (202, "queued", 1)
+        read_problem(client.post(f"{path}/retry"), 409, "invalid-transition")
+
+    def test_a_running_job_is_stopped_by_its_worker(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        path = f"/v1/jobs/{submit().id}"
+        server.claim()
+        for _ in range(2):
+            answer = client.post(f"{path}/cancel")
+            assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+
+    def test_a_retry_without_its_model(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        job = submit()
+        client.post(f"/v1/jobs/{job.id}/cancel")
+        client.delete(f"/v1/models/{job.spec.model}")
+        assert "upload it again" in read_problem(client.post(f"/v1/jobs/{job.id}/retry"), 404, "not-found").detail

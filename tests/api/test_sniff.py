@@ -1,0 +1,198 @@
+"""The quick look at uploads: files as their own tools write them, whole, cut short and of other kinds."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from api.sniff import sniff_dataset, sniff_model
+from modelpress.spec.failure import InvalidDataset, InvalidModel
+from tests.support.uploads import npz_file, safetensors_file, zip_file
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[bytes], Path]:
+    def write(content: bytes) -> Path:
+        path = tmp_path / "upload"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def saved(what: object, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(what, file, **options)
+    return file.getvalue()
+
+
+def tar_file(mode: str = "w", names: tuple[str, ...] = ("cat/1.png", "dog/1.png")) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]  # modes as text
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    return file.getvalue()
+
+
+NETWORK = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+
+def test_a_safetensors_file(write, tmp_path):
+    save_file(NETWORK.state_dict(), tmp_path / "model.safetensors")
+    assert sniff_model(tmp_path / "model.safetensors") == "safetensors"
+    assert sniff_model(write(safetensors_file())) == "safetensors"
+
+
+def test_a_state_dict(write):
+    assert sniff_model(write(saved(NETWORK.state_dict()))) == "pt"
+
+
+@pytest.mark.parametrize("cut", [12, 60, 3000, 4111])
+def test_a_safetensors_file_cut_short(write, cut):
+    with pytest.raises(InvalidModel, match="truncated"):
+        sniff_model(write(safetensors_file()[:cut]))
+
+
+def test_a_safetensors_file_that_goes_on(write):
+    with pytest.raises(InvalidModel, match="5 bytes follow its last tensor"):
+        sniff_model(write(safetensors_file() + b"extra"))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_a_state_dict_cut_short(write, share):
+    content = saved(NETWORK.state_dict())
+    with pytest.raises(InvalidModel, match="truncated"):
+        sniff_model(write(content[: int(len(content) * share)]))
+
+
+def with_header(header: bytes, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(header)) + header + data
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (with_header(b"{}"), "holds no tensors"),
+        (with_header(b'{"__metadata__": {}}'), "holds no tensors"),
+        (with_header(b"{not json}"), "cannot be read"),
+        (with_header(b'{"a": 1}'), "cannot be read"),
+        (with_header(b'{"a": {"data_offsets": [4, 0]}}'), "cannot be read"),
+        (with_header(b'{"a": {"data_offsets": ["0", "4"]}}'), "cannot be read"),
+        (with_header(b'{"a":' * 200_000), "cannot be read"),
+        (struct.pack("<Q", 1 << 40) + b'{"a": 1}', "would be 1,099,511,627,776 bytes long"),
+        (saved(NETWORK.state_dict(), _use_new_zipfile_serialization=False), "PyTorch before 1.6"),
+        (pickle.dumps({"weight": [1.0]}), "bare pickle"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(100), "TensorFlow Lite"),
+        (b"GGUF" + bytes(100), "GGUF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (zip_file(), "none that PyTorch saved"),
+        (zip_file(("config.json", "model.weights.h5")), "Keras"),
+        (zip_file(("model/archive_format", "model/data/weights/w")), r"torch\.export"),
+        (npz_file(), "numpy arrays"),
+        (tar_file(), "archive"),
+        (tar_file("w:gz"), "archive"),
+        (b"hello", "neither a safetensors file nor"),
+        (bytes(5000), "neither a safetensors file nor"),
+    ],
+)
+def test_what_is_no_model(write, content, says):
+    with pytest.raises(InvalidModel, match=says):
+        sniff_model(write(content))
+
+
+def test_a_torchscript_model(write):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        # The entries that torch.jit.save writes.
+        for name in ("data.pkl", "code/__torch__.py", "constants.pkl", "version"):
+            archive.writestr(f"model/{name}", b"")
+    with pytest.raises(InvalidModel, match="TorchScript"):
+        sniff_model(write(file.getvalue()))
+
+
+def test_an_onnx_model(write):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.helper.make_graph([], "g", [], [])
+    model = onnx.helper.make_model(graph, producer_name="tester")
+    with pytest.raises(InvalidModel, match="ONNX"):
+        sniff_model(write(model.SerializeToString()))
+
+
+def test_every_refusal_of_a_model_says_what_to_do(write):
+    for content in (b"hello", b"GGUF" + bytes(100), pickle.dumps([1]), zip_file()):
+        with pytest.raises(InvalidModel, match=r"save_file\(model\.state_dict\(\)"):
+            sniff_model(write(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [
+        (zip_file(), "zip"),
+        (npz_file(), "npz"),
+        (tar_file(), "tar"),
+        (tar_file("w:gz"), "tar"),
+        (tar_file("w:bz2"), "tar"),
+        (tar_file("w:xz"), "tar"),
+    ],
+)
+def test_data_sets(write, content, format):
+    assert sniff_dataset(write(content)) == format
+
+
+def test_a_tar_of_the_oldest_kind_has_no_magic_word(write):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("cat/1.png"))
+    header = bytearray(file.getvalue()[:512])
+    header[257:265] = bytes(8)
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    assert sniff_dataset(write(bytes(header) + file.getvalue()[512:])) == "tar"
+
+
+def npy_file() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (zip_file()[:-30], "truncated"),
+        (npz_file()[:-1000], "truncated"),
+        (zip_file(()), "holds no files"),
+        (npy_file(), "single numpy array"),
+        (pickle.dumps([1, 2]), "pickle"),
+        (b"\x1f\x8b" + bytes(50), "compressed file holds no tar"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "single image"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(100), "7z"),
+        (json.dumps({"images": []}).encode(), "neither a zip, a tar nor an npz"),
+        (bytes(512), "neither a zip, a tar nor an npz"),
+        (b"x", "neither a zip, a tar nor an npz"),
+    ],
+)
+def test_what_is_no_data_set(write, content, says):
+    with pytest.raises(InvalidDataset, match=says):
+        sniff_dataset(write(content))
+
+
+def test_a_long_index_is_not_read(write):
+    content = zip_file(tuple(f"{number:0200}" for number in range(6000)))
+    assert sniff_dataset(write(content)) == "zip"
+    assert sniff_model(write(content)) == "pt"
