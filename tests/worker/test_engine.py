@@ -1,0 +1,100 @@
+"""The real engine under real workers: an upload inspected, a network pruned, its files in the store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+import modelpress
+from db.models import Dataset, Model
+from db.queries.jobs import artifacts, create_job, get_job
+from db.queries.uploads import create_dataset, create_model, get_dataset, get_model
+from modelpress.engine.network import build
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.job import JobSpec
+from modelpress.spec.state import JobState, UploadState
+from modelpress.spec.steps import Prune
+from tests.worker.conftest import wait_for
+
+SMALL = ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"width": 0.0625, "num_classes": 3})
+SECONDS = 200
+
+
+def _upload(site, path) -> tuple[str, int]:
+    stored = site.store.put_file(path)
+    return stored.sha256, stored.size
+
+
+def _model(site, path) -> Model:
+    sha256, size = _upload(site, path)
+    with site.database.session() as session:
+        return create_model(
+            session,
+            site.tenant.team_id,
+            name="small",
+            format="safetensors",
+            architecture=SMALL,
+            image_size=None,
+            preprocessing=None,
+            sha256=sha256,
+            size=size,
+        )
+
+
+def _dataset(site, path) -> Dataset:
+    sha256, size = _upload(site, path)
+    with site.database.session() as session:
+        return create_dataset(session, site.tenant.team_id, name="noise", sha256=sha256, size=size)
+
+
+def _inspected(site, get, row):
+    def look():
+        with site.database.session(read_only=True) as session:
+            return get(session, site.tenant.team_id, row.id)
+
+    wait_for(lambda: look().state is not UploadState.INSPECTING, "the inspection", seconds=SECONDS, explain=site.log)
+    return look()
+
+
+@pytest.mark.slow
+def test_from_upload_to_files(site, tmp_path):
+    save_file(build(SMALL).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(60) % 3)
+    model, broken = _model(site, tmp_path / "model.safetensors"), _model(site, tmp_path / "broken.safetensors")
+    dataset = _dataset(site, tmp_path / "noise.npz")
+
+    with site.start_worker("inspections", threads=1):
+        rejected = _inspected(site, get_model, broken)
+        assert rejected.state is UploadState.REJECTED
+        assert rejected.failure.kind == "invalid_model"
+        ready = _inspected(site, get_model, model)
+        assert ready.state is UploadState.READY, ready.failure
+        assert ready.inspection.num_classes == 3
+        images_ready = _inspected(site, get_dataset, dataset)
+        assert images_ready.state is UploadState.READY, images_ready.failure
+        assert images_ready.inspection.train_examples == 60
+
+    spec = JobSpec(model=model.id, dataset=dataset.id, steps=(Prune(sparsity=0.75),))
+    with site.database.session() as session:
+        job, _created = create_job(session, site.tenant.team_id, spec)
+    with site.start_worker(threads=1):
+
+        def look():
+            with site.database.session(read_only=True) as session:
+                return get_job(session, site.tenant.team_id, job.id)
+
+        wait_for(lambda: look().state.final, "the job", seconds=SECONDS, explain=site.log)
+    assert look().state is JobState.SUCCEEDED, look().failure
+    with site.database.session(read_only=True) as session:
+        files = {file.filename: file.sha256 for file in artifacts(session, job.id)}
+    assert set(files) == {"model.mpz", "model.safetensors", "model.onnx", "log.txt"}
+    for name in ("model.mpz", "model.safetensors"):
+        site.store.fetch(files[name], tmp_path / f"downloaded-{name}")
+    weights = load_file(tmp_path / "downloaded-model.safetensors")["features.0.weight"]
+    loaded = modelpress.load(tmp_path / "downloaded-model.mpz").state_dict()["features.0.weight"]
+    assert loaded.equal(weights)
+    assert (weights == 0).any()

@@ -1,0 +1,346 @@
+"""Jobs from the queue to their end, by a real worker, over each pair of database and broker.
+
+The engine is a script that behaves as told; everything else is real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from db.models import Attempt
+from db.queries.jobs import artifacts, attempts, cancel, events_after
+from modelpress.spec.event import Progress, StateChanged, Warned
+from modelpress.spec.failure import FailureKind
+from modelpress.spec.state import JobState
+from service.wakeup import JOBS_QUEUE, make_celery
+from tests.support.free_port import free_port
+from tests.worker.conftest import wait_for
+
+FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+def _artifacts(site, job):
+    with site.database.session(read_only=True) as session:
+        return {artifact.filename: artifact for artifact in artifacts(session, job.id)}
+
+
+def _events(site, job):
+    with site.database.session(read_only=True) as session:
+        return [row.event for row in events_after(session, job.id, 0, 1000)]
+
+
+def _attempts(site, job) -> list[Attempt]:
+    with site.database.session(read_only=True) as session:
+        return attempts(session, job.id)
+
+
+def _log(site, job) -> str:
+    return b"".join(site.store.read(_artifacts(site, job)["log.txt"].sha256)).decode()
+
+
+def _alive(pids: Path) -> list[int]:
+    """Which of the noted processes, and of those started with them, are there and no zombies."""
+    noted = {int(line) for line in pids.read_text().split()}
+    return [
+        process.pid
+        for process in psutil.process_iter()
+        if process.pid in noted and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def _sleepers(home: Path) -> list[str]:
+    """Processes of any engine of this site: their whole environment names its folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(home / "work") in process.environ().get("HOME", ""):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def _spawned(site) -> bool:
+    return (site.home / "pids").exists() and len(_sleepers(site.home)) >= 3
+
+
+def test_a_job_is_carried_out_and_leaves_only_what_it_should(site):
+    with site.start_worker(engine_command=site.engine("succeed")):
+        job = site.submit()
+        done = site.wait_for_state(job, *FINAL)
+        assert done.state is JobState.SUCCEEDED, done.failure
+    files = _artifacts(site, job)
+    assert {name: files[name].kind for name in files} == {
+        "model.mpz": "compact",
+        "model.safetensors": "safetensors",
+        "log.txt": "log",
+    }
+    assert b"".join(site.store.read(files["model.mpz"].sha256)) == f"compact of {job.id}-1".encode()
+    assert _log(site, job) == "all done\n"
+    said = [event for event in _events(site, job) if not isinstance(event, StateChanged)]
+    assert [event.kind for event in said][:2] == ["progress", "warning"]
+    assert isinstance(said[1], Warned)
+    assert done.progress is not None
+    assert done.progress.fraction == 0.9
+    assert [attempt.outcome for attempt in _attempts(site, job)] == ["succeeded"]
+    assert list((site.home / "work").iterdir()) == []
+    assert _sleepers(site.home) == []
+
+
+def test_every_job_that_waits_is_done_whether_or_not_its_wakeup_came(site):
+    jobs = [site.tenant.submit(site.store_model(str(number).encode())) for number in range(4)]
+    with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2):
+        for job in jobs:
+            assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+        late = site.tenant.submit(site.store_model(b"late"))  # nobody is told of this one
+        assert site.wait_for_state(late, *FINAL).state is JobState.SUCCEEDED
+
+
+def test_two_workers_do_each_job_once(site):
+    command = site.engine("succeed")
+    with (
+        site.start_worker(engine_command=command, poll_seconds=0.2, log="one.log"),
+        site.start_worker(engine_command=command, poll_seconds=0.2),
+    ):
+        jobs = [site.submit() for _ in range(8)]
+        for job in jobs:
+            site.wait_for_state(job, *FINAL)
+    for job in jobs:
+        assert [attempt.outcome for attempt in _attempts(site, job)] == ["succeeded"]
+        assert [e.state for e in _events(site, job) if isinstance(e, StateChanged)].count("succeeded") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_worker_gives_the_job_back_and_leaves_no_process(site, number):
+    pids = site.home / "pids"
+    with site.start_worker(engine_command=site.engine("spawn", pids), lease_seconds=60) as worker:
+        job = site.submit()
+        wait_for(lambda: _spawned(site), "the engine's children")
+        worker.send_signal(number)
+        worker.wait(10)
+        assert worker.returncode == 0
+    assert _sleepers(site.home) == []
+    assert _alive(pids) == []
+    assert site.job(job).state is JobState.QUEUED
+    assert [attempt.outcome for attempt in _attempts(site, job)] == ["released"]
+    assert list((site.home / "work").iterdir()) == []
+
+    with site.start_worker(engine_command=site.engine("succeed")):
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+    assert [attempt.number for attempt in _attempts(site, job)] == [1, 2]
+
+
+def test_a_cancelled_job_ends_within_five_seconds_and_keeps_its_log(site):
+    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids"), lease_seconds=60):
+        job = site.submit()
+        wait_for(lambda: _spawned(site), "the engine's children")
+        with site.database.session() as session:
+            cancel(session, site.tenant.team_id, job.id)
+        wait_for(lambda: site.job(job).state is JobState.CANCELLED, "the end of the job", seconds=5)
+        assert _sleepers(site.home) == []
+        assert set(_artifacts(site, job)) == {"log.txt"}
+
+
+def test_the_job_of_a_killed_worker_goes_to_another(site):
+    pids = site.home / "pids"
+    with site.start_worker(engine_command=site.engine("spawn", pids), lease_seconds=2) as worker:
+        job = site.submit()
+        wait_for(lambda: _spawned(site), "the engine's children")
+        worker.kill()
+        worker.wait()
+    # The launcher saw its worker die and cleared up.
+    wait_for(lambda: not _sleepers(site.home), "the end of the engine", seconds=5)
+    left = list((site.home / "work").glob("*/task.json"))
+    assert len(left) == 1
+    with site.start_worker(engine_command=site.engine("succeed"), lease_seconds=2, poll_seconds=0.2):
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+    assert [attempt.outcome for attempt in _attempts(site, job)] == ["lost", "succeeded"]
+    assert not left[0].exists()
+
+
+def test_a_worker_that_lost_its_lease_ends_its_child_and_writes_nothing_more(site):
+    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids"), lease_seconds=3) as worker:
+        job = site.submit()
+        wait_for(lambda: _spawned(site), "the engine's children")
+        worker.send_signal(signal.SIGSTOP)  # frozen, as by a machine that swaps
+        try:
+            with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2, log="other.log"):
+                done = site.wait_for_state(job, *FINAL)
+        finally:
+            worker.send_signal(signal.SIGCONT)
+        wait_for(lambda: not _sleepers(site.home), "the end of the first engine", seconds=5)
+        wait_for(lambda: "outcome=lost" in site.log(), "the first worker to see it", seconds=5)
+    assert done.state is JobState.SUCCEEDED
+    assert site.job(job).version == done.version
+    assert [attempt.outcome for attempt in _attempts(site, job)] == ["lost", "succeeded"]
+
+
+def test_a_job_that_misses_its_goal_keeps_files_and_report(embedded_site):
+    site = embedded_site
+    with site.start_worker(engine_command=site.engine("miss_goal")):
+        job = site.submit()
+        done = site.wait_for_state(job, *FINAL)
+    assert done.state is JobState.FAILED
+    assert done.failure.kind is FailureKind.GOAL_NOT_MET
+    assert set(_artifacts(site, job)) == {"model.mpz", "model.safetensors", "log.txt"}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "words"),
+    [
+        ("die", FailureKind.OUT_OF_MEMORY, "killed from outside"),
+        ("crash", FailureKind.INTERNAL, "code 3"),
+        ("swap_artifact", FailureKind.VERIFICATION_FAILED, "not the file that was verified"),
+        ("link_artifact", FailureKind.VERIFICATION_FAILED, "not a plain file"),
+    ],
+)
+def test_a_failed_job_says_why_and_keeps_its_log_alone(embedded_site, behaviour, kind, words):
+    site = embedded_site
+    with site.start_worker(engine_command=site.engine(behaviour)):
+        job = site.submit()
+        done = site.wait_for_state(job, *FINAL)
+    assert done.state is JobState.FAILED
+    assert done.failure.kind is kind
+    assert words in done.failure.message
+    assert set(_artifacts(site, job)) == {"log.txt"}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "argument", "settings", "kind"),
+    [
+        ("eat_memory", 300 << 20, {"memory_limit_bytes": 128 << 20}, FailureKind.OUT_OF_MEMORY),
+        ("fill_disk", 24 << 20, {"disk_limit_bytes": 8 << 20}, FailureKind.OUT_OF_DISK),
+        ("spawn", None, {"job_timeout_seconds": 1}, FailureKind.TIMEOUT),
+        ("spawn", None, {"disk_reserve_bytes": 1 << 60}, FailureKind.OUT_OF_DISK),
+    ],
+)
+def test_a_job_beyond_its_limits_is_ended(embedded_site, behaviour, argument, settings, kind):
+    site = embedded_site
+    command = site.engine(behaviour, argument or site.home / "pids")
+    with site.start_worker(engine_command=command, **settings):
+        job = site.submit()
+        done = site.wait_for_state(job, *FINAL)
+        assert _sleepers(site.home) == []
+    assert done.state is JobState.FAILED
+    assert done.failure.kind is kind
+
+
+def test_what_an_engine_leaves_running_is_ended(embedded_site):
+    site = embedded_site
+    with site.start_worker(engine_command=site.engine("leave_orphan")):
+        job = site.submit()
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+        assert _sleepers(site.home) == []
+
+
+def test_an_engine_whose_launcher_was_killed_is_ended_by_the_worker(embedded_site):
+    site = embedded_site
+    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids")) as worker:
+        job = site.submit()
+        wait_for(lambda: _spawned(site), "the engine's children")
+        psutil.Process(worker.pid).children()[0].kill()
+        done = site.wait_for_state(job, *FINAL)
+        assert _sleepers(site.home) == []
+    assert done.failure.kind is FailureKind.OUT_OF_MEMORY
+
+
+def test_the_figures_of_a_worker_are_served(embedded_site):
+    site, port = embedded_site, free_port()
+    with site.start_worker(engine_command=site.engine("succeed"), worker_metrics_port=port):
+        site.wait_for_state(site.submit(), *FINAL)
+        wait_for(lambda: "job_left" in site.log(), "the end of the job", explain=site.log)
+        figures = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert 'modelpress_worker_claims_total{work="job"} 1.0' in figures
+    assert 'modelpress_worker_finished_total{outcome="succeeded",work="job"} 1.0' in figures
+    assert 'modelpress_worker_seconds_count{work="job"} 1.0' in figures
+    assert "modelpress_worker_heartbeat_failures_total 0.0" in figures
+
+
+def test_nonsense_among_the_events_is_left_out(site):
+    with site.start_worker(engine_command=site.engine("babble")):
+        job = site.submit()
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+    said = _events(site, job)
+    assert [e.state for e in said if isinstance(e, StateChanged)] == ["queued", "running", "succeeded"]
+    assert "true words" in [e.message for e in said if isinstance(e, Warned)]
+    assert next(e.fraction for e in said if isinstance(e, Progress)) == 0.1
+
+
+def test_a_log_is_cut_at_its_limit(embedded_site):
+    site = embedded_site
+    with site.start_worker(engine_command=site.engine("shout"), log_limit_bytes=8192):
+        job = site.submit()
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+    log = _log(site, job)
+    assert len(log) == 8192
+    assert log.endswith("[log cut here: it reached its limit]\n")
+
+
+def test_an_engine_sees_no_secret_and_no_open_file_of_the_worker(site):
+    with site.start_worker(
+        engine_command=site.engine("show"), s3_access_key_id="press", s3_secret_access_key="hush", threads=1
+    ):
+        job = site.submit()
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+    shown, session = map(json.loads, _log(site, job).splitlines()[:2])
+    folder = str(site.home / "work" / f"{job.id}-1")
+    assert shown["folder"] == shown["cwd"] == folder
+    environment = shown["environment"]
+    assert set(environment) <= {
+        *("PATH", "HOME", "TMPDIR", "LANG", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "PYTHONUNBUFFERED"),
+        *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "LC_CTYPE"),
+    }
+    assert environment["HOME"] == folder
+    assert environment["OMP_NUM_THREADS"] == "1"
+    assert site.database_url not in json.dumps(environment)
+    assert len(session["descriptors"]) == 4  # the three standard ones, and that of the listing itself
+    assert session["session"] != os.getsid(0)
+
+
+def test_a_job_whose_model_is_gone_from_the_store_fails_with_advice(embedded_site):
+    site = embedded_site
+    job = site.tenant.submit(site.tenant.upload_model())
+    with site.start_worker(engine_command=site.engine("succeed")):
+        done = site.wait_for_state(job, *FINAL)
+    assert done.state is JobState.FAILED
+    assert "upload it again" in done.failure.message
+
+
+def test_an_unknown_message_does_not_stop_the_worker(site):
+    with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=600) as worker:
+        app = make_celery(site.settings)
+        app.send_task("some.other.task", args=["x"], queue=JOBS_QUEUE)
+        with app.connection_for_write() as connection:
+            producer = connection.SimpleQueue(JOBS_QUEUE)
+            producer.put("no task at all", serializer="json")
+            producer.close()
+        if site.broker_url.startswith("redis"):
+            with redis.Redis.from_url(site.broker_url) as server:
+                server.lpush(JOBS_QUEUE, b"no message at all", b"{}")
+        else:
+            folder = site.home / "broker" / "messages"
+            (folder / f"0_broken.{JOBS_QUEUE}.msg").write_bytes(b"no message at all")
+            (folder / f"1_broken.{JOBS_QUEUE}.msg").write_bytes(b"{}")
+        job = site.submit()
+        done = site.wait_for_state(job, *FINAL)
+        assert worker.poll() is None
+    assert done.state is JobState.SUCCEEDED
+
+
+def test_a_stopped_idle_worker_ends_soon(site):
+    with site.start_worker() as worker:
+        wait_for(lambda: "ready." in site.log(), "the worker", explain=site.log)
+        started = time.monotonic()
+        worker.terminate()
+        worker.wait(20)
+    assert worker.returncode == 0
+    assert time.monotonic() - started < 20

@@ -1,0 +1,111 @@
+"""The limits on one engine process that the kernel does not keep for us: memory, disk and time of the whole tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from modelpress.spec.failure import Failure, FailureKind
+
+INTERVAL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job or inspection may use."""
+
+    memory_bytes: int
+    disk_bytes: int
+    disk_reserve_bytes: int  # room that must stay free on the disk
+    seconds: float
+
+
+class LimitWatch:
+    """Looks at a running child now and then."""
+
+    def __init__(self, limits: Limits, folder: Path) -> None:
+        self._limits = limits
+        self._folder = folder
+        self._started = time.monotonic()
+        self._next_look = 0.0
+
+    def breach(self, tree: Callable[[], list[psutil.Process]]) -> Failure | None:
+        """The limit that is broken; None while none is, or when it is too early to look again."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return None
+        self._next_look = now + INTERVAL_SECONDS
+        return self._time_breach(now) or self._memory_breach(tree()) or self._disk_breach()
+
+    def _time_breach(self, now: float) -> Failure | None:
+        if now - self._started <= self._limits.seconds:
+            return None
+        return Failure(
+            kind=FailureKind.TIMEOUT,
+            message=f"it ran longer than the {self._limits.seconds:g} seconds that this service allows; use fewer "
+            "epochs or a smaller data set, or ask the operator to raise the limit",
+        )
+
+    def _memory_breach(self, tree: list[psutil.Process]) -> Failure | None:
+        limit = self._limits.memory_bytes
+        # Resident sizes count shared pages once for each process: quick, and never too small.
+        if sum(_resident(process) for process in tree) <= limit or sum(_proportional(p) for p in tree) <= limit:
+            return None
+        return Failure(
+            kind=FailureKind.OUT_OF_MEMORY,
+            message=f"it needed more than the {_size(limit)} of memory that this service allows; use a smaller batch "
+            "size, model or data set, or ask the operator to raise the limit",
+        )
+
+    def _disk_breach(self) -> Failure | None:
+        used = disk_usage(self._folder)
+        if used > self._limits.disk_bytes:
+            return Failure(
+                kind=FailureKind.OUT_OF_DISK,
+                message=f"its files grew beyond the {_size(self._limits.disk_bytes)} that this service allows; ask for "
+                "fewer artifacts, or ask the operator to raise the limit",
+            )
+        if shutil.disk_usage(self._folder).free < self._limits.disk_reserve_bytes:
+            return Failure(
+                kind=FailureKind.OUT_OF_DISK,
+                message="the disk of the worker's machine is full; retry the job when the operator has made room",
+            )
+        return None
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes that the files under a folder take up on the disk. Links are not followed."""
+    total = 0
+    for place, _folders, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118  # many files, each second
+            except OSError:
+                continue  # removed while we looked
+    return total
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _proportional(process: psutil.Process) -> int:
+    """Resident memory, with a page that n processes share counted as 1/n."""
+    try:
+        full = process.memory_full_info()
+    except psutil.Error:
+        return 0
+    return int(getattr(full, "pss", full.rss))
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"

@@ -1,0 +1,110 @@
+"""One attempt to say what an upload is, from the claim to its last write."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from db.queries import claims
+from db.queries.claims import ClaimedInspection
+from modelpress.spec.failure import Failure
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
+from modelpress.spec.state import JobState
+from modelpress.spec.task import INSPECTION_FILE, TASK_FILE, InspectDataset, InspectModel
+from worker import metrics
+from worker.engine_run import Exited, read_failure, run_engine
+from worker.failures import failure_of
+from worker.heartbeat import Heartbeat
+from worker.inputs import lay_dataset, lay_model
+from worker.results import read_text
+from worker.work_folder import work_folder
+from worker.workplace import Interrupted, Stopped, Workplace
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def take_inspection(workplace: Workplace) -> bool:
+    """Claim the next upload and inspect it. False when none waits."""
+    with workplace.database.session() as session:
+        upload = claims.claim_inspection(session, workplace.worker, workplace.settings.lease_seconds)
+    if upload is None:
+        return False
+    metrics.CLAIMS.labels("inspection").inc()
+    started = time.monotonic()
+    with bound_contextvars(upload_id=upload.id, attempt=upload.attempt):
+        log.info("inspection_claimed")
+        outcome = _InspectionRun(workplace, upload).run()
+        log.info("inspection_left", outcome=outcome)
+    metrics.FINISHED.labels("inspection", outcome).inc()
+    metrics.SECONDS.labels("inspection").observe(time.monotonic() - started)
+    return True
+
+
+class _InspectionRun:
+    """What the steps of one attempt share."""
+
+    def __init__(self, workplace: Workplace, upload: ClaimedInspection) -> None:
+        self._workplace = workplace
+        self._upload = upload
+        self._heartbeat = Heartbeat(self._beat, workplace.settings.lease_seconds)
+        self._folder = workplace.settings.work_folder / f"{upload.id}-{upload.attempt}"
+
+    def run(self) -> str:
+        """Inspect the upload and write what was found; gives the outcome."""
+        upload = self._upload
+        with self._heartbeat:
+            try:
+                result = self._inspect()
+                is_ours = self._workplace.write(
+                    self._heartbeat,
+                    lambda s: claims.finish_inspection(s, upload.kind, upload.id, upload.attempt, result),
+                )
+            except Interrupted as interrupted:
+                if interrupted.reason is not Stopped.SHUTDOWN:
+                    return str(interrupted.reason.value)
+                with self._workplace.database.session() as session:
+                    claims.release_inspection(session, upload.kind, upload.id, upload.attempt)
+                return "released"
+        if not is_ours:
+            return "lost"
+        return "rejected" if isinstance(result, Failure) else "ready"
+
+    def _inspect(self) -> ModelInspection | DatasetInspection | Failure:
+        try:
+            with work_folder(self._folder.parent, self._folder.name):
+                self._lay_task()
+                seconds = self._workplace.settings.inspection_timeout_seconds
+                ending = run_engine(self._workplace, self._folder, self._heartbeat, seconds=seconds)
+                if isinstance(ending, Failure):
+                    return ending
+                if ending != Exited(0):
+                    return read_failure(self._folder, ending.code)
+                found = read_text(self._folder / INSPECTION_FILE)
+                kind = ModelInspection if self._upload.kind == "model" else DatasetInspection
+                return kind.model_validate_json(found)
+        except Interrupted:
+            raise
+        except Exception as error:
+            log.exception("inspection_broke")
+            return failure_of(error)
+
+    def _lay_task(self) -> None:
+        upload, workplace, task = self._upload, self._workplace, self._folder / TASK_FILE
+        if (model := upload.model) is not None:
+            file = workplace.reach_store(self._heartbeat, lambda: lay_model(workplace.store, model, self._folder))
+            task.write_text(InspectModel(model=file).model_dump_json())
+        else:
+            data = workplace.reach_store(
+                self._heartbeat, lambda: lay_dataset(workplace.store, upload.sha256, self._folder)
+            )
+            task.write_text(InspectDataset(dataset=data).model_dump_json())
+
+    def _beat(self) -> JobState | None:
+        upload = self._upload
+        with self._workplace.database.session() as session:
+            is_ours = claims.renew_inspection(
+                session, upload.kind, upload.id, upload.attempt, self._workplace.settings.lease_seconds
+            )
+        return JobState.RUNNING if is_ours else None

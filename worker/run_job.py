@@ -1,0 +1,223 @@
+"""One attempt of a job, from the claim to its last write.
+
+The files go into the store first, where nobody sees them; then one transaction makes them, the report and the final
+state visible together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
+
+from db.queries import claims
+from db.queries.claims import ClaimedJob
+from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.job import Recipe
+from modelpress.spec.report import Report
+from modelpress.spec.state import JobState
+from modelpress.spec.task import TASK_FILE, Compress
+from storage.store import StorageError
+from worker import metrics
+from worker.engine_run import Exited, read_failure, run_engine
+from worker.failures import failure_of
+from worker.heartbeat import Heartbeat
+from worker.inputs import lay_dataset, lay_model
+from worker.relay import EngineEvent
+from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log
+from worker.work_folder import work_folder
+from worker.workplace import Interrupted, Stopped, Workplace
+
+Result = TypeVar("Result")
+
+SHUTDOWN_REASON = "the worker was stopped"
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def take_job(workplace: Workplace) -> bool:
+    """Claim the next job and carry it out. False when none waits."""
+    settings = workplace.settings
+    with workplace.database.session() as session:
+        job = claims.claim_job(session, workplace.worker, settings.lease_seconds)
+    if job is None:
+        return False
+    metrics.CLAIMS.labels("job").inc()
+    started = time.monotonic()
+    with bound_contextvars(job_id=job.id, attempt=job.attempt):
+        log.info("job_claimed")
+        outcome = _JobRun(workplace, job).run()
+        log.info("job_left", outcome=outcome)
+    metrics.FINISHED.labels("job", outcome).inc()
+    metrics.SECONDS.labels("job").observe(time.monotonic() - started)
+    return True
+
+
+class _Refused(Exception):
+    """The database did not take the end of the job: it is being cancelled, or no longer ours."""
+
+
+class _JobRun:
+    """What the steps of one attempt share."""
+
+    def __init__(self, workplace: Workplace, job: ClaimedJob) -> None:
+        self._workplace = workplace
+        self._job = job
+        self._heartbeat = Heartbeat(self._beat, workplace.settings.lease_seconds)
+        self._folder = workplace.settings.work_folder / f"{job.id}-{job.attempt}"
+        self._log: list[StoredFile] = []
+
+    def run(self) -> str:
+        """Carry the job out and write its end; gives the outcome."""
+        with self._heartbeat:
+            try:
+                return self._attempt()
+            except Interrupted as interrupted:
+                log.warning("job_interrupted", reason=interrupted.reason.value)
+                return interrupted.reason.value
+
+    def _attempt(self) -> str:
+        try:
+            with work_folder(self._folder.parent, self._folder.name):
+                return self._work()
+        except Interrupted as interrupted:
+            if interrupted.reason is Stopped.CANCELLED:
+                return self._end("cancelled", lambda session: claims.cancelled(session, *self._key))
+            if interrupted.reason is Stopped.SHUTDOWN:
+                self._workplace.write(self._heartbeat, lambda s: claims.release(s, *self._key, SHUTDOWN_REASON))
+                return "released"
+            raise
+        except Exception as error:
+            log.exception("job_broke")
+            return self._fail(failure_of(error))
+
+    def _work(self) -> str:
+        self._lay_task()
+        ending = self._run_engine()
+        if isinstance(ending, Failure):
+            return self._fail(ending)
+        if ending != Exited(0):
+            return self._failed(ending.code)
+        try:
+            report, files = self._results()
+        except UnreadableResult as error:
+            return self._fail(
+                Failure(
+                    kind=FailureKind.VERIFICATION_FAILED,
+                    message=f"what the engine left cannot be trusted: {error}. Retry the job, and report it when it "
+                    "happens again",
+                )
+            )
+        return self._end("succeeded", lambda s: claims.succeed(s, *self._key, report), files)
+
+    def _run_engine(self) -> Exited | Failure:
+        store = self._workplace.store
+        try:
+            ending = run_engine(
+                self._workplace,
+                self._folder,
+                self._heartbeat,
+                seconds=self._workplace.settings.job_timeout_seconds,
+                append=self._append,
+            )
+        except Interrupted as interrupted:
+            if interrupted.reason is Stopped.CANCELLED:
+                with suppress(StorageError):
+                    self._log = store_log(self._folder, store)
+            raise
+        self._log = self._reach_store(lambda: store_log(self._folder, store))
+        return ending
+
+    def _failed(self, code: int) -> str:
+        failure = read_failure(self._folder, code)
+        if failure.kind is not FailureKind.GOAL_NOT_MET:
+            return self._fail(failure)
+        # The job came to its end, so its files and figures are kept.
+        try:
+            report, files = self._results()
+        except UnreadableResult as error:
+            log.warning("results_unreadable", error=str(error))
+            return self._fail(failure)
+        return self._end("failed", lambda s: claims.fail(s, *self._key, failure, report), files)
+
+    def _lay_task(self) -> None:
+        job, store = self._job, self._workplace.store
+        model = self._reach_store(lambda: lay_model(store, job.model, self._folder))
+        dataset = None
+        if (sha256 := job.dataset) is not None:
+            dataset = self._reach_store(lambda: lay_dataset(store, sha256, self._folder))
+        task = Compress(
+            model=model,
+            dataset=dataset,
+            recipe=Recipe.model_validate(job.spec.model_dump(include=set(Recipe.model_fields))),
+            device=self._workplace.settings.device,
+            threads=self._workplace.settings.threads,
+        )
+        (self._folder / TASK_FILE).write_text(task.model_dump_json())
+
+    def _results(self) -> tuple[Report, list[StoredFile]]:
+        report = read_report(self._folder)
+        return report, self._reach_store(lambda: store_artifacts(self._folder, report, self._workplace.store))
+
+    def _reach_store(self, action: Callable[[], Result]) -> Result:
+        return self._workplace.reach_store(self._heartbeat, action)
+
+    @property
+    def _key(self) -> tuple[str, int]:
+        return self._job.id, self._job.attempt
+
+    def _beat(self) -> JobState | None:
+        with self._workplace.database.session() as session:
+            return claims.heartbeat(session, *self._key, self._workplace.settings.lease_seconds)
+
+    def _append(self, events: Sequence[EngineEvent]) -> bool:
+        with self._workplace.database.session() as session:
+            return claims.append_events(session, *self._key, events)
+
+    def _fail(self, failure: Failure) -> str:
+        return self._end("failed", lambda session: claims.fail(session, *self._key, failure))
+
+    def _end(self, outcome: str, end: Callable[[Session], bool], files: Sequence[StoredFile] = ()) -> str:
+        """Make the files (and the log) and the final state visible in one transaction; gives the outcome."""
+
+        def transaction(session: Session) -> None:
+            for file in (*files, *self._log):
+                if not self._add_artifact(session, file):
+                    raise _Refused
+            if not end(session):
+                raise _Refused
+
+        try:
+            self._workplace.write(self._heartbeat, transaction)
+        except _Refused:
+            # Cancelled in the last moment, or no longer ours; nothing of the transaction stays.
+            is_cancelled = self._workplace.write(self._heartbeat, lambda s: claims.cancelled(s, *self._key))
+            return "cancelled" if is_cancelled else "lost"
+        self._keep_stored(files)
+        return outcome
+
+    def _add_artifact(self, session: Session, file: StoredFile) -> bool:
+        return claims.add_artifact(
+            session,
+            *self._key,
+            kind=file.kind,
+            filename=file.path.name,
+            size=file.stored.size,
+            sha256=file.stored.sha256,
+            content_type=file.content_type,
+        )
+
+    def _keep_stored(self, files: Sequence[StoredFile]) -> None:
+        """Put files again whose very bytes somebody deleted between our putting them and our saying so."""
+        store = self._workplace.store
+        for file in files:
+            try:
+                if not store.exists(file.stored.sha256):
+                    store.put_file(file.path)
+            except (StorageError, OSError) as error:
+                log.error("artifact_unsure", file=file.path.name, error=str(error))
