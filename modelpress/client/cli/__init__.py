@@ -1,0 +1,80 @@
+"""The command `modelpress`.
+
+Exit codes: 0 done; 1 a job failed, a file was rejected, the service refused or cannot be reached; 2 the command was
+written wrongly; 130 stopped by Ctrl-C. Errors are one line on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+import modelpress
+from modelpress.client.cli import catalogue, jobs, local, screen, uploads
+from modelpress.client.errors import InvalidRecipe, ModelPressError
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="modelpress",
+    help="Make neural networks smaller and faster: on a ModelPress service, or on this machine (compress).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(uploads.upload, name="upload")
+for command in (
+    uploads.models,
+    uploads.datasets,
+    jobs.submit,
+    jobs.jobs,
+    jobs.watch,
+    jobs.report,
+    jobs.log,
+    jobs.download,
+    jobs.cancel,
+    jobs.retry,
+    catalogue.methods,
+    catalogue.architectures,
+    local.compress,
+):
+    app.command(command.__name__)(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        screen.answer(f"modelpress {modelpress.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make neural networks smaller and faster: on a ModelPress service, or on this machine (compress)."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line and return its exit code; nothing is raised for what a user can do wrong."""
+    try:
+        code = app(args=list(arguments), prog_name="modelpress", standalone_mode=False)
+    except TyperException as error:
+        if message := error.format_message():
+            screen.hint(f"modelpress: {message}")
+        return MISUSED
+    except ModelPressError as error:
+        screen.hint(f"modelpress: {error}")
+        return MISUSED if isinstance(error, InvalidRecipe) else FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The entry point of the command."""
+    sys.exit(run(sys.argv[1:]))

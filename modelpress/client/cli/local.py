@@ -1,0 +1,105 @@
+"""`modelpress compress`: the engine alone, on local files, without a service."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from modelpress.client.cli import options, screen
+from modelpress.client.compress import compress as compress_files
+from modelpress.client.errors import InvalidRecipe
+from modelpress.client.progress import JobBars
+from modelpress.client.recipe import Flags, read_document, read_recipe
+from modelpress.client.table import result_table
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
+from modelpress.spec.event import Event, Progress, Warned
+from modelpress.spec.job import Recipe
+
+
+def compress(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", exists=True, dir_okay=False, help="State dict, safetensors or .pt.", show_default=False
+        ),
+    ],
+    architecture: options.Architecture,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files and the report.")],
+    arguments: options.Arguments = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option("--dataset", exists=True, dir_okay=False, help="Zip or tar of class folders, or .npz."),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", exists=True, dir_okay=False, help="YAML or JSON; without it, flags name the steps."),
+    ] = None,
+    image_size: options.ImageSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    seed: options.Seed = None,
+    distill: options.Distill = None,
+    factorize: options.Factorize = None,
+    prune: options.Prune = None,
+    epochs: options.Epochs = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    teacher: options.Teacher = False,
+    flip: options.Flip = False,
+    crop_padding: options.CropPadding = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option("--device", help="Where to train; auto takes a GPU if there is one."),
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: every core.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compress a local model on this machine, without a service. Needs the extra `engine`."""
+    flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
+    ref = ArchitectureRef(architecture=_known(architecture), arguments=options.read_arguments(arguments))
+    console = screen.err()
+    with JobBars(console) as bars:
+
+        def show(event: Event) -> None:
+            if isinstance(event, Progress):
+                bars.show(model.name, event)
+            elif isinstance(event, Warned):
+                console.print(f"warning: {event.message}", markup=False)
+
+        report = compress_files(
+            model,
+            output,
+            _recipe(recipe, flags, seed),
+            architecture=ref,
+            dataset=dataset,
+            image_size=image_size,
+            preprocessing=options.read_preprocessing(mean, std),
+            device=device,
+            threads=threads,
+            on_event=show,
+        )
+    if as_json:
+        screen.answer_json(report)
+        return
+    label = ", ".join(step.kind for step in report.provenance.recipe.steps)
+    screen.out().print(result_table({label: report}))
+    screen.hint(f"files and report are in {output}")
+
+
+def _recipe(file: Path | None, flags: Flags, seed: int | None) -> Recipe:
+    if file is not None and flags.given:
+        raise InvalidRecipe("steps come from a file or from flags, not from both: leave one out")
+    document = {"steps": flags.steps()} if file is None else read_document(file)
+    return read_recipe(document if seed is None else document | {"seed": seed})
+
+
+def _known(architecture: str) -> str:
+    if architecture not in ARCHITECTURES:
+        close = [name for name in ARCHITECTURES if name.startswith(architecture)]
+        close = (close or get_close_matches(architecture, ARCHITECTURES))[:3]
+        advice = f"did you mean {' or '.join(close)}?" if close else "docs/guide/models-and-data.md lists them"
+        raise typer.BadParameter(f"there is no architecture {architecture!r}; {advice}")
+    return architecture

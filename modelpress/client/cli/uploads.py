@@ -1,0 +1,107 @@
+"""`modelpress upload model|dataset`, `models`, `datasets`."""
+
+from __future__ import annotations
+
+import typer
+
+from modelpress.client.cli import options, screen
+from modelpress.client.client import Client
+from modelpress.client.progress import ByteBar
+from modelpress.client.table import in_bytes, in_counts
+from modelpress.spec.resources import Dataset, Model
+
+upload = typer.Typer(help="Upload a model or a data set.", no_args_is_help=True)
+
+
+@upload.command("model")
+def upload_model(
+    file: options.ExistingFile,
+    architecture: options.Architecture,
+    arguments: options.Arguments = None,
+    image_size: options.ImageSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    name: options.Name = None,
+    url: options.Url = None,
+    as_json: options.Json = False,
+) -> None:
+    """Upload a state dict (safetensors or .pt) and print its id."""
+    given = options.read_arguments(arguments)
+    preprocessing = options.read_preprocessing(mean, std)
+    with Client(url) as client, ByteBar(screen.err()) as bar:
+        model = client.upload_model(
+            file,
+            architecture=architecture,
+            arguments=given,
+            name=name,
+            image_size=image_size,
+            mean=None if preprocessing is None else preprocessing.mean,
+            std=None if preprocessing is None else preprocessing.std,
+            on_progress=lambda sent, size: bar.show(file.name, sent, size),
+        )
+    _answer(model, as_json)
+    if model.inspection is not None:
+        found = model.inspection
+        screen.hint(
+            f"ready: {screen.architecture_of(model)}, {in_counts(found.parameters)} parameters, "
+            f"{in_counts(found.macs)} MACs, {in_bytes(found.fp32_bytes)} in fp32"
+        )
+
+
+@upload.command("dataset")
+def upload_dataset(
+    file: options.ExistingFile, name: options.Name = None, url: options.Url = None, as_json: options.Json = False
+) -> None:
+    """Upload a data set (zip or tar of class folders, or .npz) and print its id."""
+    with Client(url) as client, ByteBar(screen.err()) as bar:
+        dataset = client.upload_dataset(file, name=name, on_progress=lambda sent, size: bar.show(file.name, sent, size))
+    _answer(dataset, as_json)
+    if dataset.inspection is not None:
+        found = dataset.inspection
+        split = "10% held out by the seed" if found.heldout_examples is None else f"{found.heldout_examples} held out"
+        screen.hint(f"ready: {len(found.classes)} classes, {found.train_examples} images, {split}")
+
+
+def models(url: options.Url = None, as_json: options.Json = False) -> None:
+    """List the models, newest first."""
+    with Client(url) as client:
+        found = list(client.models())
+    if as_json:
+        screen.answer_json(found)
+        return
+    headings = ("id", "name", "state", "architecture", "size", "parameters", "uploaded")
+    screen.answer_table(headings, [_model_row(model) for model in found])
+
+
+def datasets(url: options.Url = None, as_json: options.Json = False) -> None:
+    """List the data sets, newest first."""
+    with Client(url) as client:
+        found = list(client.datasets())
+    if as_json:
+        screen.answer_json(found)
+        return
+    headings = ("id", "name", "state", "classes", "images", "size", "uploaded")
+    screen.answer_table(headings, [_dataset_row(dataset) for dataset in found])
+
+
+def _model_row(model: Model) -> tuple[str, ...]:
+    parameters = "" if model.inspection is None else in_counts(model.inspection.parameters)
+    size = in_bytes(model.size)
+    return (*_start(model), screen.architecture_of(model), size, parameters, screen.when(model.created_at))
+
+
+def _dataset_row(dataset: Dataset) -> tuple[str, ...]:
+    seen = dataset.inspection
+    counts = ("", "") if seen is None else (str(len(seen.classes)), str(seen.train_examples))
+    return (*_start(dataset), *counts, in_bytes(dataset.size), screen.when(dataset.created_at))
+
+
+def _answer(upload: Model | Dataset, as_json: bool) -> None:
+    if as_json:
+        screen.answer_json(upload)
+    else:
+        screen.answer(upload.id)
+
+
+def _start(upload: Model | Dataset) -> tuple[str, str, str]:
+    return upload.id, upload.name, upload.state.value

@@ -1,0 +1,202 @@
+"""Compression on this machine without a service: the engine alone, as a process on a work folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from modelpress.client.errors import CompressionFailed, ModelPressError
+from modelpress.client.upload import digest
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.event import EVENT, Event
+from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.job import Recipe
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.report import Report
+from modelpress.spec.task import (
+    ARTIFACTS_FOLDER,
+    EVENTS_FILE,
+    FAILURE_FILE,
+    INPUTS_FOLDER,
+    LOG_FILE,
+    REPORT_FILE,
+    TASK_FILE,
+    Compress,
+    DatasetFile,
+    ModelFile,
+)
+
+POLL_SECONDS = 0.1
+# Between asking the engine to stop and killing it.
+STOP_SECONDS = 5.0
+
+
+def require_engine() -> None:
+    """Raise ModelPressError when this installation has no engine."""
+    if importlib.util.find_spec("torch") is None:
+        raise ModelPressError('this needs the engine: pip install "modelpress[engine]"')
+
+
+def compress(
+    model: Path,
+    output: Path,
+    recipe: Recipe,
+    *,
+    architecture: ArchitectureRef,
+    dataset: Path | None = None,
+    image_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Report:
+    """Carry out a recipe on local files; artifacts, `report.json` and `log.txt` go to the folder `output`.
+
+    Raises CompressionFailed with the typed failure (the log, and what was written, are in `output` all the same),
+    ModelPressError when a file cannot be read or the engine is not installed.
+    """
+    require_engine()
+    inputs = [path for path in (model, dataset) if path is not None]
+    hashes = {path: digest(path).sha256 for path in inputs}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        # A report is there only when its files are, too.
+        (output / REPORT_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelPressError(f"cannot write into {output}: {error.strerror}") from error
+    # Inside the output, so that results are moved and not copied.
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=output) as name:
+        work = Path(name)
+        (work / INPUTS_FOLDER).mkdir()
+        model_path = _lay(model, work / INPUTS_FOLDER / "model")
+        task = Compress(
+            model=ModelFile(
+                path=str(model_path.relative_to(work)),
+                format=model_format(model),
+                architecture=architecture,
+                image_size=image_size,
+                preprocessing=preprocessing,
+                sha256=hashes[model],
+            ),
+            dataset=None
+            if dataset is None
+            else DatasetFile(
+                path=str(_lay(dataset, work / INPUTS_FOLDER / "dataset").relative_to(work)), sha256=hashes[dataset]
+            ),
+            recipe=recipe,
+            device=device,
+            threads=threads,
+        )
+        (work / TASK_FILE).write_text(task.model_dump_json())
+        try:
+            code = _run(work, on_event)
+        finally:
+            _hand_over(work, output)
+        if code != 0:
+            raise CompressionFailed(_failure(work, output, code))
+        return Report.model_validate_json((output / REPORT_FILE).read_bytes())
+
+
+def model_format(path: Path) -> Literal["safetensors", "pt"]:
+    """Format by content: a safetensors file begins with the length of its header, then the header's JSON."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return "safetensors" if head[8:] == b"{" else "pt"
+
+
+def _lay(source: Path, target: Path) -> Path:
+    target.symlink_to(source.resolve())
+    return target
+
+
+def _run(work: Path, on_event: Callable[[Event], None] | None) -> int:
+    events = _EventTail(work / EVENTS_FILE)
+    with (work / LOG_FILE).open("wb") as log:
+        # The arguments are ours: this interpreter, this module, the work folder.
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "modelpress.engine", str(work)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Threads that wait shall sleep: where they spin, a training beside other work takes many times as long.
+            env={"OMP_WAIT_POLICY": "passive", **os.environ},
+            # Ctrl-C is for us: we stop the engine ourselves, so that no half-written file is kept.
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                _tell(events, on_event)
+                time.sleep(POLL_SECONDS)
+            _tell(events, on_event)
+        finally:
+            _stop(process)
+    return process.returncode
+
+
+def _tell(events: _EventTail, on_event: Callable[[Event], None] | None) -> None:
+    for event in events.new():
+        if on_event is not None:
+            on_event(event)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the engine and what it started (it checks its files in a process of its own)."""
+    if process.poll() is None:
+        _signal(process, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+class _EventTail:
+    """Events that were appended since the last look; a line that is still being written waits for the next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def new(self) -> Iterator[Event]:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            lines = file.read()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            yield EVENT.validate_json(line)
+
+
+def _hand_over(work: Path, output: Path) -> None:
+    artifacts = work / ARTIFACTS_FOLDER
+    found = [*(artifacts.iterdir() if artifacts.is_dir() else ()), work / REPORT_FILE, work / LOG_FILE]
+    for path in found:
+        if path.exists():
+            path.replace(output / path.name)
+
+
+def _failure(work: Path, output: Path, code: int) -> Failure:
+    try:
+        return Failure.model_validate_json((work / FAILURE_FILE).read_bytes())
+    except FileNotFoundError:
+        if code == -9:
+            return Failure(
+                kind=FailureKind.OUT_OF_MEMORY,
+                message="the engine was killed, most likely because memory ran out; use a smaller batch_size",
+            )
+        return Failure(kind=FailureKind.INTERNAL, message=f"the engine ended with code {code}; see {output / LOG_FILE}")

@@ -1,0 +1,67 @@
+"""Server-sent events of a job: read line by line, resumed after the last one when the connection breaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+import httpx
+
+from modelpress.client.connection import RETRY_DELAYS, Connection, Request
+from modelpress.client.errors import ConnectionFailed
+from modelpress.spec.event import StateChanged
+from modelpress.spec.resources import JobEvent
+from modelpress.spec.state import FINAL_STATES
+
+# The service sends a comment every few seconds while there is nothing to say.
+SILENCE = 60.0
+
+
+def job_events(connection: Connection, job_id: str, after: int | None = None) -> Iterator[JobEvent]:
+    """Events of a job as they happen, from the first (or the one after `after`) to the one that ends the job.
+
+    Raises ConnectionFailed when the stream breaks again and again without an event in between.
+    """
+    failures = 0
+    while True:
+        headers = {"Accept": "text/event-stream"}
+        if after is not None:
+            headers["Last-Event-ID"] = str(after)
+        reason = "it ended too early"
+        try:
+            route = f"/v1/jobs/{job_id}/events"
+            with connection.stream(Request("GET", route, headers=headers, read_timeout=SILENCE)) as response:
+                for data in _messages(response.iter_raw()):
+                    event = JobEvent.model_validate_json(data)
+                    after = event.id
+                    failures = 0
+                    yield event
+                    if isinstance(event.event, StateChanged) and event.event.state in FINAL_STATES:
+                        return
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+        if failures == len(RETRY_DELAYS):
+            raise ConnectionFailed(f"the event stream of {job_id} broke ({reason}); ask again after event {after}")
+        time.sleep(RETRY_DELAYS[failures])
+        failures += 1
+
+
+def _messages(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The `data` of each message (HTML standard, section 9.2.6, as far as a job's events need it)."""
+    data: list[str] = []
+    for line in _lines(pieces):
+        if not line:
+            if data:
+                yield "\n".join(data)
+            data = []
+        elif line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    # Not str.splitlines: a message may hold U+2028 and the like, which do not end a line here.
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode()

@@ -1,0 +1,224 @@
+"""The command `modelpress`: exit codes, one clear line for an error, and each command against the real service."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import modelpress
+from demo.digits import ARCHITECTURE
+from modelpress.client import Client, JobHandle
+from modelpress.client.cli import app, run
+from modelpress.spec.report import Report
+from modelpress.spec.resources import Dataset, Model
+from modelpress.spec.state import JobState
+from tests.client.conftest import Inputs
+from tests.support.service import ROOT, RunningService, child_environment
+
+NAMED = ["--architecture", ARCHITECTURE.architecture, "--arguments", json.dumps(ARCHITECTURE.arguments)]
+
+
+@pytest.fixture
+def here(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> RunningService:
+    """This process's user has the service's data folder."""
+    monkeypatch.setenv("MODELPRESS_HOME", str(service.home))
+    monkeypatch.delenv("MODELPRESS_URL", raising=False)
+    monkeypatch.delenv("MODELPRESS_API_KEY", raising=False)
+    return service
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no service."""
+    monkeypatch.setenv("MODELPRESS_HOME", str(tmp_path))
+    monkeypatch.delenv("MODELPRESS_URL", raising=False)
+
+
+class TestWithoutAService:
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["--version"]) == 0
+        assert capsys.readouterr().out == f"modelpress {modelpress.__version__}\n"
+
+    def test_as_a_module_it_is_the_same_and_loads_no_torch(self) -> None:
+        script = "import sys, runpy; sys.argv = ['modelpress', '--version']\n" + (
+            "try: runpy.run_module('modelpress', run_name='__main__')\nfinally: assert 'torch' not in sys.modules"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"modelpress {modelpress.__version__}\n"
+
+    def test_every_command_has_help(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for words in _commands():
+            assert run([*words, "--help"]) == 0
+            assert "Usage: modelpress" in capsys.readouterr().out
+
+    @pytest.mark.usefixtures("nowhere")
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            (["jobs"], 1, "no service is known: start one with `make serve`"),
+            (["jobs", "--url", "http://127.0.0.1:1"], 1, "no API key is known"),
+            (["jbos"], 2, "No such command 'jbos'"),
+            (["jobs", "--state", "happy"], 2, "'happy' is not one of"),
+            (["watch"], 2, "Missing argument 'JOB'"),
+            (["submit"], 2, "no step: give a recipe's file"),
+            (["submit", "nothing.yaml"], 2, "'nothing.yaml' does not exist"),
+            (["submit", "README.md", "--prune", "0.5"], 2, "from a file or from flags, not from both"),
+            (["submit", "--prune", "0.5", "--teacher"], 2, "give --epochs"),
+            (["upload", "model", "README.md", "-a", "nin_cifar", "--arguments", "{"], 2, "--arguments is not JSON"),
+            (["upload", "model", "README.md", "-a", "nin_cifar", "--mean", "0.5"], 2, "give both or neither"),
+            (["compress", "README.md", "-a", "nin", "-o", "x", "--prune", "0.5"], 2, "did you mean nin_cifar"),
+            (["compress", "README.md", "-a", "nin_cifar", "-o", "x", "--prune", "1.5"], 2, "steps.0.sparsity"),
+        ],
+    )
+    def test_what_is_wrong_is_one_line(
+        self,
+        words: list[str],
+        code: int,
+        said: str,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(ROOT)
+        assert run(words) == code
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert captured.err.startswith("modelpress: ")
+        assert captured.err.count("\n") == 1
+        assert captured.out == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+class TestOnTheService:
+    def test_upload_prints_the_id_alone(
+        self, here: RunningService, inputs: Inputs, client: Client, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["upload", "model", str(inputs.model), *NAMED, "--mean", "0.3", "--std", "0.35", "--name", "x"]) == 0
+        captured = capsys.readouterr()
+        model = client.model(captured.out.strip())
+        assert model.name == "x"
+        assert model.preprocessing is not None
+        assert (model.preprocessing.mean, model.preprocessing.std) == ((0.3,), (0.35,))
+        assert "ready: vgg13_bn_cifar" in captured.err
+        assert run(["upload", "dataset", str(inputs.dataset), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["inspection"]["heldout_examples"] == 360
+
+    def test_a_rejected_upload_fails_with_its_reason(
+        self, here: RunningService, inputs: Inputs, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["upload", "model", str(inputs.model), "--architecture", "nin_cifar"]) == 1
+        assert capsys.readouterr().err.startswith("modelpress: ")
+
+    def test_lists(
+        self,
+        here: RunningService,
+        model: Model,
+        dataset: Dataset,
+        finished: JobHandle,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        for command, item_id in (("models", model.id), ("datasets", dataset.id), ("jobs", finished.id)):
+            assert run([command]) == 0
+            assert item_id in capsys.readouterr().out
+            assert run([command, "--json"]) == 0
+            assert item_id in [item["id"] for item in json.loads(capsys.readouterr().out)]
+        assert run(["methods"]) == 0
+        assert "factorize" in capsys.readouterr().out
+        assert run(["architectures", "--json"]) == 0
+        assert "nin_cifar" in [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+
+    def test_a_finished_job_is_shown_and_fetched(
+        self, here: RunningService, finished: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["watch", finished.id]) == 0
+        assert "original" in capsys.readouterr().out
+        assert run(["report", finished.id]) == 0
+        assert f"{finished.report.ratios.stored_bytes:.3g}x" in capsys.readouterr().out
+        assert run(["report", finished.id, "--json"]) == 0
+        assert Report.model_validate_json(capsys.readouterr().out) == finished.report
+        assert run(["log", finished.id]) == 0
+        assert capsys.readouterr().out.strip()
+        assert run(["download", finished.id, str(tmp_path)]) == 0
+        assert sorted(capsys.readouterr().out.split()) == sorted(map(str, tmp_path.iterdir()))
+
+    def test_a_file_is_submitted_with_what_flags_add(
+        self,
+        here: RunningService,
+        client: Client,
+        model: Model,
+        dataset: Dataset,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text("seed: 1\nsteps:\n- {kind: finetune, training: {epochs: 10000}}\n")
+        words = ["submit", str(recipe), "--model", model.id, "--dataset", dataset.id, "--seed", "5", "--name", "long"]
+        assert run([*words, "--dry-run"]) == 0
+        assert capsys.readouterr().out == "accepted: finetune\n"
+        assert run(words) == 0
+        job = client.job(capsys.readouterr().out.strip())
+        assert (job.resource.spec.seed, job.resource.name, job.resource.spec.model) == (5, "long", model.id)
+        assert run(["cancel", job.id]) == 0
+        assert capsys.readouterr().out.strip() in {"cancelled", "cancelling"}
+        assert run(["watch", job.id]) == 1
+        assert "was cancelled" in capsys.readouterr().err
+        assert run(["retry", job.id]) == 0
+        assert capsys.readouterr().out == "queued\n"
+        assert run(["cancel", job.id]) == 0
+
+    def test_ctrl_c_leaves_the_job_running(
+        self, here: RunningService, client: Client, model: Model, dataset: Dataset
+    ) -> None:
+        steps = [{"kind": "finetune", "training": {"epochs": 10_000}}]
+        job = client.submit({"model": model.id, "dataset": dataset.id, "steps": steps})
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "modelpress", "watch", job.id],
+            cwd=ROOT,
+            env=child_environment(MODELPRESS_HOME=str(here.home)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert watching.stderr is not None
+            watching.stderr.readline()  # it has begun to watch
+            watching.send_signal(signal.SIGINT)
+            _, said = watching.communicate(timeout=60)
+            assert watching.returncode == 130
+            assert f"{job.id} goes on" in said
+            assert "Traceback" not in said
+            assert client.job(job.id).state in {JobState.QUEUED, JobState.RUNNING}
+        finally:
+            watching.kill()
+            job.cancel()
+
+    def test_what_does_not_fit_is_one_line(
+        self, here: RunningService, model: Model, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["submit", "--model", model.id, "--prune", "0.5", "--epochs", "1"]) == 1
+        captured = capsys.readouterr()
+        assert "steps.0" in captured.err
+        assert "needs a data set" in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def _commands() -> list[list[str]]:
+    group = typer.main.get_command(app)
+    found: list[list[str]] = [[]]
+    for name, command in group.commands.items():  # type: ignore[attr-defined]  # a group, as the app has commands
+        found.append([name])
+        found += [[name, inner] for inner in getattr(command, "commands", ())]
+    return found
