@@ -1,0 +1,33 @@
+"""Training the network that the demo then compresses, by the engine's own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from modelpress.engine.architectures.registry import build
+from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.training import TrainingProgress, train
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.training import Training
+
+TrainingReport = Callable[[TrainingProgress], None]
+
+
+def train_original(
+    architecture: ArchitectureRef, data: ImageData, training: Training, *, seed: int, path: Path, tell: TrainingReport
+) -> None:
+    """Train a network from nothing on `data` and write its weights to `path` (safetensors)."""
+    torch.manual_seed(seed)
+    module = build(architecture)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def loss(outputs: Tensor, labels: Tensor, _images: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, labels)
+
+    train(module, data, data.statistics, training, loss=loss, seed=seed, device=device, on_progress=tell)
+    save_file({name: weight.cpu().contiguous() for name, weight in module.state_dict().items()}, path)
