@@ -1,0 +1,23 @@
+"""What a step is given, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.network import Network
+from modelpress.engine.step import StepContext
+from modelpress.engine.training import TrainingProgress
+
+
+def context(
+    original: Network,
+    data: ImageData | None = None,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> StepContext:
+    """A context on the CPU."""
+    return StepContext(original, data, seed, torch.device("cpu"), on_progress)

@@ -1,0 +1,149 @@
+"""An engine that behaves as its first argument says: `python scripted_engine.py BEHAVIOUR [ARGUMENT] FOLDER`.
+
+It needs the standard library alone, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def emit(folder: Path, event: object) -> None:
+    """Append one event."""
+    with (folder / "events.jsonl").open("a") as file:
+        file.write((event if isinstance(event, str) else json.dumps(event)) + "\n")
+
+
+def say(text: str) -> None:
+    """Print."""
+    sys.stdout.write(text + "\n")
+
+
+def progress(fraction: float) -> dict[str, object]:
+    """A progress event."""
+    return {"kind": "progress", "stage": "step", "step": 0, "steps": 1, "step_kind": "prune", "fraction": fraction}
+
+
+def finish(folder: Path, template: str) -> None:
+    """Leave two artifacts and a report made of the one at `template`, with their proofs."""
+    emit(folder, progress(0.1))
+    emit(folder, {"kind": "warning", "message": "half way"})
+    emit(folder, progress(0.9))
+    report = json.loads(Path(template).read_text())
+    (folder / "artifacts").mkdir()
+    report["proofs"] = []
+    for kind, name in (("compact", "model.mpz"), ("safetensors", "model.safetensors")):
+        content = f"{kind} of {folder.name}".encode()
+        (folder / "artifacts" / name).write_bytes(content)
+        proof = {"kind": kind, "file": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        report["proofs"].append({**proof, "largest_difference": 0.0, "tolerance": 1e-5})
+    (folder / "report.json").write_text(json.dumps(report))
+    say("all done")
+
+
+def succeed(folder: Path, template: str) -> None:
+    """Do the task."""
+    finish(folder, template)
+
+
+def miss_goal(folder: Path, template: str) -> None:
+    """Come to the end, but not to the goal."""
+    finish(folder, template)
+    (folder / "failure.json").write_text(json.dumps({"kind": "goal_not_met", "message": "0.9 is less than 0.95"}))
+    sys.exit(1)
+
+
+def swap_artifact(folder: Path, template: str) -> None:
+    """Change a file after it was proven."""
+    finish(folder, template)
+    (folder / "artifacts" / "model.mpz").write_bytes(b"another")
+
+
+def link_artifact(folder: Path, template: str) -> None:
+    """Put a link that leads out of the work folder in the place of a file."""
+    finish(folder, template)
+    (folder / "artifacts" / "model.mpz").unlink()
+    (folder / "artifacts" / "model.mpz").symlink_to(template)
+
+
+def spawn(folder: Path, pids: str) -> None:
+    """Start a child, a grandchild in a session of its own, and work for ever; note all process ids."""
+    code = (
+        "import os, subprocess, sys, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
+    )
+    subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    with Path(pids).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    emit(folder, progress(0.5))
+    time.sleep(600)
+
+
+def leave_orphan(folder: Path, template: str) -> None:
+    """Do the task, and leave a process in a session of its own behind."""
+    subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
+    finish(folder, template)
+
+
+def die(folder: Path, _: str) -> None:
+    """Be killed as by the kernel when memory ends."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash(folder: Path, _: str) -> None:
+    """End without a word."""
+    say("last words")
+    sys.exit(3)
+
+
+def eat_memory(folder: Path, count: str) -> None:
+    """Take so many bytes in a child, and hold them."""
+    code = f"x = b'x' * {count}; import time; time.sleep(600)"
+    subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    time.sleep(600)
+
+
+def fill_disk(folder: Path, count: str) -> None:
+    """Write so many bytes, in small files."""
+    for number in range(int(count) // (1 << 20)):
+        (folder / f"piece{number}").write_bytes(os.urandom(1 << 20))
+    time.sleep(600)
+
+
+def babble(folder: Path, template: str) -> None:
+    """Say things that are no events among some that are; then do the task."""
+    emit(folder, "{not json")
+    emit(folder, {"kind": "state", "state": "succeeded", "attempt": 1})
+    emit(folder, {"kind": "warning", "message": "x" * (1 << 20)})
+    emit(folder, {"kind": "warning", "message": "zero \x00 inside"})
+    emit(folder, {"kind": "warning", "message": "true words"})
+    finish(folder, template)
+
+
+def shout(folder: Path, template: str) -> None:
+    """Print more than anybody wants to read; then do the task."""
+    for _ in range(200):
+        say("y" * 10_000)
+    finish(folder, template)
+
+
+def show(folder: Path, template: str) -> None:
+    """Print what it was given; then do the task."""
+    say(json.dumps({"environment": dict(os.environ), "folder": str(folder), "cwd": str(Path.cwd())}))
+    say(
+        json.dumps(
+            {"descriptors": sorted(entry.name for entry in Path("/proc/self/fd").iterdir()), "session": os.getsid(0)}
+        )
+    )
+    finish(folder, template)
+
+
+if __name__ == "__main__":
+    behaviour, argument, work = sys.argv[1:]
+    globals()[behaviour](Path(work), argument)
