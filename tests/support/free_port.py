@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
+# Below the ports that Linux gives to outgoing connections (32768 and up), of which tests make thousands: a port from
+# there could be taken between the look and the use.
+_LISTENING = range(20_000, 32_000)
+_given: set[int] = set()
 
-def free_port() -> int:
-    """A free port. It may be taken by another between this call and its use; nothing shorter is possible."""
+
+def free_port(count: int = 1) -> int:
+    """The first of `count` free ports in a row, none of which was given to this process before."""
+    while True:
+        first = random.SystemRandom().choice(_LISTENING)
+        ports = range(first, first + count)
+        if _given.isdisjoint(ports) and all(map(_is_free, ports)):
+            _given.update(ports)
+            return first
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
