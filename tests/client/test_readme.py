@@ -17,18 +17,18 @@ import yaml
 import modelpress
 from modelpress.client.cli import app
 from modelpress.client.recipe import read_recipe
-from modelpress.spec import job, steps, training
 from modelpress.spec.architecture import ARCHITECTURES
+from modelpress.spec.config import Config
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.report import Report
 from tests.client.conftest import Inputs
-from tests.support.field_table import field_table
+from tests.support.field_table import spec_classes, tables, with_tables
 from tests.support.markdown import Block, code_blocks, links
 from tests.support.service import ROOT, RunningService, child_environment
 
 README = ROOT / "README.md"
-GUIDES = sorted((ROOT / "docs/guide").glob("*.md"))
-RECIPES = ROOT / "docs/guide/recipes.md"
+GUIDES = sorted((ROOT / "docs/guide").rglob("*.md"))
+RECIPES = [ROOT / "docs/guide/recipes.md", *sorted((ROOT / "docs/guide/methods").glob("*.md"))]
 CLIENT = ROOT / "docs/guide/client.md"
 MODELS = ROOT / "docs/guide/models-and-data.md"
 MARK = "@@@ block of line"
@@ -136,34 +136,30 @@ def test_no_link_leads_nowhere(path: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("block", code_blocks(RECIPES), ids=lambda block: f"line {block.line}")
-def test_the_recipes_of_the_guide_are_valid(block: Block) -> None:
-    assert block.language == "yaml"
-    assert read_recipe(yaml.safe_load(block.code)).steps
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_the_guides_are_valid(path: Path) -> None:
+    blocks = code_blocks(path)
+    assert blocks
+    for block in blocks:
+        assert block.language == "yaml"
+        assert read_recipe(yaml.safe_load(block.code)).steps, f"{path.name}, line {block.line}"
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        job.Recipe,
-        job.JobSpec,
-        job.Goal,
-        steps.Prune,
-        steps.Cubic,
-        steps.Factorize,
-        steps.Distill,
-        steps.Finetune,
-        steps.LayerSelection,
-        training.Training,
-        training.Augmentation,
-        training.Recovery,
-    ],
-)
-def test_the_tables_of_fields_are_those_of_the_code(spec: type) -> None:
-    text = RECIPES.read_text()
-    begin = f"<!-- fields: {spec.__name__} -->\n"
-    shown = text[text.index(begin) + len(begin) :].partition("\n<!-- end -->")[0]
-    assert shown == field_table(spec)
+def test_the_tables_of_the_guides_are_the_codes() -> None:
+    for guide in GUIDES:
+        assert guide.read_text() == with_tables(guide.read_text()), "run `python -m tests.support.field_table`"
+
+
+def test_every_part_of_a_recipe_has_a_table() -> None:
+    shown = {name for guide in GUIDES for name in tables(guide.read_text())}
+    asked_for = {
+        name
+        for name, spec in spec_classes().items()
+        if spec.__module__.startswith(("modelpress.spec.steps.", "modelpress.spec.training", "modelpress.spec.job"))
+        and issubclass(spec, Config)
+    }
+    # Told in a sentence: one field or none.
+    assert asked_for - shown <= {name for name in asked_for if len(spec_classes()[name].model_fields) <= 2}
 
 
 def test_every_architecture_is_in_the_guide() -> None:

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-import modelpress.spec
-from modelpress.spec.config import Config, Resource
+from modelpress.spec.config import Config
 from modelpress.spec.job import JobSpec, Recipe
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import NetworkDescription, Preprocessing
 from modelpress.spec.steps import Step
 from modelpress.spec.task import TASK
+from tests.support.field_table import spec_classes
 
 STEP: TypeAdapter[Any] = TypeAdapter(Step)
 
 
-def _classes() -> list[type[BaseModel]]:
-    modules = [
-        importlib.import_module(f"modelpress.spec.{found.name}")
-        for found in pkgutil.iter_modules(modelpress.spec.__path__)
-    ]
-    return [
-        member
-        for module in modules
-        for _, member in inspect.getmembers(module, inspect.isclass)
-        if issubclass(member, BaseModel) and member.__module__ == module.__name__ and member not in (Config, Resource)
-    ]
-
-
-@pytest.mark.parametrize("model", _classes(), ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", spec_classes().values(), ids=lambda model: model.__name__)
 def test_every_field_is_described(model: type[BaseModel]) -> None:
     # `kind` says which class it is, and is described there.
     bare = [name for name, field in model.model_fields.items() if name != "kind" and not field.description]
@@ -43,12 +27,12 @@ def test_every_field_is_described(model: type[BaseModel]) -> None:
 
 
 def test_all_classes_are_looked_at() -> None:
-    names = {model.__name__ for model in _classes()}
+    names = set(spec_classes())
     assert {"Prune", "Factorize", "Distill", "Finetune", "Training", "JobSpec", "Report", "Job", "Problem"} <= names
 
 
 @pytest.mark.parametrize(
-    "model", [model for model in _classes() if issubclass(model, Config)], ids=lambda m: m.__name__
+    "model", [model for model in spec_classes().values() if issubclass(model, Config)], ids=lambda m: m.__name__
 )
 def test_what_is_asked_for_knows_no_other_fields_and_cannot_change(model: type[BaseModel]) -> None:
     assert model.model_config["extra"] == "forbid"

@@ -1,0 +1,77 @@
+"""Does a recipe fit a model and a data set? Asked by the API before a job is accepted, and by the engine.
+
+Everything here works on inspections alone, without torch, so that a step that cannot apply is refused at once and
+not after an hour. What is asked of a step is in a file per method.
+"""
+
+from __future__ import annotations
+
+from modelpress.spec.check.distill import distill_misfits
+from modelpress.spec.check.factorize import factorize_misfits, factorize_ranks
+from modelpress.spec.check.layers import select_layers
+from modelpress.spec.check.misfit import Misfit
+from modelpress.spec.check.prune import prune_misfits
+from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
+from modelpress.spec.job import Recipe
+from modelpress.spec.method import METHODS
+from modelpress.spec.steps import Distill, Factorize, Prune
+
+__all__ = ["Misfit", "check", "factorize_ranks", "select_layers"]
+
+
+def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | None) -> list[Misfit]:
+    """Everything that keeps `recipe` from being carried out on this model and data set; empty when nothing does."""
+    misfits = _data_misfits(model, dataset)
+    layers: list[LayerInspection] | None = list(model.layers)
+    for index, step in enumerate(recipe.steps):
+        where = f"steps.{index}"
+        if dataset is None and (METHODS[step.kind].needs_data or step.training is not None):
+            misfits.append(
+                Misfit(where=where, message=f"step `{step.kind}` trains, which needs a data set; give `dataset`")
+            )
+        # A student's layers are not known before it is built, nor a pair's once a layer was factorized: the engine
+        # checks such steps when it comes to them.
+        if isinstance(step, Distill):
+            misfits += distill_misfits(step, model, where)
+            layers = None
+        elif isinstance(step, Prune) and layers is not None:
+            misfits += prune_misfits(step, layers, where)
+        elif isinstance(step, Factorize):
+            if layers is not None:
+                misfits += factorize_misfits(step, layers, where)
+            layers = None
+    if dataset is None and recipe.goal is not None and recipe.goal.min_accuracy_retention is not None:
+        misfits.append(
+            Misfit(
+                where="goal", message="accuracy cannot be measured without a data set; give `dataset` or drop the goal"
+            )
+        )
+    return misfits
+
+
+def _data_misfits(model: ModelInspection, dataset: DatasetInspection | None) -> list[Misfit]:
+    if dataset is None:
+        return []
+    misfits = []
+    if dataset.image_shape != model.network.input_shape:
+        misfits.append(
+            Misfit(
+                where="dataset",
+                message=f"its images are {_shape(dataset.image_shape)}, the model takes "
+                f"{_shape(model.network.input_shape)} (channels x height x width); resize the images, or upload the "
+                "model with the right `image_size`",
+            )
+        )
+    if len(dataset.classes) != model.num_classes:
+        misfits.append(
+            Misfit(
+                where="dataset",
+                message=f"it has {len(dataset.classes)} classes, the model has {model.num_classes} outputs; "
+                "use the data set the model was trained for",
+            )
+        )
+    return misfits
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,42 @@
+"""The steps of a recipe: what each method can be asked for.
+
+The JSON Schema of these classes is the one source for validation, for `GET /v1/methods` and for the documentation.
+How a step is carried out is in `modelpress.engine`, one folder per method.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from modelpress.spec.steps.distill import Distill
+from modelpress.spec.steps.factorize import Factorize, Rank, RankEnergy, RankNumber, RankPerLayer, RankRatio
+from modelpress.spec.steps.finetune import Finetune
+from modelpress.spec.steps.prune import Cubic, OneShot, Prune
+from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.training import Training
+
+__all__ = [
+    "Cubic",
+    "Distill",
+    "Factorize",
+    "Finetune",
+    "LayerSelection",
+    "OneShot",
+    "Prune",
+    "Rank",
+    "RankEnergy",
+    "RankNumber",
+    "RankPerLayer",
+    "RankRatio",
+    "Step",
+    "step_training",
+]
+
+Step = Annotated[Prune | Factorize | Distill | Finetune, Field(discriminator="kind")]
+
+
+def step_training(step: Prune | Factorize | Distill | Finetune) -> Training | None:
+    """The training that a step carries, None when it has none (then it needs no data)."""
+    return step.training

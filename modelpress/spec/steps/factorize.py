@@ -1,0 +1,56 @@
+"""The step `factorize`: which pairs, and how thin."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelpress.spec.config import Config
+from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.training import Recovery
+
+
+class RankNumber(Config):
+    """The same rank for every chosen layer."""
+
+    kind: Literal["number"] = "number"
+    value: int = Field(ge=1, description="Rank. At most each chosen layer's full rank.")
+
+
+class RankPerLayer(Config):
+    """A rank for each layer by its name; layers not named stay as they are."""
+
+    kind: Literal["per_layer"] = "per_layer"
+    values: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1, description="Layer name to rank.")
+
+
+class RankRatio(Config):
+    """A share of each layer's full rank, rounded down, at least 1."""
+
+    kind: Literal["ratio"] = "ratio"
+    value: float = Field(gt=0, le=1, description="Share of the full rank.")
+
+
+class RankEnergy(Config):
+    """The smallest rank that keeps this share of the squared singular values."""
+
+    kind: Literal["energy"] = "energy"
+    value: float = Field(gt=0, le=1, description="Kept share of the sum of squared singular values.")
+
+
+Rank = Annotated[RankNumber | RankPerLayer | RankRatio | RankEnergy, Field(discriminator="kind")]
+
+
+class Factorize(Config):
+    """Replace layers by pairs of thinner ones, by SVD.
+
+    Linear layers become two (rank columns between); k x k convolutions become a vertical k x 1 and a horizontal
+    1 x k one (Tai et al. 2015, equations 2-5 of SlimNets). A layer whose pair would not be smaller stays as it is,
+    and the report names it.
+    """
+
+    kind: Literal["factorize"] = "factorize"
+    rank: Rank = Field(description="How thin the pairs are.", examples=[{"kind": "energy", "value": 0.9}])
+    layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to factorize.")
+    training: Recovery | None = Field(default=None, description="Training of the pairs; null for none.")

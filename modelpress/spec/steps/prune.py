@@ -1,0 +1,59 @@
+"""The step `prune`: how much goes, what goes first, and when."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from modelpress.spec.config import Config
+from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.training import Recovery
+
+
+class OneShot(Config):
+    """All weights go at once, before the training."""
+
+    kind: Literal["one_shot"] = "one_shot"
+
+
+class Cubic(Config):
+    """The sparsity grows during the training as s_t = s_f + (s_i - s_f) (1 - t)^3 (Zhu and Gupta 2017, equation 1)."""
+
+    kind: Literal["cubic"] = "cubic"
+    begin: float = Field(
+        default=0.0, ge=0, lt=1, description="Where pruning begins, as a share of the training's steps."
+    )
+    end: float = Field(default=0.75, gt=0, le=1, description="Where the full sparsity is reached, as such a share.")
+    frequency: int = Field(default=20, ge=1, le=100_000, description="Training steps between two updates of the masks.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Cubic:
+        if self.begin >= self.end:
+            raise ValueError(f"begin ({self.begin}) must lie before end ({self.end})")
+        return self
+
+
+class Prune(Config):
+    """Set the least important weights to zero and keep them there (gradual magnitude pruning, Zhu and Gupta 2017)."""
+
+    kind: Literal["prune"] = "prune"
+    granularity: Literal["weight"] = Field(default="weight", description="What is removed: single weights.")
+    criterion: Literal["magnitude"] = Field(default="magnitude", description="Importance of a weight: its magnitude.")
+    sparsity: float = Field(
+        gt=0, lt=1, description="Share of the chosen layers' weights that are zero at the end.", examples=[0.75]
+    )
+    scope: Literal["global", "layer"] = Field(
+        default="global", description="Compare weights over all chosen layers together, or within each layer."
+    )
+    schedule: Annotated[OneShot | Cubic, Field(discriminator="kind")] = Field(
+        default_factory=OneShot, description="All at once, or growing during the training."
+    )
+    layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to prune.")
+    training: Recovery | None = Field(default=None, description="Training under the masks; null for none.")
+
+    @model_validator(mode="after")
+    def _gradual_needs_training(self) -> Prune:
+        if isinstance(self.schedule, Cubic) and self.training is None:
+            raise ValueError("a cubic schedule acts during training: give `training`, or use the schedule one_shot")
+        return self
