@@ -1,4 +1,4 @@
-"""A network in memory: its modules, what they are as data, and which of its weights are held at zero."""
+"""A network in memory: its modules, what they are as data, and what later trainings must keep true of its weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modelpress.engine.architectures.budget import Budget, TooLargeError
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.factorize.pair import insert_pair
+from modelpress.engine.quantize.grid import Grid
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import Edit, NetworkDescription
 
@@ -37,11 +38,13 @@ class Network:
     `description` says how the module is built again; `masks` says which weights later trainings must leave at zero:
     name in the state dict (`features.0.weight`) to a bool tensor of the weight's shape, True where it is kept. A
     weight without a mask is free. A network read from a file has no masks: its zeros are found in its weights.
+    `grids` says by the same names which weights are quantized, and to which values.
     """
 
     module: nn.Module
     description: NetworkDescription
     masks: dict[str, Tensor] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
 
 
 def weighted_layers(module: nn.Module) -> dict[str, nn.Module]:

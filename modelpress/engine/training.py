@@ -55,16 +55,18 @@ def train(
     loss: Loss,
     seed: int,
     device: torch.device,
+    before_forward: Callable[[], None] | None = None,
     after_backward: Callable[[], None] | None = None,
     after_step: Callable[[int, int], None] | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainingSummary:
     """Train `module` in place; it is on `device` and in evaluation mode afterwards.
 
-    `after_backward()` is called when the gradients are there, `after_step(step, steps)` after each update of the
-    weights, with steps counted from 1. The same seed on the same machine gives the same weights, unless the trial of
-    `precision: auto` chooses otherwise because two kinds of arithmetic are equally fast there. Raises Diverged when the
-    loss or a weight is infinite or not a number, and IncompatibleSpec for batches of one image with batch norm.
+    `before_forward()` is called before each batch, `after_backward()` when its gradients are there,
+    `after_step(step, steps)` after each update of the weights, with steps counted from 1. The same seed on the same
+    machine gives the same weights, unless the trial of `precision: auto` chooses otherwise because two kinds of
+    arithmetic are equally fast there. Raises Diverged when the loss or a weight is infinite or not a number, and
+    IncompatibleSpec for batches of one image with batch norm.
     """
     with _reproducible(seed, device):
         module.to(device).train()
@@ -95,6 +97,8 @@ def train(
                 rate = learning_rate(training, step, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
+                if before_forward is not None:
+                    before_forward()
                 with arithmetic.autocast(device):
                     outputs = logits_of(module(images)).float()
                     value = loss(outputs, labels, images)
