@@ -10,6 +10,7 @@ from modelpress.spec.inspection import DatasetInspection, LayerInspection, Model
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import (
     Accuracy,
     ArtifactProof,
@@ -270,4 +271,5 @@ DATASETS = Page[Dataset](items=[DATASET])
 JOBS = Page[Job](items=[FINISHED_JOB], next=JOB_ID)
 ARTIFACTS = [ARTIFACT]
 ALL_METHODS = [METHODS["prune"]]
+ALL_RECIPES = [ready_recipe("slimnets")]
 ALL_ARCHITECTURES = [ARCHITECTURES["vgg19_bn_cifar"], ARCHITECTURES["resnet18"]]

@@ -1,4 +1,4 @@
-"""What can be asked for: the methods, and the networks by name."""
+"""What can be asked for: the methods, ready recipes, and the networks by name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from api.openapi import answer
 from api.refusals import MissingScope, NoKey
 from modelpress.spec.architecture import ARCHITECTURES, Architecture
 from modelpress.spec.method import METHODS, Method
+from modelpress.spec.recipes import NAMES, ReadyRecipe, ready_recipe
 
 router = APIRouter(prefix="/v1", tags=["methods"])
 
@@ -26,6 +27,17 @@ _USUAL = problems(NoKey, MissingScope)
 def list_methods(_caller: Reader) -> list[Method]:
     """Every kind of step, with the JSON Schema of its fields: enough to build a form."""
     return list(METHODS.values())
+
+
+@router.get(
+    "/recipes",
+    summary="List the ready recipes",
+    response_model=list[ReadyRecipe],
+    responses=answer(200, "Every ready recipe (the example is shortened to one).", examples.ALL_RECIPES) | _USUAL,
+)
+def list_recipes(_caller: Reader) -> list[ReadyRecipe]:
+    """Recipes to start from: add `model` and `dataset`, change what you like, and hand them in as a job."""
+    return [ready_recipe(name) for name in NAMES]
 
 
 @router.get(

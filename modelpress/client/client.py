@@ -20,6 +20,7 @@ from modelpress.client.upload import UploadProgress, send_file
 from modelpress.spec.architecture import Architecture
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import Method
+from modelpress.spec.recipes import ReadyRecipe
 from modelpress.spec.resources import Dataset, Job, JobCheck, Model, Page
 from modelpress.spec.state import JobState, UploadState
 
@@ -31,6 +32,7 @@ Item = TypeVar("Item")
 AnUpload = TypeVar("AnUpload", Model, Dataset)
 
 _METHODS = TypeAdapter(list[Method])
+_RECIPES = TypeAdapter(list[ReadyRecipe])
 _ARCHITECTURES = TypeAdapter(list[Architecture])
 
 
@@ -179,6 +181,10 @@ class Client:
     def methods(self) -> list[Method]:
         """The methods of the service, with the JSON Schema of each one's step."""
         return _METHODS.validate_json(self._get("/v1/methods"))
+
+    def recipes(self) -> list[ReadyRecipe]:
+        """The ready recipes of the service."""
+        return _RECIPES.validate_json(self._get("/v1/recipes"))
 
     def architectures(self) -> list[Architecture]:
         """The architectures of the service."""

@@ -1,4 +1,4 @@
-"""Recipes as users write them: a YAML or JSON file, or the command line's flags."""
+"""Recipes as users write them: a YAML or JSON file, the name of a ready recipe, or the command line's flags."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from modelpress.client.errors import InvalidRecipe
 from modelpress.spec.job import JobSpec, Recipe
+from modelpress.spec.recipes import NAMES, ready_recipe
 
 RANKS = {"energy": float, "ratio": float, "rank": int}
 
@@ -28,6 +29,25 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRecipe(f"{path} holds no mapping; it should hold at least `steps:`")
     return document
+
+
+def choose_document(source: str | None, flags: Flags) -> dict[str, Any]:
+    """What a command line asks for: `source` is a file or the name of a ready recipe, None where flags name the steps.
+
+    A file of that name wins over a ready recipe. Raises InvalidRecipe.
+    """
+    if source is None:
+        return {"steps": flags.steps()}
+    if flags.given:
+        raise InvalidRecipe("steps come from a recipe or from flags, not from both: leave one out")
+    path = Path(source)
+    if not path.exists() and source in NAMES:
+        return dict(ready_recipe(source).recipe)
+    if not path.is_file():
+        raise InvalidRecipe(
+            f"{source!r} is neither a file nor a ready recipe; `modelpress recipes` lists those: {', '.join(NAMES)}"
+        )
+    return read_document(path)
 
 
 def read_recipe(document: Mapping[str, Any]) -> Recipe:

@@ -15,6 +15,7 @@ from api import examples
 from api.app import create_app
 from api.errors import KINDS, MEDIA_TYPE, NO_SUCH_PATH
 from modelpress.spec.method import METHODS
+from modelpress.spec.recipes import NAMES
 from service.settings import Settings
 from tests.support.api_server import ApiServer
 from tests.support.uploads import npz_file, safetensors_file
@@ -159,6 +160,7 @@ def test_every_answer_of_a_whole_job_fits_its_schema(
         (f"/v1/jobs/{job}", "/v1/jobs/{job_id}"),
         (f"/v1/jobs/{job}/artifacts", "/v1/jobs/{job_id}/artifacts"),
         ("/v1/methods", "/v1/methods"),
+        ("/v1/recipes", "/v1/recipes"),
         ("/v1/architectures", "/v1/architectures"),
         ("/healthz", "/healthz"),
         ("/readyz", "/readyz"),
@@ -185,8 +187,10 @@ def test_the_documentation_page_is_there(server: ApiServer) -> None:
 
 def test_methods_and_architectures(client: httpx.Client) -> None:
     methods = client.get("/v1/methods").json()
-    assert [method["kind"] for method in methods] == ["prune", "factorize", "distill", "finetune"]
+    assert [method["kind"] for method in methods] == list(METHODS)
     for method in methods:
         Draft202012Validator(method["parameters"]).validate(method["example"])
+    recipes = client.get("/v1/recipes").json()
+    assert [recipe["name"] for recipe in recipes] == list(NAMES)
     architectures = client.get("/v1/architectures").json()
     assert {"vgg19_bn_cifar", "resnet20_cifar", "nin_cifar", "resnet18"} <= {each["name"] for each in architectures}

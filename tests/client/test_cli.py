@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 
 import modelpress
 from demo.digits import ARCHITECTURE
 from modelpress.client import Client, JobHandle
 from modelpress.client.cli import app, run
+from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState
@@ -74,9 +76,10 @@ class TestWithoutAService:
             (["jobs", "--state", "happy"], 2, "'happy' is not one of"),
             (["watch"], 2, "Missing argument 'JOB'"),
             (["submit"], 2, "no step: give a recipe's file"),
-            (["submit", "nothing.yaml"], 2, "'nothing.yaml' does not exist"),
-            (["submit", "README.md", "--prune", "0.5"], 2, "from a file or from flags, not from both"),
+            (["submit", "nothing.yaml"], 2, "'nothing.yaml' is neither a file nor a ready recipe"),
+            (["submit", "README.md", "--prune", "0.5"], 2, "from a recipe or from flags, not from both"),
             (["submit", "--prune", "0.5", "--teacher"], 2, "give --epochs"),
+            (["recipes", "cake"], 2, "there is no recipe 'cake'; there are slimnets"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--arguments", "{"], 2, "--arguments is not JSON"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--mean", "0.5"], 2, "give both or neither"),
             (["compress", "README.md", "-a", "nin", "-o", "x", "--prune", "0.5"], 2, "did you mean nin_cifar"),
@@ -98,6 +101,15 @@ class TestWithoutAService:
         assert captured.err.startswith("modelpress: ")
         assert captured.err.count("\n") == 1
         assert captured.out == ""
+
+    def test_ready_recipes_are_listed_and_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["recipes"]) == 0
+        assert "slimnets" in capsys.readouterr().out
+        assert run(["recipes", "slimnets"]) == 0
+        printed = yaml.safe_load(capsys.readouterr().out)
+        assert printed == ready_recipe("slimnets").recipe
+        assert run(["recipes", "slimnets", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["recipe"] == printed
 
 
 @pytest.mark.slow

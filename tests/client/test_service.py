@@ -23,6 +23,8 @@ from modelpress.client import (
 from modelpress.spec.event import Progress, StateChanged
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.job import JobSpec
+from modelpress.spec.method import METHODS
+from modelpress.spec.recipes import NAMES
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState, UploadState
@@ -62,7 +64,8 @@ def test_what_is_no_model_is_refused_at_once(client: Client, inputs: Inputs, tmp
 def test_uploads_methods_and_architectures_are_listed(client: Client, model: Model, dataset: Dataset) -> None:
     assert model.id in [one.id for one in client.models()]
     assert dataset.id in [one.id for one in client.datasets()]
-    assert [method.kind for method in client.methods()] == ["prune", "factorize", "distill", "finetune"]
+    assert [method.kind for method in client.methods()] == list(METHODS)
+    assert [recipe.name for recipe in client.recipes()] == list(NAMES)
     assert "vgg19_bn_cifar" in [one.name for one in client.architectures()]
     assert client.model(model.id) == model
     assert client.dataset(dataset.id) == dataset

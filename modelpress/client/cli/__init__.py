@@ -38,6 +38,7 @@ for command in (
     jobs.cancel,
     jobs.retry,
     catalogue.methods,
+    catalogue.recipes,
     catalogue.architectures,
     local.compress,
 ):

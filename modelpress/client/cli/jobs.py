@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
-from modelpress.client.errors import InvalidRecipe
 from modelpress.client.job import JobHandle
 from modelpress.client.progress import ByteBar, JobBars
-from modelpress.client.recipe import Flags, read_document
+from modelpress.client.recipe import Flags, choose_document
 from modelpress.client.table import result_table
 from modelpress.spec.resources import Job
 from modelpress.spec.state import JobState
@@ -21,13 +20,11 @@ INTERRUPTED = 130
 
 
 def submit(
-    file: Annotated[
-        Path | None,
+    recipe: Annotated[
+        str | None,
         typer.Argument(
-            metavar="JOB.YAML",
-            exists=True,
-            dir_okay=False,
-            help="A job or a recipe, YAML or JSON; without it, flags name the steps.",
+            metavar="RECIPE",
+            help="A file (YAML or JSON), or the name of a ready recipe; without it, flags name the steps.",
             show_default=False,
         ),
     ] = None,
@@ -51,11 +48,11 @@ def submit(
 ) -> None:
     """Hand in a job and print its id.
 
-    Steps come from a file, or from flags; flags are done in the order distill, factorize, prune.
+    Steps come from a file, a ready recipe, or from flags; flags are done in the order distill, factorize, prune.
     --model, --dataset, --name and --seed win over what the file says.
     """
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
-    spec = _spec(file, flags) | {
+    spec = choose_document(recipe, flags) | {
         field: value
         for field, value in (("model", model), ("dataset", dataset), ("name", name), ("seed", seed))
         if value is not None
@@ -142,14 +139,6 @@ def log(job: options.JobId, url: options.Url = None) -> None:
     """Show what a job's work printed so far."""
     with Client(url) as client:
         screen.answer(client.job(job).log().rstrip("\n"))
-
-
-def _spec(file: Path | None, flags: Flags) -> dict[str, Any]:
-    if file is None:
-        return {"steps": flags.steps()}
-    if flags.given:
-        raise InvalidRecipe("steps come from a file or from flags, not from both: leave one out")
-    return read_document(file)
 
 
 def _watch(job: JobHandle) -> None:

@@ -10,9 +10,8 @@ import typer
 
 from modelpress.client.cli import options, screen
 from modelpress.client.compress import compress as compress_files
-from modelpress.client.errors import InvalidRecipe
 from modelpress.client.progress import JobBars
-from modelpress.client.recipe import Flags, read_document, read_recipe
+from modelpress.client.recipe import Flags, choose_document, read_recipe
 from modelpress.client.table import result_table
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.event import Event, Progress, Warned
@@ -34,8 +33,11 @@ def compress(
         typer.Option("--dataset", exists=True, dir_okay=False, help="Zip or tar of class folders, or .npz."),
     ] = None,
     recipe: Annotated[
-        Path | None,
-        typer.Option("--recipe", exists=True, dir_okay=False, help="YAML or JSON; without it, flags name the steps."),
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="A file (YAML or JSON), or the name of a ready recipe; without it, flags name the steps.",
+        ),
     ] = None,
     image_size: options.ImageSize = None,
     mean: options.Mean = None,
@@ -89,10 +91,8 @@ def compress(
     screen.hint(f"files and report are in {output}")
 
 
-def _recipe(file: Path | None, flags: Flags, seed: int | None) -> Recipe:
-    if file is not None and flags.given:
-        raise InvalidRecipe("steps come from a file or from flags, not from both: leave one out")
-    document = {"steps": flags.steps()} if file is None else read_document(file)
+def _recipe(source: str | None, flags: Flags, seed: int | None) -> Recipe:
+    document = choose_document(source, flags)
     return read_recipe(document if seed is None else document | {"seed": seed})
 
 
