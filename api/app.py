@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Services
@@ -33,7 +34,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = read_settings()
         configure_logs(settings, "api")
-    app = FastAPI(
+    # Its page at /docs comes with the package: a network without a way out is where this service often runs.
+    app = FastAPIOffline(
         title="ModelPress",
         version=__version__,
         description=DESCRIPTION,

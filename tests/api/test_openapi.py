@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,7 +182,13 @@ def test_every_kind_of_problem_has_a_name_of_its_own() -> None:
 
 def test_the_documentation_page_is_there(server: ApiServer) -> None:
     client = server.client()
-    assert "swagger" in client.get("/docs").text
+    page = client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert loaded
+    # A browser needs no other server for it.
+    assert all(address.startswith("/") for address in loaded)
+    for address in loaded:
+        assert client.get(address).status_code == 200
     assert client.get("/openapi.json").json()["info"]["title"] == "ModelPress"
 
 
