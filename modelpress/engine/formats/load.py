@@ -22,7 +22,7 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn
 
 
 def load_network(path: Path) -> Network:
-    """As `load`, with the network's description, on the CPU. `masks` is empty."""
+    """As `load`, with the network's description, on the CPU. `masks` is empty; a compact container has its grids."""
     with path.open("rb") as file:
         start = file.read(16)
     if not start:

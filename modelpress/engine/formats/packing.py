@@ -1,35 +1,25 @@
-"""Arrays as few bytes, without loss: how the compact container lays one tensor down.
+"""Arrays as few bytes, without loss: chunks and planes of the compact container.
 
 A *chunk* is a run of bytes that is deflated (zlib, RFC 1950) where that makes it shorter.
 
-float32 values, kept or all: the 32 bits of each are turned left by one, so that the exponent is a byte of its own and
-the sign comes last, and the four bytes go into four chunks ("byte planes"), exponents first. Trained weights lie
-within a few powers of two, so that the exponents shrink to about 3 bits; mantissas are noise, and stay as they are -
-unless the weights come from half precision, whose missing bits shrink to nothing.
+float32 values: the 32 bits of each are turned left by one, so that the exponent is a byte of its own and the sign comes
+last, and the four bytes go into four "planes", exponents first. Trained weights lie within a few powers of two, so that
+the exponents shrink to about 3 bits; mantissas are noise, and stay as they are - unless the weights come from half
+precision, whose missing bits shrink to nothing.
 
     example: 1.0 = 0x3f800000 -> turned 0x7f000000 -> planes 7f | 00 | 00 | 00
-
-Positions of the kept values among all, one chunk, whichever is shortest:
-
-    mask   one bit per value, 1 = kept, highest bit first
-    gaps   number of zeros before each kept value, as count // 255 bytes 0xff and one byte count % 255
-
-    example: 0 0 5 0 7 -> mask 0b00101000, gaps 02 01
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
-Way = Literal["mask", "gaps"]
 
-_ESCAPE = 255
 # Above this entropy in bits per byte, deflating is not tried: it would gain under 2%, and mantissas are most bytes.
 _NOISE = 7.85
 # Below this one, runs of equal bytes are worth finding; above it, Huffman codes alone do as well and are far faster.
@@ -80,64 +70,24 @@ def unpack(chunk: Chunk, length: int, exact: bool = True) -> bytes:
     return raw
 
 
-def pack_floats(values: npt.NDArray[np.float32]) -> list[Chunk]:
-    """Four chunks for float32 values (n,), bit by bit: exponents, then mantissas from high to low."""
+def planes_of(values: npt.NDArray[np.float32]) -> list[Bytes]:
+    """Four planes for float32 values (n,), bit by bit: exponents, then mantissas from high to low."""
     bits = values.view(np.uint32)
     turned = (bits << np.uint32(1)) | (bits >> np.uint32(31))
-    return [pack_plane((turned >> np.uint32(shift)).astype(np.uint8)) for shift in (24, 16, 8, 0)]
+    return [(turned >> np.uint32(shift)).astype(np.uint8) for shift in (24, 16, 8, 0)]
 
 
-def unpack_floats(chunks: list[Chunk], count: int) -> npt.NDArray[np.float32]:
-    """The float32 values (count,) of four chunks. Raises PackingError."""
-    turned = np.zeros(count, np.uint32)
-    for chunk, shift in zip(chunks, (24, 16, 8, 0), strict=True):
-        plane = np.frombuffer(unpack(chunk, count), np.uint8)
+def from_planes(planes: list[Bytes]) -> npt.NDArray[np.float32]:
+    """The float32 values (n,) of four planes (n,)."""
+    turned = np.zeros(planes[0].size, np.uint32)
+    for plane, shift in zip(planes, (24, 16, 8, 0), strict=True):
         turned |= plane.astype(np.uint32) << np.uint32(shift)
     return ((turned >> np.uint32(1)) | (turned << np.uint32(31))).view(np.float32)
 
 
-def pack_positions(kept: npt.NDArray[np.bool_]) -> tuple[Way, Chunk]:
-    """The shorter way to say which values are kept: its name, and its chunk."""
-    ways: dict[Way, Chunk] = {"mask": pack(np.packbits(kept).tobytes())}
-    # With more than a third kept, a gap costs a Huffman bit at the least, and a mask under one bit a value.
-    if np.count_nonzero(kept) * 3 < kept.size:
-        ways["gaps"] = pack(_gaps(kept).tobytes())
-    return min(ways.items(), key=lambda way: len(way[1].data))
-
-
-def unpack_positions(way: Way, chunk: Chunk, size: int, count: int) -> npt.NDArray[np.intp]:
-    """Positions (count,) below `size`, rising, of the kept values. Raises PackingError."""
-    if way == "mask":
-        packed = np.frombuffer(unpack(chunk, (size + 7) // 8), np.uint8)
-        positions = np.flatnonzero(np.unpackbits(packed, count=size))
-    else:
-        # Each kept value has one last byte, and every escape stands for 255 zeros.
-        longest = count + size // _ESCAPE
-        positions = _positions(np.frombuffer(unpack(chunk, longest, exact=False), np.uint8))
-    if positions.size != count:
-        raise PackingError(f"{positions.size} positions where {count} values are kept")
-    if count and positions[-1] >= size:
-        raise PackingError(f"a position lies beyond the tensor's {size} values")
-    return positions
-
-
-def _gaps(kept: npt.NDArray[np.bool_]) -> Bytes:
-    positions = np.flatnonzero(kept)
-    zeros = np.diff(positions, prepend=-1) - 1  # before each kept value
-    escapes = zeros // _ESCAPE
-    ends = np.cumsum(escapes + 1) - 1  # where each kept value's last byte lies
-    coded = np.full(ends[-1] + 1 if ends.size else 0, _ESCAPE, np.uint8)
-    coded[ends] = (zeros % _ESCAPE).astype(np.uint8)
-    return coded
-
-
-def _positions(coded: Bytes) -> npt.NDArray[np.intp]:
-    ends = coded != _ESCAPE
-    if coded.size and not ends[-1]:
-        raise PackingError("the gaps end within one")
-    zeros = np.cumsum(coded, dtype=np.intp)[ends]  # before each kept value, from the start
-    positions: npt.NDArray[np.intp] = zeros + np.arange(zeros.size)
-    return positions
+def unpack_floats(chunks: list[Chunk], count: int) -> npt.NDArray[np.float32]:
+    """The float32 values (count,) of four chunks. Raises PackingError."""
+    return from_planes([np.frombuffer(unpack(chunk, count), np.uint8) for chunk in chunks])
 
 
 def _shortest(raw: bytes, *tries: bytes) -> Chunk:
