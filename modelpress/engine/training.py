@@ -43,7 +43,9 @@ class TrainingProgress:
     fraction: float  # of the training, 0..1
     epoch: int  # at work, from 1
     epochs: int
-    metrics: dict[str, float]  # loss, learning_rate, images_per_second, epoch; sparsity where weights are held at zero
+    # step, epoch, loss, accuracy (top-1 of the training batches), learning_rate, images_per_second, seconds_left;
+    # sparsity where weights are held at zero
+    metrics: dict[str, float]
 
 
 def train(
@@ -112,7 +114,7 @@ def train(
                 step += 1
                 if after_step is not None:
                     after_step(step, steps)
-                journal.note(value, len(labels), step / steps, epoch + 1)
+                journal.note(value, outputs, labels, step, steps, epoch + 1)
             journal.close_epoch()
         # The loss of the last step was taken before its update.
         if not all(bool(weight.isfinite().all()) for weight in module.parameters()):
@@ -137,10 +139,15 @@ def learning_rate(training: Training, step: int, steps: int) -> float:
     It never is zero, neither at the first step nor at the last one: both shall move the weights.
     """
     peak = training.learning_rate
+    if training.warm_up > 0:
+        peak *= min(1.0, (step + 1) / max(1, round(training.warm_up * steps)))
     if training.schedule == "constant":
         return peak
     if training.schedule == "cosine":
         return peak * (1 + math.cos(math.pi * step / steps)) / 2
+    if training.schedule == "step":
+        passed = sum(step >= round(milestone * steps) for milestone in training.milestones)
+        return float(peak * training.step_factor**passed)
     rising = max(1, round(steps / 10))
     if step < rising:
         return peak * (step + 1) / rising
@@ -179,31 +186,38 @@ class _Journal:
         self._optimizer = optimizer
         self._on_progress = on_progress
         self._recent = torch.zeros((), device=device)  # sum of losses since the last reading
-        self._recent_steps = 0
+        self._recent_hits = torch.zeros((), dtype=torch.int64, device=device)  # right ones since then
+        self._recent_steps = self._recent_images = 0
         self._epoch_sum = 0.0
         self._epoch_steps = 0
         self._images = 0
         self._epoch = 1
         self._begin = self._reported = time.perf_counter()
 
-    def note(self, loss: Tensor, images: int, fraction: float, epoch: int) -> None:
+    def note(self, loss: Tensor, outputs: Tensor, labels: Tensor, step: int, steps: int, epoch: int) -> None:
         self._recent += loss.detach()
+        self._recent_hits += (outputs.detach().argmax(1) == labels).sum()
         self._recent_steps += 1
-        self._images += images
+        self._recent_images += len(labels)
+        self._images += len(labels)
         self._epoch = epoch
         now = time.perf_counter()
         self.images_per_second = self._images / max(now - self._begin, 1e-9)
         if now - self._reported >= _SECONDS_BETWEEN_REPORTS:
             self._reported = now
+            accuracy = self._recent_hits.item() / self._recent_images
             mean = self._read()
             if self._on_progress is not None:
                 metrics = {
+                    "step": float(step),
                     "loss": mean,
+                    "accuracy": accuracy,
                     "learning_rate": float(self._optimizer.param_groups[0]["lr"]),
                     "images_per_second": self.images_per_second,
                     "epoch": float(epoch),
+                    "seconds_left": (now - self._begin) * (steps - step) / step,
                 }
-                self._on_progress(TrainingProgress(fraction, epoch, self._training.epochs, metrics))
+                self._on_progress(TrainingProgress(step / steps, epoch, self._training.epochs, metrics))
 
     def close_epoch(self) -> None:
         self._read()
@@ -221,7 +235,8 @@ class _Journal:
         self._epoch_sum += total
         self._epoch_steps += self._recent_steps
         self._recent.zero_()
-        self._recent_steps = 0
+        self._recent_hits.zero_()
+        self._recent_steps = self._recent_images = 0
         return mean
 
 

@@ -25,7 +25,9 @@ class Progress(Resource):
     epoch: int | None = Field(default=None, description="Epoch at work, from 1.")
     epochs: int | None = Field(default=None, description="Epochs of the training at work.")
     metrics: dict[str, float] = Field(
-        default_factory=dict, description="loss, accuracy, learning_rate, sparsity, images_per_second, as they apply."
+        default_factory=dict,
+        description="step, epoch, loss, accuracy (of the training batches), learning_rate, sparsity, "
+        "images_per_second, seconds_left (of the training), as they apply.",
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelpress.spec.config import Config
 
@@ -32,10 +33,27 @@ class Training(Config):
         default="sgd", description="Stochastic gradient descent with Nesterov momentum, or AdamW."
     )
     learning_rate: float = Field(default=0.01, gt=0, le=10, description="Highest learning rate of the schedule.")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+    schedule: Literal["one_cycle", "cosine", "step", "constant"] = Field(
         default="cosine",
         description="Learning rate over the steps: up over the first tenth and down to zero (`one_cycle`, linear), "
-        "half a cosine down to zero (`cosine`), or `constant`.",
+        "half a cosine down to zero (`cosine`), multiplied by `step_factor` at each of `milestones` (`step`), or "
+        "`constant`.",
+    )
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.5, 0.75),
+        min_length=1,
+        max_length=100,
+        description="Shares of the training, rising, at which `step` lowers the rate; ignored by other schedules.",
+    )
+    step_factor: float = Field(
+        default=0.1, gt=0, lt=1, description="What `step` multiplies the rate by; ignored by other schedules."
+    )
+    warm_up: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training over which the rate first rises from near zero to what the schedule says "
+        "(linear, Goyal et al. 2017); not with `one_cycle`, which has its own.",
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of `sgd`; ignored by `adamw`.")
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="Decay of weights (not of biases and norms).")
@@ -48,6 +66,16 @@ class Training(Config):
         default="auto",
         description="Arithmetic of the forward and backward pass; `auto` takes bf16 where a trial is faster.",
     )
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise ValueError("`milestones` must rise from one to the next")
+        if self.schedule == "one_cycle" and self.warm_up > 0:
+            raise ValueError(
+                "`one_cycle` rises over its first tenth by itself; drop `warm_up` or take another schedule"
+            )
+        return self
 
 
 class Recovery(Training):

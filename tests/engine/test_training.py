@@ -227,6 +227,59 @@ def test_learning_rates():
     assert one_cycle[:3] == pytest.approx([0.2, 0.4, 0.4 * 18 / 19])
     assert one_cycle[-1] == pytest.approx(0.4 / 19)
     assert rates("one_cycle", 1) == pytest.approx([0.4])
+    assert rates("step", 8) == pytest.approx([0.4] * 4 + [0.04] * 2 + [0.004] * 2)
+
+
+def test_step_schedule_with_warm_up():
+    training = Training(learning_rate=0.8, schedule="step", milestones=(0.3, 0.6, 0.9), step_factor=0.5, warm_up=0.2)
+    rates = [learning_rate(training, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.4, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_a_warm_up_rises_to_the_schedule(schedule: str):
+    warm, plain = Training(schedule=schedule, warm_up=0.25), Training(schedule=schedule)
+    shares = [learning_rate(warm, step, 16) / learning_rate(plain, step, 16) for step in range(16)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 13)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"milestones": (0.5, 0.5)}, "must rise"),
+        ({"milestones": (0.5, 1.0)}, "less than 1"),
+        ({"schedule": "one_cycle", "warm_up": 0.1}, "drop `warm_up`"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(fields: dict[str, object], reason: str):
+    with pytest.raises(ValueError, match=reason):
+        Training.model_validate(fields)
+
+
+def test_progress_tells_the_accuracy_of_the_batches_and_the_time_left(monkeypatch: pytest.MonkeyPatch):
+    """A linear network that always says class 1: the accuracy is the share of that label."""
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    data = noise(24)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(data.train_images[0].numel(), 3))
+    with torch.no_grad():
+        module[1].weight.zero_()
+        module[1].bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    seen: list[TrainingProgress] = []
+    train(
+        module,
+        data,
+        data.statistics,
+        Training(epochs=2, batch_size=24, weight_decay=0.0),
+        loss=lambda outputs, *_: outputs.sum() * 0,
+        seed=0,
+        device=CPU,
+        on_progress=seen.append,
+    )
+    share = float((data.train_labels == 1).float().mean())
+    assert [progress.metrics["accuracy"] for progress in seen] == pytest.approx([share, share])
+    assert [progress.metrics["step"] for progress in seen] == [1, 2]
+    assert seen[0].metrics["seconds_left"] > 0
+    assert seen[1].metrics["seconds_left"] == 0
 
 
 class TwoHeads(nn.Module):
