@@ -1,7 +1,7 @@
 """The compact container of a quantized network: its size over the order-0 entropy, and the time to read it.
 
 Random weights of the network's initialisation, pruned by magnitude in each layer and moved to uniform steps with a
-scale for each channel, by its largest weight, in plain torch. Only the scales make rows differ; trained ones differ more.
+scale for each channel, by its largest weight, in plain torch. Only the scales make rows differ.
 
     entropy   sum over the quantized weights of n H, H of the shares of each level in that tensor (numpy)
     rest      raw bytes of everything else: scales, biases, normalisations
