@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelpress.spec.failure import Diverged
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.report import Accuracy, Latency
+from modelpress.spec.report import Accuracy, Agreement, Latency
 
 # Images of a batch: 256 of 32 x 32, 20 of 224 x 224, so that activations stay within some hundred megabytes.
 _MOST_IMAGES = 256
@@ -89,11 +89,16 @@ def evaluate(
 
     Raises Diverged when the outputs are not finite numbers.
     """
+    return accuracy_of(outputs_of(module, images, preprocessing, device), labels.cpu())
+
+
+def outputs_of(module: nn.Module, images: Tensor, preprocessing: Preprocessing, device: torch.device | str) -> Tensor:
+    """Outputs before the softmax (N, classes), fp32 on the CPU, of `module` (on `device`) for uint8 images."""
     outputs = []
     with evaluating(module), exact_arithmetic(), torch.inference_mode():
         for batch in batches(images):
             outputs.append(module(normalise(batch.to(device), preprocessing)).float())
-    return accuracy_of(torch.cat(outputs).cpu(), labels.cpu())
+    return torch.cat(outputs).cpu()
 
 
 def accuracy_of(outputs: Tensor, labels: Tensor) -> Accuracy:
@@ -111,6 +116,17 @@ def accuracy_of(outputs: Tensor, labels: Tensor) -> Accuracy:
         top5=float(hits.any(dim=1).double().mean()),
         loss=float(F.cross_entropy(outputs.double(), labels)),
         examples=len(labels),
+    )
+
+
+def agreement_of(original: Tensor, outputs: Tensor) -> Agreement:
+    """How alike `outputs` are to the `original`'s, both before the softmax, finite and (N, classes)."""
+    told, found = F.log_softmax(original.double(), dim=1), F.log_softmax(outputs.double(), dim=1)
+    return Agreement(
+        top1=float((original.argmax(1) == outputs.argmax(1)).double().mean()),
+        # Never below zero but by rounding.
+        kl=max(0.0, float((told.exp() * (told - found)).sum(1).mean())),
+        examples=len(outputs),
     )
 
 

@@ -42,6 +42,8 @@ class Prover:
         self._heldout = None
         self._scratch, self._threads, self._device = scratch, threads, device
         self._original_onnx: Path | None = None
+        self._original_outputs = scratch / "original_outputs.npy"
+        self._original_measured = False
         if data is not None:
             self._heldout = scratch / "heldout.npz"
             write_heldout(data.heldout_images, data.heldout_labels, self._heldout)
@@ -60,7 +62,9 @@ class Prover:
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(verify, request, self._scratch)
                 refusal = self._export_original(original)
-                return verified.result().measurement, refusal
+                measurement = verified.result().measurement
+                self._original_measured = True
+                return measurement, refusal
         except Diverged as error:
             raise InvalidModel(f"the uploaded model does not work as it is: {error.message}") from error
 
@@ -116,6 +120,8 @@ class Prover:
             weights=hash_weights(network.module),
             probe=probe,
             heldout=self._heldout,
+            keep_outputs=None if self._original_measured else self._original_outputs,
+            original_outputs=self._original_outputs if self._original_measured else None,
             preprocessing=preprocessing,
             input_shape=shape,
             latency=timed,

@@ -31,16 +31,17 @@ from modelpress.engine.formats.load import load_network
 from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.measure import (
     accuracy_of,
+    agreement_of,
     batches,
     count_macs,
     count_nonzero,
     count_parameters,
-    evaluate,
     evaluating,
     exact_arithmetic,
     measure_latency,
     normalise,
     open_session,
+    outputs_of,
     peak_memory,
     reset_peak_memory,
     run_session,
@@ -51,7 +52,7 @@ from modelpress.spec.config import Config
 from modelpress.spec.failure import CompressionError, Diverged, Failure, OutOfMemory, VerificationFailed
 from modelpress.spec.job import ArtifactKind
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.report import Accuracy, ArtifactProof, Latency, Measurement
+from modelpress.spec.report import ArtifactProof, Latency, Measurement
 
 LOG = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class Request(Config):
     weights: str = Field(description="`hash_weights` of the network in memory.")
     probe: Path
     heldout: Path | None = None
+    keep_outputs: Path | None = Field(default=None, description="Where outputs on the held-out images go, as .npy.")
+    original_outputs: Path | None = Field(default=None, description="Those of the original, to agree with.")
     preprocessing: Preprocessing
     input_shape: tuple[int, int, int]
     latency: tuple[Path, ...] = Field(default=(), description="ONNX files to time in turns.")
@@ -245,7 +248,15 @@ def _measure(request: Request, networks: dict[Path, nn.Module]) -> Measurement:
     device = request.device if request.heldout is not None else "cpu"
     reset_peak_memory(device)
     macs = count_macs(module, request.input_shape)
-    accuracy = _accuracy(request, networks, request.heldout) if request.heldout is not None else None
+    accuracy = agreement = None
+    if request.heldout is not None:
+        outputs, labels = _heldout_outputs(request, networks, request.heldout)
+        accuracy = accuracy_of(outputs, labels)
+        if request.keep_outputs is not None:
+            np.save(request.keep_outputs, outputs.numpy())
+        if request.original_outputs is not None:
+            original = torch.from_numpy(np.load(request.original_outputs, allow_pickle=False))
+            agreement = agreement_of(original, outputs)
     return Measurement(
         measured_on="file",
         parameters=parameters,
@@ -253,23 +264,25 @@ def _measure(request: Request, networks: dict[Path, nn.Module]) -> Measurement:
         macs=macs,
         stored_bytes={file.kind.value: file.path.stat().st_size for file in request.files},
         accuracy=accuracy,
+        agreement=agreement,
         peak_memory_bytes=peak_memory(device),
     )
 
 
-def _accuracy(request: Request, networks: dict[Path, nn.Module], heldout_path: Path) -> Accuracy:
+def _heldout_outputs(request: Request, networks: dict[Path, nn.Module], heldout_path: Path) -> tuple[Tensor, Tensor]:
+    """Outputs (N, classes) and labels (N,) of the held-out images."""
     with np.load(heldout_path, allow_pickle=False) as heldout:
         images, labels = torch.from_numpy(heldout["images"]), torch.from_numpy(heldout["labels"])
     module = networks.get(request.accuracy.path)
     if module is not None:
         device = torch.device(request.device)
-        return evaluate(module.to(device), images, labels, request.preprocessing, device)
+        return outputs_of(module.to(device), images, request.preprocessing, device), labels
     session = open_session(request.accuracy.path, request.threads)
     outputs = [
         torch.from_numpy(run_session(session, normalise(batch, request.preprocessing).numpy()))
         for batch in batches(images)
     ]
-    return accuracy_of(torch.cat(outputs), labels)
+    return torch.cat(outputs), labels
 
 
 def main(arguments: list[str]) -> int:

@@ -24,6 +24,14 @@ class Accuracy(Resource):
     examples: int = Field(description="Number of held-out images.")
 
 
+class Agreement(Resource):
+    """How alike a network's outputs on the held-out images are to the original's."""
+
+    top1: float = Field(description="Share of images for which both have the same largest output.")
+    kl: float = Field(description="Mean KL divergence softmax(original) || softmax(this network), nats; 0 is the same.")
+    examples: int = Field(description="Number of held-out images.")
+
+
 class Latency(Resource):
     """Time of one forward pass."""
 
@@ -43,6 +51,9 @@ class Measurement(Resource):
     macs: int = Field(description="Multiply-accumulates of one image; zeros are counted, as no runtime skips them.")
     stored_bytes: dict[str, int] = Field(default_factory=dict, description="Bytes by kind of artifact.")
     accuracy: Accuracy | None = Field(default=None, description="Null without a data set.")
+    agreement: Agreement | None = Field(
+        default=None, description="With the original, measured on the reloaded file; null elsewhere and without data."
+    )
     latency: Latency | None = Field(default=None, description="Null where it was not measured.")
     peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")
 

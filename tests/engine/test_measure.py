@@ -16,6 +16,7 @@ from torch import nn
 
 from modelpress.engine.measure import (
     accuracy_of,
+    agreement_of,
     count_macs,
     count_nonzero,
     count_parameters,
@@ -197,3 +198,21 @@ print(peak_memory() - before)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
     assert 48 * 2**20 < int(done.stdout) < 96 * 2**20
+
+
+def test_agreement_against_numpy():
+    draw = np.random.default_rng(5)
+    original, outputs = draw.normal(size=(7, 4)), draw.normal(size=(7, 4))
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (original, outputs))
+    found = agreement_of(torch.from_numpy(original), torch.from_numpy(outputs))
+    assert found.kl == pytest.approx(np.mean([sum(a * np.log(a / b)) for a, b in zip(p, q, strict=True)]))
+    assert found.top1 == np.mean(original.argmax(1) == outputs.argmax(1))
+    assert found.examples == 7
+
+
+def test_agreement_by_hand():
+    """Probabilities (1/2, 1/2) and (3/4, 1/4): KL = ln 2 - ln 3 / 2."""
+    original, outputs = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])
+    assert agreement_of(original, outputs).kl == pytest.approx(math.log(2) - math.log(3) / 2)
+    assert agreement_of(outputs, outputs).kl == 0
+    assert agreement_of(outputs, outputs.flip(1)).top1 == 0

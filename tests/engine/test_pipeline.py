@@ -133,6 +133,16 @@ def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder
     assert report.ratios.accuracy_retention is not None
     assert report.ratios.accuracy_retention > 0.8
 
+    # Agreement with the original, by hand too.
+    with torch.no_grad():
+        before = module.eval()(images)
+    told, found = before.double().log_softmax(1), expected.double().log_softmax(1)
+    assert report.baseline.agreement is None
+    assert report.final.agreement is not None
+    assert report.final.agreement.examples == 64
+    assert report.final.agreement.top1 == float((before.argmax(1) == expected.argmax(1)).double().mean())
+    assert report.final.agreement.kl == pytest.approx(float((told.exp() * (told - found)).sum() / 64), rel=1e-3)
+
     # Files as they lie there.
     for proof in report.proofs:
         assert proof.bytes == (folder.path / "artifacts" / proof.file).stat().st_size
