@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def summary(report: Report, command: str) -> str:
             f"| speed-up | {ratios.latency:.2f}x | not given |" if ratios.latency is not None else "",
             "",
             f"Training: {epochs}; {report.provenance.seconds / 60:.0f} minutes in all. "
-            f"Machine: {machine}. "
+            f"Machine: {_machine(machine)}. "
             + (f"Latency: {latency.runtime}, {latency.threads} thread, batch {latency.batch}." if latency else ""),
             "",
         ]
@@ -178,6 +179,11 @@ def _row(name: str, measurement: Measurement) -> str:
         f"| {name} | {size} | {measurement.parameters:,} | {measurement.nonzero_parameters:,} | "
         f"{_percent(_top1(measurement))} | {latency} |"
     )
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    gpu = f", {facts['gpu']}" if facts.get("gpu") else ""
+    return f"{facts['processor']}, {facts['cores']} cores{gpu}, {facts['system']}"
 
 
 def _top1(measurement: Measurement) -> float | None:
