@@ -22,6 +22,13 @@ class Augmentation(Config):
         le=32,
         description="Pad by this many pixels of zeros, then crop back at random. CIFAR's usual: 4.",
     )
+    cutout: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Side of a square, pixels, that is set to the mean at a random place of each image (DeVries and "
+        "Taylor 2017); 0 for none.",
+    )
 
 
 class Training(Config):

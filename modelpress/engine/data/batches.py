@@ -74,6 +74,10 @@ class Batches:
         mirrored = None
         if self._augmentation.horizontal_flip:
             mirrored = (torch.rand(count, generator=self._generator) < 0.5).to(home)
+        centres = None
+        if self._augmentation.cutout:
+            sides = torch.tensor(self._images.shape[1:3])[:, None]  # height, width
+            centres = (torch.rand(2, count, generator=self._generator) * sides).long().to(self._device)
         for begin in range(0, self._used, self._batch_size):
             chosen = order[begin : begin + self._batch_size]
             images = self._images[chosen]
@@ -84,7 +88,10 @@ class Batches:
                     mirrored=None if mirrored is None else mirrored[chosen],
                     padding=padding,
                 )
-            yield self._normalise(images), self._labels[chosen].to(self._device)
+            normalised = self._normalise(images)
+            if centres is not None:
+                cut_out(normalised, centres[:, chosen.to(self._device)], self._augmentation.cutout)
+            yield normalised, self._labels[chosen].to(self._device)
 
     def _normalise(self, images: Tensor) -> Tensor:
         count, height, width, channels = images.shape
@@ -115,6 +122,18 @@ def augment(images: Tensor, *, shifts: Tensor | None, mirrored: Tensor | None, p
     pixels = first[:, :, None] * padded_width + columns[:, None, :]  # (B, H, W): pixel in the batch's pixels
     # index_select over whole pixels is four times faster on the CPU than indexing by three tensors.
     return images.reshape(-1, channels).index_select(0, pixels.view(-1)).view(count, height, width, channels)
+
+
+def cut_out(images: Tensor, centres: Tensor, side: int) -> None:
+    """Set a square of each normalised image (B, C, H, W) to zero, the mean, in place (DeVries and Taylor 2017).
+
+    `centres` (2, B): row and column; what of the square lies outside of the image is lost, as in the paper.
+    """
+    first = centres[:, :, None] - side // 2  # (2, B, 1)
+    rows = torch.arange(images.shape[2], device=images.device) - first[0]  # (B, H)
+    columns = torch.arange(images.shape[3], device=images.device) - first[1]
+    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+    images.masked_fill_(inside[:, None], 0.0)
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:

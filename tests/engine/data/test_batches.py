@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modelpress.engine.data.batches import Batches, augment
+from modelpress.engine.data.batches import Batches, augment, cut_out
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Augmentation
@@ -130,3 +130,18 @@ def test_an_epoch_draws_crops_and_mirrors_over_all_their_range():
     # Rows are equally likely. The column moves from 0 to 1, 0 or out of the image, and half of the images are mirrored.
     expected = torch.tensor([[1 / 6, 1 / 3, 1 / 6]] * 3) / 3
     torch.testing.assert_close(share, expected, rtol=0, atol=0.03)
+
+
+def test_cutout_by_hand():
+    """A square of 2 around the middle, and one of which a corner alone lies inside."""
+    images = torch.ones(2, 1, 3, 3)
+    cut_out(images, torch.tensor([[1, 0], [1, 0]]), 2)
+    assert images[0, 0].tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 1]]
+    assert images[1, 0].tolist() == [[0, 1, 1], [1, 1, 1], [1, 1, 1]]
+
+
+def test_an_epoch_cuts_out_a_square_of_each_image():
+    batches = make(torch.full((200, 1, 5, 5), 255, dtype=torch.uint8), augmentation=Augmentation(cutout=1))
+    pixels = torch.cat([images for images, _ in batches.epoch()])
+    assert (pixels == 0).sum((1, 2, 3)).tolist() == [1] * 200
+    assert bool((pixels == 0).any(0).all())
