@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, weighted_layers
-from modelpress.engine.prune.magnitude import keep_largest, size, zeros
+from modelpress.engine.prune.erk import erk_kept
+from modelpress.engine.prune.lamp import lamp_scores
+from modelpress.engine.prune.magnitude import magnitudes, size, zeros
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.prune.schedule import Updates, cubic_sparsity
+from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import select_layers
@@ -20,20 +23,23 @@ from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps import Cubic, Prune
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Group:
-    """Layers whose weights are compared with one another, and how sparse they are to begin with."""
+    """Layers whose weights are compared with one another, and how many of them are gone, at first and at the end."""
 
-    weights: dict[str, nn.Parameter]
-    initial: float
+    names: tuple[str, ...]
+    initial: int
+    final: float  # not rounded, for the schedule's sake
 
-    def removed(self, final: float, share: float) -> int:
+    def removed(self, share: float) -> int:
         """How many of its weights are gone when the schedule is this far."""
-        return round(cubic_sparsity(self.initial, final, share) * size(self.weights))
+        return round(cubic_sparsity(self.initial, self.final, share))
 
 
 def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     """Prune the chosen layers to exactly round(sparsity * weights) zeros, together or each by itself.
+
+    What is zero already stays so from the first step, be it masked or only found so in an uploaded file.
 
     Raises IncompatibleSpec when no layer matches, when layers are sparser already, or when it trains without data; and
     Diverged.
@@ -48,20 +54,21 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
         raise IncompatibleSpec(str(error)) from error
     weights = {f"{name}.weight": layers[name].get_parameter("weight") for name in chosen}
     groups = _groups(weights, step)
-    # All of them are masked from the start, by masks that let everything through, so that gradients are held too.
-    everything: dict[str, Tensor] = {name: weight.detach() == weight.detach() for name, weight in weights.items()}
-    masks = Masks(pruned.module, everything | pruned.masks)
+    # All of them are masked from the start, so that gradients are held too.
+    masks = Masks(pruned.module, pruned.masks | _nonzero(weights, pruned.masks))
 
     def remove(share: float) -> None:
+        masks.apply()  # behind an update of the optimiser, which moves what is pruned
         held = masks.kept()
+        scores = magnitudes(weights)
+        if step.scope == "lamp":
+            scores = {name: lamp_scores(score) for name, score in scores.items()}
         kept: dict[str, Tensor] = {}
         for group in groups:
-            kept |= keep_largest(group.weights, group.removed(step.sparsity, share), held)
+            kept |= keep_highest({name: scores[name] for name in group.names}, group.removed(share), held)
         masks.update(kept)
 
     summary = None
-    # What is zero already stays so from the first step, be it masked or only found so in an uploaded file.
-    remove(0.0)
     if step.training is None or not isinstance(step.schedule, Cubic):
         remove(1.0)
         pruned.masks = masks.settle()
@@ -74,21 +81,36 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     )
 
 
+def _nonzero(weights: dict[str, nn.Parameter], masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = {name: (weight.detach() != 0).cpu() for name, weight in weights.items()}
+    return {name: mask & masks[name] if name in masks else mask for name, mask in found.items()}
+
+
 def _groups(weights: dict[str, nn.Parameter], step: Prune) -> list[_Group]:
-    parts = [weights] if step.scope == "global" else [{name: weight} for name, weight in weights.items()]
-    groups = []
-    for part in parts:
-        gone = zeros(part)
-        if gone > round(step.sparsity * size(part)):
-            where = (
-                "the chosen layers" if step.scope == "global" else f"layer {next(iter(part)).removesuffix('.weight')!r}"
-            )
-            raise IncompatibleSpec(
-                f"{gone} of {size(part)} weights of {where} are zero already ({gone / size(part):.1%}), more than "
-                f"`sparsity` {step.sparsity:g} asks for; ask for a higher one, or choose other layers"
-            )
-        groups.append(_Group(part, gone / size(part)))
-    return groups
+    if step.scope == "layer":
+        return [
+            _group({name: weight}, step, f"layer {name.removesuffix('.weight')!r}") for name, weight in weights.items()
+        ]
+    together = _group(weights, step, "the chosen layers")
+    if step.scope != "erk":
+        return [together]
+    gone = {name: zeros({name: weight}) for name, weight in weights.items()}
+    kept = erk_kept(
+        {name: tuple(weight.shape) for name, weight in weights.items()},
+        size(weights) - round(together.final),
+        {name: weight.numel() - gone[name] for name, weight in weights.items()},
+    )
+    return [_Group((name,), gone[name], weight.numel() - kept[name]) for name, weight in weights.items()]
+
+
+def _group(weights: dict[str, nn.Parameter], step: Prune, where: str) -> _Group:
+    gone, final = zeros(weights), step.sparsity * size(weights)
+    if gone > round(final):
+        raise IncompatibleSpec(
+            f"{gone} of {size(weights)} weights of {where} are zero already ({gone / size(weights):.1%}), more than "
+            f"`sparsity` {step.sparsity:g} asks for; ask for a higher one, or choose other layers"
+        )
+    return _Group(tuple(weights), gone, final)
 
 
 def _gradually(schedule: object, remove: Callable[[float], None]) -> Callable[[int, int], None] | None:

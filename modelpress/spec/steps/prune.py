@@ -43,8 +43,10 @@ class Prune(Config):
     sparsity: float = Field(
         gt=0, lt=1, description="Share of the chosen layers' weights that are zero at the end.", examples=[0.75]
     )
-    scope: Literal["global", "layer"] = Field(
-        default="global", description="Compare weights over all chosen layers together, or within each layer."
+    scope: Literal["global", "layer", "lamp", "erk"] = Field(
+        default="global",
+        description="Compare weights over all chosen layers together, or within each layer; `lamp` compares all by "
+        "scores that are relative to each layer, `erk` gives small layers more density.",
     )
     schedule: Annotated[OneShot | Cubic, Field(discriminator="kind")] = Field(
         default_factory=OneShot, description="All at once, or growing during the training."

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.nn.utils.prune import l1_unstructured
 
 from modelpress.engine import training as loop
 from modelpress.engine.network import Network
@@ -142,3 +143,56 @@ def test_training_without_data():
     network = tiny_network()
     with pytest.raises(IncompatibleSpec, match="needs a data set"):
         prune(network, Prune(sparsity=0.5, training=Recovery()), context(network))
+
+
+@pytest.mark.parametrize("schedule", [{}, {"schedule": Cubic(frequency=1)}])
+@pytest.mark.parametrize("scope", ["lamp", "erk"])
+def test_other_scopes_meet_the_total_to_the_weight_and_no_layer_is_emptied(scope: str, schedule: dict[str, Cubic]):
+    network = tiny_network(classes=3)
+    once = prune(network, Prune(sparsity=0.3, layers=LayerSelection(include=("3",))), context(network)).network
+    step = Prune.model_validate(
+        {"sparsity": 0.95, "scope": scope, "training": Recovery(epochs=2, batch_size=8), **schedule}
+    )
+    result = prune(once, step, context(once, noise())).network
+    found, sizes = zeros_of(result), sizes_of(result)
+    assert sum(found.values()) == round(0.95 * sum(sizes.values()))
+    assert all(found[name] < sizes[name] for name in LAYERS)
+    assert not bool((result.masks["3.weight"] & ~once.masks["3.weight"]).any())
+
+
+def test_lamp_against_the_paper_s_sums():
+    network = tiny_network()
+    old = {name: network.module.get_parameter(f"{name}.weight").detach().double() for name in LAYERS}
+    result = prune(network, Prune(sparsity=0.9, scope="lamp"), context(network)).network
+    scores = []
+    for weight in old.values():
+        squares = weight.flatten() ** 2
+        scores.append(torch.tensor([float(one / squares[squares >= one].sum()) for one in squares]))
+    kept = torch.cat([result.masks[f"{name}.weight"].flatten() for name in LAYERS])
+    flat = torch.cat(scores)
+    assert flat[~kept].max() <= flat[kept].min()
+
+
+def test_erk_layer_by_layer():
+    """Shapes (8, 1, 3, 3), (16, 8, 3, 3), (32, 256) and (10, 32) add up to 15, 30, 288 and 42, in all 375."""
+    network = tiny_network()
+    total = sum(sizes_of(network).values())
+    assert total == 72 + 1152 + 8192 + 320
+    kept = 375
+    result = prune(network, Prune(sparsity=1 - kept / total, scope="erk"), context(network)).network
+    sizes = sizes_of(network)
+    assert {name: sizes[name] - gone for name, gone in zeros_of(result).items()} == {
+        "0": 15,
+        "3": 30,
+        "7": 288,
+        "9": 42,
+    }
+
+
+def test_by_layer_as_torch_prunes():
+    network = tiny_network()
+    result = prune(network, Prune(sparsity=0.6, scope="layer"), context(network)).network
+    for name in LAYERS:
+        layer = copy.deepcopy(network.module.get_submodule(name))
+        l1_unstructured(layer, "weight", amount=0.6)
+        assert torch.equal(layer.weight, result.module.get_submodule(name).weight)
