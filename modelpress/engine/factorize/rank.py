@@ -12,7 +12,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from modelpress.spec.steps import RankEnergy, RankNumber, RankPerLayer, RankRatio
+from modelpress.engine.factorize.evbmf import evbmf_rank
+from modelpress.spec.steps import RankEnergy, RankEvbmf, RankNumber, RankPerLayer, RankRatio
 
 Scheme = Literal["svd", "vertical_horizontal"]
 
@@ -65,10 +66,16 @@ def largest_smaller_rank(layer: nn.Module) -> int:
     return (inputs * outputs - 1) // (inputs + outputs)
 
 
-def choose_rank(rank: RankNumber | RankPerLayer | RankRatio | RankEnergy, name: str, singular_values: Tensor) -> int:
-    """The rank that a spec gives one layer.
+def choose_rank(
+    rank: RankNumber | RankPerLayer | RankRatio | RankEnergy | RankEvbmf,
+    name: str,
+    singular_values: Tensor,
+    shape: tuple[int, int],
+) -> int:
+    """The rank that a spec gives one layer; 0 where EVBMF finds nothing but noise.
 
-    `singular_values` are those of the layer's matrix, largest first; their number is the full rank.
+    `singular_values` are those of the layer's matrix, largest first; their number is the full rank. `shape` is that
+    of the matrix.
     """
     full = singular_values.numel()
     if isinstance(rank, RankNumber):
@@ -78,6 +85,8 @@ def choose_rank(rank: RankNumber | RankPerLayer | RankRatio | RankEnergy, name: 
     if isinstance(rank, RankRatio):
         # 0.29 * 100 is 28.999999999999996 in floating point: a share that hits an integer shall give that integer.
         return max(1, math.floor(rank.value * full + 1e-9))
+    if isinstance(rank, RankEvbmf):
+        return evbmf_rank(singular_values, shape)
     energy = singular_values.double().square().cumsum(0)
     enough = energy >= rank.value * energy[-1]
     return int(enough.int().argmax()) + 1

@@ -10,7 +10,14 @@ from torch import nn
 
 from modelpress.engine.factorize.called import uncalled_layers
 from modelpress.engine.factorize.pair import insert_pair
-from modelpress.engine.factorize.rank import choose_rank, full_rank, largest_smaller_rank, scheme_of, untreated_reason
+from modelpress.engine.factorize.rank import (
+    choose_rank,
+    full_rank,
+    largest_smaller_rank,
+    matrix_shape,
+    scheme_of,
+    untreated_reason,
+)
 from modelpress.engine.factorize.svd import Decomposition, decompose, linear_matrix, linear_weights
 from modelpress.engine.factorize.vertical_horizontal import convolution_matrix, convolution_weights
 from modelpress.engine.layer_change import layer_change
@@ -47,7 +54,10 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     for name in ranks:
         layer = layers[name]
         decomposition = decompose(_matrix(layer))
-        rank = choose_rank(step.rank, name, decomposition.values)
+        rank = choose_rank(step.rank, name, decomposition.values, matrix_shape(layer) or (0, 0))
+        if rank == 0:
+            skipped.append(SkippedLayer(name=name, reason="none of its singular values is above the noise (EVBMF)"))
+            continue
         most = largest_smaller_rank(layer)
         if rank > most:
             skipped.append(SkippedLayer(name=name, reason=_not_smaller(rank, most)))

@@ -11,13 +11,23 @@ from typing import Annotated
 from pydantic import Field
 
 from modelpress.spec.steps.distill import Distill
-from modelpress.spec.steps.factorize import Factorize, Rank, RankEnergy, RankNumber, RankPerLayer, RankRatio
+from modelpress.spec.steps.factorize import (
+    AnyRank,
+    Factorize,
+    Rank,
+    RankEnergy,
+    RankEvbmf,
+    RankNumber,
+    RankPerLayer,
+    RankRatio,
+)
 from modelpress.spec.steps.finetune import Finetune
 from modelpress.spec.steps.prune import Cubic, OneShot, Prune
 from modelpress.spec.steps.selection import LayerSelection
 from modelpress.spec.training import Training
 
 __all__ = [
+    "AnyRank",
     "Cubic",
     "Distill",
     "Factorize",
@@ -27,6 +37,7 @@ __all__ = [
     "Prune",
     "Rank",
     "RankEnergy",
+    "RankEvbmf",
     "RankNumber",
     "RankPerLayer",
     "RankRatio",

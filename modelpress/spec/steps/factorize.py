@@ -39,7 +39,17 @@ class RankEnergy(Config):
     value: float = Field(gt=0, le=1, description="Kept share of the sum of squared singular values.")
 
 
-Rank = Annotated[RankNumber | RankPerLayer | RankRatio | RankEnergy, Field(discriminator="kind")]
+class RankEvbmf(Config):
+    """The number of singular values above the noise that is in the weights (Nakajima et al. 2013).
+
+    The noise's variance is estimated from the weights of each layer. A layer with nothing above it stays as it is.
+    """
+
+    kind: Literal["evbmf"] = "evbmf"
+
+
+AnyRank = RankNumber | RankPerLayer | RankRatio | RankEnergy | RankEvbmf
+Rank = Annotated[AnyRank, Field(discriminator="kind")]
 
 
 class Factorize(Config):

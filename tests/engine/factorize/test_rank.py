@@ -10,26 +10,26 @@ VALUES = torch.tensor([4.0, 2.0, 2.0, 1.0])  # squares 16 4 4 1 of 25 in all
 
 
 def test_by_number_and_by_layer():
-    assert choose_rank(RankNumber(value=3), "a", VALUES) == 3
-    assert choose_rank(RankPerLayer(values={"a": 2, "b": 4}), "b", VALUES) == 4
+    assert choose_rank(RankNumber(value=3), "a", VALUES, (4, 6)) == 3
+    assert choose_rank(RankPerLayer(values={"a": 2, "b": 4}), "b", VALUES, (4, 6)) == 4
 
 
 @pytest.mark.parametrize(("ratio", "rank"), [(0.1, 1), (0.25, 1), (0.49, 1), (0.5, 2), (0.99, 3), (1.0, 4)])
 def test_by_ratio(ratio: float, rank: int):
-    assert choose_rank(RankRatio(value=ratio), "a", VALUES) == rank
+    assert choose_rank(RankRatio(value=ratio), "a", VALUES, (4, 6)) == rank
 
 
 def test_a_ratio_that_is_a_whole_number_in_decimals():
-    assert choose_rank(RankRatio(value=0.29), "a", torch.ones(100)) == 29
+    assert choose_rank(RankRatio(value=0.29), "a", torch.ones(100), (100, 100)) == 29
 
 
 @pytest.mark.parametrize(
     ("energy", "rank"), [(0.01, 1), (16 / 25, 1), (0.65, 2), (20 / 25, 2), (0.9, 3), (24 / 25, 3), (0.97, 4), (1.0, 4)]
 )
 def test_by_energy(energy: float, rank: int):
-    assert choose_rank(RankEnergy(value=energy), "a", VALUES) == rank
+    assert choose_rank(RankEnergy(value=energy), "a", VALUES, (4, 6)) == rank
 
 
 def test_all_the_energy_of_a_rank_deficient_matrix():
-    assert choose_rank(RankEnergy(value=1.0), "a", torch.tensor([1.0, 0.5, 0.0])) == 2
-    assert choose_rank(RankEnergy(value=0.9), "a", torch.zeros(3)) == 1
+    assert choose_rank(RankEnergy(value=1.0), "a", torch.tensor([1.0, 0.5, 0.0]), (3, 3)) == 2
+    assert choose_rank(RankEnergy(value=0.9), "a", torch.zeros(3), (3, 3)) == 1
