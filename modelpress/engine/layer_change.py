@@ -7,7 +7,9 @@ from torch import nn
 from modelpress.spec.report import LayerChange
 
 
-def layer_change(name: str, before: nn.Module, after: nn.Module, rank: int | None = None) -> LayerChange:
+def layer_change(
+    name: str, before: nn.Module, after: nn.Module, rank: int | None = None, bits: int | None = None
+) -> LayerChange:
     """Compare a layer with what took its place; parameters include the bias."""
     return LayerChange(
         name=name,
@@ -15,4 +17,5 @@ def layer_change(name: str, before: nn.Module, after: nn.Module, rank: int | Non
         parameters_after=sum(parameter.numel() for parameter in after.parameters()),
         nonzero_after=sum(int(parameter.count_nonzero()) for parameter in after.parameters()),
         rank=rank,
+        bits=bits,
     )

@@ -11,6 +11,7 @@ from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
 from modelpress.engine.network import Network
 from modelpress.engine.prune.masks import Masks
+from modelpress.engine.quantize.held import HeldGrids
 from modelpress.engine.step import StepContext
 from modelpress.engine.training import Loss, TrainingProgress, train
 from modelpress.spec.failure import IncompatibleSpec
@@ -31,16 +32,25 @@ def recover(
     """Train a step's network in place and leave it on the CPU.
 
     `loss` is what `choose_loss` gives unless the step has its own; `masks` (the network's own, by default) are held
-    after each step of the training, behind `after_step`. Raises IncompatibleSpec without data, and Diverged.
+    after each step of the training, behind `after_step`, and so are the network's grids. Raises IncompatibleSpec
+    without data, and Diverged.
     """
     data = training_data(context)
     network.module.to(context.device)
     held = Masks(network.module, network.masks) if masks is None else masks
+    grids = HeldGrids(network.module, network.grids)
+
+    def finish_backward() -> None:
+        grids.restore()
+        # Masked weights may have gradients all the same, which only matters where their norm is taken.
+        if training.gradient_clip is not None:
+            held.apply_to_gradients()
 
     def hold(step: int, steps: int) -> None:
         if after_step is not None:
             after_step(step, steps)
         held.apply()
+        grids.follow(step, steps)
 
     def report(progress: TrainingProgress) -> None:
         if context.on_progress is not None:
@@ -56,12 +66,13 @@ def recover(
         loss=choose_loss(training, context) if loss is None else loss,
         seed=context.seed,
         device=context.device,
-        # Masked weights may have gradients all the same, which only matters where their norm is taken.
-        after_backward=None if training.gradient_clip is None else held.apply_to_gradients,
+        before_forward=grids.quantize if grids.names else None,
+        after_backward=finish_backward if grids.names or training.gradient_clip is not None else None,
         after_step=hold,
         on_progress=report,
     )
     network.masks = held.settle()
+    network.grids = grids.settle()
     network.module.to(torch.device("cpu"))
     return summary
 

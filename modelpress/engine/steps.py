@@ -10,6 +10,7 @@ from modelpress.engine.factorize.step import factorize
 from modelpress.engine.finetune.step import finetune
 from modelpress.engine.network import Network
 from modelpress.engine.prune.step import prune
+from modelpress.engine.quantize.step import quantize
 from modelpress.engine.step import StepContext, StepResult
 
 __all__ = ["STEPS", "StepContext", "StepResult"]
@@ -20,4 +21,5 @@ STEPS: dict[str, Callable[[Network, Any, StepContext], StepResult]] = {
     "factorize": factorize,
     "distill": distill,
     "finetune": finetune,
+    "quantize": quantize,
 }

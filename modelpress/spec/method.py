@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Resource
-from modelpress.spec.steps import Distill, Factorize, Finetune, Prune
+from modelpress.spec.steps import Distill, Factorize, Finetune, Prune, Quantize
 
 
 class Method(Resource):
@@ -57,6 +57,19 @@ METHODS: dict[str, Method] = {
             "temperature": 4.0,
             "alpha": 0.9,
             "training": {"epochs": 30, "learning_rate": 0.05},
+        },
+    ),
+    "quantize": Method(
+        kind="quantize",
+        summary="Give the weights few values, which take few bits; with training they learn to live with it.",
+        source="Han et al. 2016, arXiv 1510.00149; Krishnamoorthi 2018, arXiv 1806.08342",
+        needs_data=False,
+        parameters=Quantize.model_json_schema(),
+        example={
+            "kind": "quantize",
+            "bits": 4,
+            "first_and_last_bits": 8,
+            "training": {"epochs": 5, "learning_rate": 0.001, "teacher": "original"},
         },
     ),
     "finetune": Method(

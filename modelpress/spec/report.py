@@ -66,6 +66,7 @@ class LayerChange(Resource):
     parameters_after: int = Field(description="Its parameters after the step.")
     nonzero_after: int = Field(description="Those of them that are not zero.")
     rank: int | None = Field(default=None, description="Rank of the pair that it became; null otherwise.")
+    bits: int | None = Field(default=None, description="Bits of each of its weights, once quantized; null otherwise.")
 
 
 class SkippedLayer(Resource):

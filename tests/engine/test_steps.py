@@ -26,6 +26,7 @@ RECIPES = {
     "prune": {"kind": "prune", "sparsity": 0.5, "training": {**BRIEF, "teacher": "original"}},
     "factorize": {"kind": "factorize", "rank": {"kind": "ratio", "value": 0.2}, "training": BRIEF},
     "distill": {"kind": "distill", "student": {"architecture": "snn_1k"}, "training": BRIEF},
+    "quantize": {"kind": "quantize", "bits": 4, "training": BRIEF},
     "finetune": {"kind": "finetune", "training": BRIEF},
 }
 

@@ -28,7 +28,8 @@ class Grid:
         """The level nearest to each weight: int64, of the weight's shape. Of two equally near, the lower one."""
         levels = self.levels.to(weight.device)
         between = (levels[1:] + levels[:-1]) / 2
-        return torch.bucketize(weight / self._scales_of(weight), between)
+        # Contiguous, since a search in channels-last order copies all the same, with a warning.
+        return torch.bucketize((weight / self._scales_of(weight)).contiguous(), between)
 
     def values(self, indices: Tensor) -> Tensor:
         """The weight (C, ...) that these indices stand for; the same indices give the same bits everywhere."""

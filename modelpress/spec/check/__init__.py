@@ -11,12 +11,13 @@ from modelpress.spec.check.factorize import factorize_misfits, factorize_ranks
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit
 from modelpress.spec.check.prune import prune_misfits
+from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.method import METHODS
-from modelpress.spec.steps import Distill, Factorize, Prune
+from modelpress.spec.steps import Distill, Factorize, Prune, Quantize
 
-__all__ = ["Misfit", "check", "factorize_ranks", "select_layers"]
+__all__ = ["Misfit", "check", "factorize_ranks", "quantize_bits", "select_layers"]
 
 
 def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | None) -> list[Misfit]:
@@ -36,6 +37,8 @@ def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | N
             layers = None
         elif isinstance(step, Prune) and layers is not None:
             misfits += prune_misfits(step, layers, where)
+        elif isinstance(step, Quantize) and layers is not None:
+            misfits += quantize_misfits(step, layers, where)
         elif isinstance(step, Factorize):
             if layers is not None:
                 misfits += factorize_misfits(step, layers, where)

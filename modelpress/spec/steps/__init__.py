@@ -23,6 +23,7 @@ from modelpress.spec.steps.factorize import (
 )
 from modelpress.spec.steps.finetune import Finetune
 from modelpress.spec.steps.prune import Cubic, OneShot, Prune
+from modelpress.spec.steps.quantize import Quantize
 from modelpress.spec.steps.selection import LayerSelection
 from modelpress.spec.training import Training
 
@@ -35,6 +36,7 @@ __all__ = [
     "LayerSelection",
     "OneShot",
     "Prune",
+    "Quantize",
     "Rank",
     "RankEnergy",
     "RankEvbmf",
@@ -45,9 +47,9 @@ __all__ = [
     "step_training",
 ]
 
-Step = Annotated[Prune | Factorize | Distill | Finetune, Field(discriminator="kind")]
+Step = Annotated[Prune | Factorize | Distill | Finetune | Quantize, Field(discriminator="kind")]
 
 
-def step_training(step: Prune | Factorize | Distill | Finetune) -> Training | None:
+def step_training(step: Prune | Factorize | Distill | Finetune | Quantize) -> Training | None:
     """The training that a step carries, None when it has none (then it needs no data)."""
     return step.training

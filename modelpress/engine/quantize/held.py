@@ -1,0 +1,95 @@
+"""Weights that stay on their grids through a training (quantization-aware training).
+
+The weights that the optimiser moves are full-precision ones (*latent*). Before each forward pass the nearest values of
+the grid take their place, and after the backward pass they come back: the gradient at the quantized weight moves the
+latent one, as if rounding were the identity (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.engine.quantize.grid import Grid
+
+# Grids follow the latent weights so often during the first part of a training; then the weights settle on fixed ones.
+_REFITS = 20
+_MOVING_SHARE = 0.75
+
+
+class HeldGrids:
+    """The grids of one module: weight's name (`features.0.weight`) to the values that it may take."""
+
+    def __init__(self, module: nn.Module, grids: Mapping[str, Grid]) -> None:
+        self._module = module
+        self._grids = dict(grids)
+        self._latent: dict[str, Tensor] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the quantized weights."""
+        return tuple(self._grids)
+
+    @torch.no_grad()
+    def quantize(self) -> None:
+        """Put the nearest values of the grids in place of the latent weights."""
+        for name, grid in self._grids.items():
+            weight = self._module.get_parameter(name)
+            self._latent[name] = weight.detach().clone()
+            weight.copy_(grid.nearest(weight))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the latent weights back."""
+        for name, latent in self._latent.items():
+            self._module.get_parameter(name).copy_(latent)
+        self._latent.clear()
+
+    @torch.no_grad()
+    def follow(self, step: int, steps: int) -> None:
+        """After step `step` of `steps`: fit the grids anew to the latent weights, where that is due."""
+        interval = max(1, steps // _REFITS)
+        if step % interval == 0 and step <= _MOVING_SHARE * steps:
+            for name, grid in self._grids.items():
+                self._grids[name] = refit(grid, self._module.get_parameter(name))
+
+    @torch.no_grad()
+    def settle(self) -> dict[str, Grid]:
+        """Move the weights onto their grids for good, and return the grids, on the CPU."""
+        for name, grid in self._grids.items():
+            weight = self._module.get_parameter(name)
+            weight.copy_(grid.nearest(weight))
+        return {name: Grid(grid.levels.cpu(), grid.scales.cpu()) for name, grid in self._grids.items()}
+
+
+def refit(grid: Grid, weight: Tensor) -> Grid:
+    """The grid with the values that suit the weight (C, ...) best, each weight's level staying as it is.
+
+    Steps of a channel: s = sum(w q) / sum(q^2), which makes sum((w - s q)^2) least. Values of a codebook: the means of
+    their weights (a round of k-means). Zero stays a level, and what no weight takes stays as it was.
+    """
+    indices = grid.indices(weight)
+    levels = grid.levels.to(weight.device)
+    if _is_uniform(grid):
+        integers = levels[indices].reshape(len(weight), -1)
+        rows = weight.detach().reshape(len(weight), -1)
+        squares = integers.square().sum(1)
+        fitted = (rows * integers).sum(1) / squares.clamp(min=1)
+        scales = grid.scales.to(weight.device)
+        # A channel all of whose weights are zero says nothing of its step, and no step is below zero.
+        usable = (squares > 0) & (fitted > torch.finfo(torch.float32).tiny)
+        return Grid(levels, torch.where(usable, fitted, scales))
+    flat = indices.flatten()
+    counts = torch.bincount(flat, minlength=len(levels))
+    sums = torch.zeros(len(levels), dtype=torch.float64, device=weight.device)
+    sums.index_add_(0, flat, weight.detach().flatten().double())
+    means = (sums / counts.clamp(min=1)).float()
+    moved = torch.where((counts > 0) & (levels != 0), means, levels).sort().values
+    return Grid(moved, grid.scales) if bool((moved.diff() > 0).all()) else grid
+
+
+def _is_uniform(grid: Grid) -> bool:
+    """True for even steps, whose levels are whole numbers one apart; a codebook has one scale, 1, for all."""
+    return bool((grid.levels.diff() == 1).all()) and bool((grid.levels == grid.levels.round()).all())

@@ -1,0 +1,45 @@
+"""The step `quantize`: which few values, and how many bits for each layer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelpress.spec.config import Config
+from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.training import Recovery
+
+Bits = Annotated[int, Field(ge=2, le=8)]
+
+
+class Quantize(Config):
+    """Give the weights of each layer few values, which take few bits in the compact container.
+
+    Uniform: 2^bits - 1 evenly spaced values around zero, with a step for each output channel. Codebook: 2^bits values
+    for a layer, zero among them, found by k-means (Han et al. 2016). Both follow the weights in a training, which sees
+    them quantized. Biases and norms stay as they are. Every later training keeps the weights on their values.
+    """
+
+    kind: Literal["quantize"] = "quantize"
+    scheme: Literal["uniform", "codebook"] = Field(
+        default="uniform", description="Even steps per output channel, or a layer's own values found by k-means."
+    )
+    bits: Bits = Field(default=8, description="Bits of a weight.")
+    first_and_last_bits: Bits | None = Field(
+        default=None,
+        description="Bits for the network's first and last layer, which bear few values badly; null for `bits`.",
+    )
+    bits_per_layer: dict[str, Bits] = Field(
+        default_factory=dict,
+        description="Layer name, or pattern, to bits; wins over the other two, and of several the first that matches.",
+    )
+    calibration: Literal["mse", "max"] = Field(
+        default="mse",
+        description="Where a channel's uniform steps end: where the squared error is least, found by a search over "
+        "clipping factors, or at the largest magnitude. Only for `uniform`.",
+    )
+    layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to quantize.")
+    training: Recovery | None = Field(
+        default=None, description="Quantization-aware training; null for none, which needs no data."
+    )

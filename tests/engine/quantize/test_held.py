@@ -1,0 +1,84 @@
+"""Grids through a training: the gradient, the fit, and what comes out."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from modelpress.engine.prune.masks import Masks
+from modelpress.engine.quantize.grid import Grid
+from modelpress.engine.quantize.held import HeldGrids, refit
+from modelpress.engine.quantize.uniform import uniform_grid, uniform_levels
+
+
+class StraightThrough(torch.autograd.Function):
+    """Rounding as an autograd function of its own, whose gradient is the identity."""
+
+    @staticmethod
+    def forward(ctx, weight, grid):  # type: ignore[no-untyped-def]
+        return grid.nearest(weight)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        return gradient, None
+
+
+def test_the_gradient_is_the_straight_through_estimators():
+    torch.manual_seed(0)
+    layer, images = nn.Linear(6, 4), torch.randn(5, 6)
+    grid = uniform_grid(layer.weight, 3, "max")
+    latent = layer.weight.detach().clone()
+    twin = latent.clone().requires_grad_()
+    expected = (images @ StraightThrough.apply(twin, grid).T + layer.bias).square().sum()
+    expected.backward()
+
+    held = HeldGrids(layer, {"weight": grid})
+    held.quantize()
+    assert not torch.equal(layer.weight, latent)
+    loss = layer(images).square().sum()
+    loss.backward()
+    held.restore()
+    assert loss.item() == expected.item()
+    torch.testing.assert_close(layer.weight.grad, twin.grad)
+    assert torch.equal(layer.weight, latent)
+
+
+def test_steps_are_fitted_by_least_squares():
+    weight = torch.tensor([[1.0, -2.2, 0.1], [0.0, 0.0, 0.0]])
+    grid = Grid(uniform_levels(3), torch.tensor([1.0, 0.5]))
+    # Integers 1, -2, 0: (1 + 4.4) / (1 + 4) = 1.08. Nothing is known of the second channel.
+    torch.testing.assert_close(refit(grid, weight).scales, torch.tensor([1.08, 0.5]))
+
+
+def test_values_of_a_codebook_become_means_and_zero_stays():
+    grid = Grid(torch.tensor([-1.0, 0.0, 2.0, 9.0]), torch.ones(1))
+    weight = torch.tensor([[-0.8, -0.9, 0.2], [1.9, 2.5, 0.1]])
+    # Nothing is near 9, which stays.
+    torch.testing.assert_close(refit(grid, weight).levels, torch.tensor([-0.85, 0.0, 2.2, 9.0]))
+
+
+def test_masks_and_grids_hold_through_momentum_and_decay():
+    torch.manual_seed(1)
+    layer = nn.Linear(12, 8)
+    kept = torch.rand(8, 12) > 0.5
+    masks = Masks(layer, {"weight": kept})
+    held = HeldGrids(layer, {"weight": uniform_grid(layer.weight, 4, "mse")})
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
+    images, targets = torch.randn(32, 12), torch.randn(32, 8)
+    losses = []
+    for step in range(1, 101):
+        held.quantize()
+        loss = (layer(images) - targets).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        held.restore()
+        optimizer.step()
+        masks.apply()
+        held.follow(step, 100)
+        losses.append(loss.item())
+    masks.settle()
+    grid = held.settle()["weight"]
+    assert losses[-1] < losses[0]
+    assert not bool(layer.weight[~kept].any())
+    assert torch.equal(grid.nearest(layer.weight), layer.weight)
+    assert max(len(row.unique()) for row in layer.weight) <= 15
