@@ -39,7 +39,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     """
     if step.training is not None:
         training_data(context)
-    result = Network(copy.deepcopy(network.module), network.description, dict(network.masks))
+    result = Network(copy.deepcopy(network.module), network.description, dict(network.masks), dict(network.grids))
     layers = weighted_layers(result.module)
     reasons = _reasons(result, layers)
     able = [name for name in layers if name not in reasons]
@@ -67,6 +67,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
         _fill(result.module.get_submodule(name), layer, decomposition)
         result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
         result.masks.pop(f"{name}.weight", None)
+        result.grids.pop(f"{name}.weight", None)
         changes[name] = layer_change(name, layer, result.module.get_submodule(name), rank)
 
     summary = None

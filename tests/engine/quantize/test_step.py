@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from modelpress.engine.factorize.step import factorize
 from modelpress.engine.finetune.step import finetune
 from modelpress.engine.formats import compact
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.prune.step import prune
 from modelpress.engine.quantize.step import quantize
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.steps import Cubic, Finetune, LayerSelection, Prune, Quantize
+from modelpress.spec.steps import Cubic, Factorize, Finetune, LayerSelection, Prune, Quantize, RankNumber
 from modelpress.spec.training import Recovery
 from tests.support.contexts import context
 from tests.support.image_data import accuracy, digits, noise
@@ -91,6 +92,16 @@ def test_pruned_quantized_and_taught_in_the_same_training():
     for name, kept in made.masks.items():
         assert not bool(made.module.get_parameter(name)[~kept].any())
     assert any(not torch.equal(made.grids[name].levels, first.grids[name].levels) for name in made.grids)
+
+
+def test_layers_that_are_not_factorized_stay_quantized():
+    original, data = small(), noise(16, size=32, heldout=2)
+    first = quantize(original, Quantize(bits=4), context(original)).network
+    step = Factorize(rank=RankNumber(value=1), layers=LayerSelection(include=("features.4",)), training=BRIEF)
+    made = factorize(first, step, context(original, data)).network
+    assert set(first.grids) - set(made.grids) == {"features.4.weight"}
+    assert on_grids(made)
+    assert "features.4.weight" in first.grids
 
 
 def test_training_on_two_bits_wins_back_accuracy():
