@@ -23,7 +23,8 @@ METHODS: dict[str, Method] = {
     "prune": Method(
         kind="prune",
         summary="Set the least important weights to zero, at once or gradually during training.",
-        source="Zhu and Gupta 2017, arXiv 1710.01878",
+        source="Zhu and Gupta 2017, arXiv 1710.01878; Molchanov et al. 2019, arXiv 1906.10771; Evci et al. 2020, "
+        "arXiv 1911.11134; Lee et al. 2021, arXiv 2010.07611",
         needs_data=False,
         parameters=Prune.model_json_schema(),
         example={

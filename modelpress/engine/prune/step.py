@@ -6,13 +6,15 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.prune.criteria import importance
 from modelpress.engine.prune.erk import erk_kept
 from modelpress.engine.prune.lamp import lamp_scores
-from modelpress.engine.prune.magnitude import magnitudes, size, zeros
+from modelpress.engine.prune.magnitude import size, zeros
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.prune.schedule import Updates, cubic_sparsity
 from modelpress.engine.prune.scores import keep_highest
@@ -41,8 +43,8 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
 
     What is zero already stays so from the first step, be it masked or only found so in an uploaded file.
 
-    Raises IncompatibleSpec when no layer matches, when layers are sparser already, or when it trains without data; and
-    Diverged.
+    Raises IncompatibleSpec when no layer matches, when layers are sparser already, or when data is needed and there is
+    none; and Diverged.
     """
     if step.training is not None:
         training_data(context)
@@ -54,15 +56,17 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
         raise IncompatibleSpec(str(error)) from error
     weights = {f"{name}.weight": layers[name].get_parameter("weight") for name in chosen}
     groups = _groups(weights, step)
+    score = importance(pruned, step, context)
+    pruned.module.to(context.device)
     # All of them are masked from the start, so that gradients are held too.
     masks = Masks(pruned.module, pruned.masks | _nonzero(weights, pruned.masks))
 
     def remove(share: float) -> None:
         masks.apply()  # behind an update of the optimiser, which moves what is pruned
         held = masks.kept()
-        scores = magnitudes(weights)
+        scores = score(weights)
         if step.scope == "lamp":
-            scores = {name: lamp_scores(score) for name, score in scores.items()}
+            scores = {name: lamp_scores(magnitude) for name, magnitude in scores.items()}
         kept: dict[str, Tensor] = {}
         for group in groups:
             kept |= keep_highest({name: scores[name] for name in group.names}, group.removed(share), held)
@@ -72,6 +76,7 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     if step.training is None or not isinstance(step.schedule, Cubic):
         remove(1.0)
         pruned.masks = masks.settle()
+        pruned.module.to(torch.device("cpu"))
     if step.training is not None:
         summary = recover(pruned, step.training, context, masks=masks, after_step=_gradually(step.schedule, remove))
     return StepResult(

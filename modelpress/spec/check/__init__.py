@@ -10,7 +10,7 @@ from modelpress.spec.check.distill import distill_misfits
 from modelpress.spec.check.factorize import factorize_misfits, factorize_ranks
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit
-from modelpress.spec.check.prune import prune_misfits
+from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
 from modelpress.spec.job import Recipe
@@ -30,6 +30,8 @@ def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | N
             misfits.append(
                 Misfit(where=where, message=f"step `{step.kind}` trains, which needs a data set; give `dataset`")
             )
+        elif dataset is None and isinstance(step, Prune):
+            misfits += prune_data_misfits(step, where)
         # A student's layers are not known before it is built, nor a pair's once a layer was factorized: the engine
         # checks such steps when it comes to them.
         if isinstance(step, Distill):

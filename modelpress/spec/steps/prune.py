@@ -39,7 +39,17 @@ class Prune(Config):
 
     kind: Literal["prune"] = "prune"
     granularity: Literal["weight"] = Field(default="weight", description="What is removed: single weights.")
-    criterion: Literal["magnitude"] = Field(default="magnitude", description="Importance of a weight: its magnitude.")
+    criterion: Literal["magnitude", "random", "taylor"] = Field(
+        default="magnitude",
+        description="Importance of a weight: its magnitude, a number drawn by the seed, or its magnitude times the "
+        "loss's gradient (which needs data).",
+    )
+    calibration_images: int = Field(
+        default=512,
+        ge=1,
+        le=100_000,
+        description="Training images that the gradients of `taylor` are averaged over, at each update of the masks.",
+    )
     sparsity: float = Field(
         gt=0, lt=1, description="Share of the chosen layers' weights that are zero at the end.", examples=[0.75]
     )
@@ -53,6 +63,20 @@ class Prune(Config):
     )
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to prune.")
     training: Recovery | None = Field(default=None, description="Training under the masks; null for none.")
+
+    @property
+    def takes_gradients(self) -> bool:
+        """True when it cannot be done without data, even without a training."""
+        return self.criterion == "taylor"
+
+    @model_validator(mode="after")
+    def _lamp_scores_magnitudes(self) -> Prune:
+        if self.scope == "lamp" and self.criterion != "magnitude":
+            raise ValueError(
+                f"the scope lamp is defined for magnitudes: use it with the criterion magnitude, not {self.criterion}, "
+                "or choose another scope"
+            )
+        return self
 
     @model_validator(mode="after")
     def _gradual_needs_training(self) -> Prune:

@@ -1,0 +1,68 @@
+"""Gradients of the loss over some training images, for criteria that ask what a weight does to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from modelpress.engine.arithmetic import logits_of
+from modelpress.engine.data.batches import Batches
+from modelpress.engine.data.dataset import ImageData
+from modelpress.spec.failure import Diverged
+from modelpress.spec.network import Preprocessing
+from modelpress.spec.training import Augmentation
+
+_BATCH = 64  # images; of no effect on the mean
+
+
+class Gradients:
+    """Mean gradients over `count` training images drawn by `seed`, all of them where there are fewer.
+
+    The loss is the cross-entropy with the labels, in evaluation mode and fp32, images neither cropped nor mirrored.
+    The same images each time, so that two answers differ by the weights alone.
+    """
+
+    def __init__(
+        self, module: nn.Module, data: ImageData, preprocessing: Preprocessing, *, count: int, seed: int
+    ) -> None:
+        self._module, self._data, self._preprocessing, self._seed = module, data, preprocessing, seed
+        order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(seed))
+        self._chosen = order[:count].sort().values
+
+    def of(self, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+        """The gradient of each weight, in its shape; zero where the loss does not depend on it.
+
+        Neither `grad` nor the module's mode changes. Raises Diverged when one is infinite or not a number.
+        """
+        device = next(iter(weights.values())).device
+        batches = Batches(
+            self._data.train_images[self._chosen],
+            self._data.train_labels[self._chosen],
+            self._preprocessing,
+            Augmentation(),
+            batch_size=_BATCH,
+            generator=torch.Generator().manual_seed(self._seed),
+            device=device,
+        )
+        sums = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
+        training = {layer: layer.training for layer in self._module.modules()}
+        self._module.eval()
+        try:
+            for images, labels in batches.epoch():
+                with torch.enable_grad():
+                    loss = F.cross_entropy(logits_of(self._module(images)).float(), labels, reduction="sum")
+                    found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+                for total, gradient in zip(sums.values(), found, strict=True):
+                    total.add_(gradient)
+        finally:
+            for layer, mode in training.items():
+                layer.training = mode
+        if not all(bool(total.isfinite().all()) for total in sums.values()):
+            raise Diverged(
+                "the gradients that weights are ranked by are infinite or not numbers; check the model's weights and "
+                "its preprocessing, or use the criterion `magnitude`"
+            )
+        return {name: total / len(self._chosen) for name, total in sums.items()}

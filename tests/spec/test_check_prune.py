@@ -1,0 +1,70 @@
+"""What keeps a step `prune` from a model or its data, known before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.check import check
+from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
+from modelpress.spec.job import Recipe
+from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.steps import Prune
+
+SHAPES = {"features.0": ("Conv2d", (8, 3, 3, 3)), "features.3": ("Conv2d", (16, 8, 3, 3)), "head": ("Linear", (10, 16))}
+MODEL = ModelInspection(
+    network=NetworkDescription(
+        architecture=ArchitectureRef(architecture="vgg11_bn_cifar"), input_shape=(3, 32, 32), preprocessing=None
+    ),
+    format="safetensors",
+    parameters=1000,
+    macs=5000,
+    num_classes=10,
+    fp32_bytes=4000,
+    layers=tuple(
+        LayerInspection(name=name, type=kind, weight_shape=shape, parameters=100, prunable=True, full_rank=None)
+        for name, (kind, shape) in SHAPES.items()
+    ),
+)
+DATASET = DatasetInspection(
+    format="npz",
+    classes=tuple("abcdefghij"),
+    train_examples=100,
+    heldout_examples=None,
+    image_shape=(3, 32, 32),
+    statistics=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
+)
+DISTILL = {"kind": "distill", "student": {"architecture": "nin_cifar"}, "training": {"epochs": 1}}
+
+
+def misfits(*steps: dict[str, Any], dataset: DatasetInspection | None = DATASET) -> list[tuple[str, str]]:
+    recipe = Recipe.model_validate({"steps": steps})
+    return [(misfit.where, misfit.message) for misfit in check(recipe, MODEL, dataset)]
+
+
+def test_gradients_need_data_and_draws_do_not():
+    taylor = {"kind": "prune", "sparsity": 0.5, "criterion": "taylor"}
+    ((where, message),) = misfits(taylor, dataset=None)
+    assert where == "steps.0.criterion"
+    assert "`taylor` takes gradients, which needs a data set; give `dataset`" in message
+    assert misfits(taylor) == []
+    assert misfits(DISTILL, taylor) == []
+    assert misfits({**taylor, "criterion": "random"}, dataset=None) == []
+    # A training says so already.
+    assert [where for where, _ in misfits({**taylor, "training": {"epochs": 1}}, dataset=None)] == ["steps.0"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"sparsity": 0.5, "scope": "lamp", "criterion": "random"}, "lamp is defined for magnitudes"),
+        ({"sparsity": 0.5, "criterion": "taylor", "calibration_images": 0}, "greater than or equal to 1"),
+        ({"sparsity": 0.5, "criterion": "hessian"}, "Input should be 'magnitude'"),
+    ],
+)
+def test_what_no_step_can_be(spec: dict[str, Any], words: str):
+    with pytest.raises(ValidationError, match=words):
+        Prune.model_validate(spec)
