@@ -49,7 +49,7 @@ METHODS: dict[str, Method] = {
     "distill": Method(
         kind="distill",
         summary="Train another, smaller network to give the original's outputs.",
-        source="Hinton et al. 2015, arXiv 1503.02531",
+        source="Hinton et al. 2015, arXiv 1503.02531; Zhao et al. 2022, arXiv 2203.08679",
         needs_data=True,
         parameters=Distill.model_json_schema(),
         example={

@@ -37,11 +37,16 @@ class HintonLoss:
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); the teacher sees the same augmented `images`, under the same autocast."""
-        with torch.no_grad():
-            taught = logits_of(self._teacher(images)).float()
+        taught = taught_logits(self._teacher, images)
         softened = softened_divergence(outputs, taught, self._temperature)
         hard = F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
         return self._alpha * softened + (1 - self._alpha) * hard
+
+
+def taught_logits(teacher: nn.Module, images: Tensor) -> Tensor:
+    """The teacher's logits (B, K), float32, without gradients."""
+    with torch.no_grad():
+        return logits_of(teacher(images)).float()
 
 
 def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 
 from modelpress.engine.architectures.registry import REJECTED, build
 from modelpress.engine.arithmetic import logits_of
-from modelpress.engine.distill.hinton import HintonLoss, frozen_teacher
+from modelpress.engine.distill.hinton import frozen_teacher
+from modelpress.engine.distill.loss import distillation_loss
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.network import Network
 from modelpress.engine.recovery import preprocessing_of, recover, training_data
@@ -29,10 +30,9 @@ def distill(network: Network, step: Distill, context: StepContext) -> StepResult
         student,
         step.training,
         context,
-        loss=HintonLoss(
+        loss=distillation_loss(
+            step.chosen_loss,
             frozen_teacher(context.original.module, context.device),
-            temperature=step.temperature,
-            alpha=step.alpha,
             label_smoothing=step.training.label_smoothing,
         ),
     )

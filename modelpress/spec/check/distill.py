@@ -6,6 +6,7 @@ from modelpress.spec.architecture import ARCHITECTURES
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.steps import Distill
+from modelpress.spec.steps.distillation_loss import Decoupled
 
 
 def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[Misfit]:
@@ -18,7 +19,7 @@ def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[M
                 message=f"there is no architecture {name!r}; `GET /v1/architectures` lists them",
             )
         ]
-    misfits = []
+    misfits = _loss_misfits(step, model, where)
     entry = ARCHITECTURES[name]
     unknown = [argument for argument in arguments if argument not in entry.arguments]
     if entry.family == "modelpress" and unknown:
@@ -40,3 +41,11 @@ def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[M
                 )
             )
     return misfits
+
+
+def _loss_misfits(step: Distill, model: ModelInspection, where: str) -> list[Misfit]:
+    if isinstance(step.loss, Decoupled) and model.num_classes < 2:
+        return [
+            Misfit(where=f"{where}.loss", message="`dkd` compares classes, and the model has one output; take `logits`")
+        ]
+    return []

@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
+from modelpress.spec.steps.distillation_loss import DistillationLoss, Hinton
 from modelpress.spec.training import Training
 
 
 class Distill(Config):
-    """Train another, smaller network to give the original's outputs (Hinton et al. 2015).
+    """Train another, smaller network to give the original's outputs (Hinton et al. 2015), or by another `loss`.
 
-    Loss: alpha T^2 KL(teacher || student), both softened by the temperature T, plus (1 - alpha) cross-entropy.
+    Loss unless given: alpha T^2 KL(teacher || student), both softened by the temperature T, plus (1 - alpha)
+    cross-entropy.
     """
 
     kind: Literal["distill"] = "distill"
     student: ArchitectureRef = Field(
         description="The network to train. `num_classes` and `in_channels` are the original's unless given."
     )
-    temperature: float = Field(default=4.0, gt=0, le=100, description="Softening T of both outputs.")
-    alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels.")
+    loss: DistillationLoss | None = Field(
+        default=None,
+        description="How the student is held to the original; null for `hinton` with `temperature` and `alpha` below.",
+    )
+    temperature: float = Field(
+        default=4.0, gt=0, le=100, description="Softening T of both outputs; a `loss` has its own."
+    )
+    alpha: float = Field(
+        default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels; a `loss` has its own."
+    )
     training: Training = Field(description="The student's training.")
+
+    @property
+    def chosen_loss(self) -> DistillationLoss:
+        """The loss, with the step's own fields where none is given."""
+        return Hinton(temperature=self.temperature, alpha=self.alpha) if self.loss is None else self.loss
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        # Compared by value: a recipe that was written out with its defaults is read again.
+        fields = type(self).model_fields
+        stray = [name for name in ("temperature", "alpha") if getattr(self, name) != fields[name].default]
+        if self.loss is not None and stray:
+            raise ValueError(
+                f"`{stray[0]}` of the step is Hinton's without a `loss`; write it inside `loss`, or drop it"
+            )
+        return self

@@ -1,0 +1,47 @@
+"""The step `distill`: what its fields mean together, and what is refused before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from modelpress.spec.check import check
+from modelpress.spec.job import Recipe
+from modelpress.spec.steps import Distill
+from modelpress.spec.steps.distillation_loss import Decoupled, Hinton
+from tests.spec.test_check import DATASET, DISTILL, MODEL
+
+
+def read(**more: Any) -> Distill:
+    return Distill.model_validate({**DISTILL, **more})
+
+
+def test_without_a_loss_the_fields_of_the_step_are_hintons() -> None:
+    assert read(temperature=2.0, alpha=0.5).chosen_loss == Hinton(temperature=2.0, alpha=0.5)
+    assert read().chosen_loss == Hinton()
+
+
+def test_a_loss_has_its_own_fields() -> None:
+    step = read(loss={"kind": "dkd", "beta": 2.0})
+    assert step.chosen_loss == Decoupled(beta=2.0)
+    assert Distill.model_validate_json(step.model_dump_json()) == step
+    with pytest.raises(ValidationError, match="`temperature` of the step is Hinton's without a `loss`"):
+        read(loss={"kind": "dkd"}, temperature=2.0)
+
+
+@pytest.mark.parametrize(
+    "loss", [{"kind": "dkd", "beta": -1}, {"kind": "logits", "temperature": 2}, {"kind": "hinton", "alpha": 1.5}, {}]
+)
+def test_losses_that_make_no_sense(loss: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        read(loss=loss)
+
+
+def test_decoupling_needs_two_classes() -> None:
+    recipe = Recipe.model_validate({"steps": [{**DISTILL, "loss": {"kind": "dkd"}}]})
+    assert check(recipe, MODEL, DATASET) == []
+    one = DATASET.model_copy(update={"classes": ("a",)})
+    (misfit,) = check(recipe, MODEL.model_copy(update={"num_classes": 1}), one)
+    assert misfit.where == "steps.0.loss"
