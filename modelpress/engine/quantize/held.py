@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.quantize.codebook import codebook
 from modelpress.engine.quantize.grid import Grid
 
 # Grids follow the latent weights so often during the first part of a training; then the weights settle on fixed ones.
@@ -68,7 +69,8 @@ def refit(grid: Grid, weight: Tensor) -> Grid:
     """The grid with the values that suit the weight (C, ...) best, each weight's level staying as it is.
 
     Steps of a channel: s = sum(w q) / sum(q^2), which makes sum((w - s q)^2) least. Values of a codebook: the means of
-    their weights (a round of k-means). Zero stays a level, and what no weight takes stays as it was.
+    their weights (a round of k-means). Zero stays a level, and what no weight takes stays as it was;
+    values that have met become one.
     """
     indices = grid.indices(weight)
     levels = grid.levels.to(weight.device)
@@ -86,10 +88,12 @@ def refit(grid: Grid, weight: Tensor) -> Grid:
     sums = torch.zeros(len(levels), dtype=torch.float64, device=weight.device)
     sums.index_add_(0, flat, weight.detach().flatten().double())
     means = (sums / counts.clamp(min=1)).float()
-    moved = torch.where((counts > 0) & (levels != 0), means, levels).sort().values
-    return Grid(moved, grid.scales) if bool((moved.diff() > 0).all()) else grid
+    moved = torch.where((counts > 0) & (levels != 0), means, levels)
+    return codebook(moved.double().cpu().numpy())
 
 
 def _is_uniform(grid: Grid) -> bool:
-    """True for even steps, whose levels are whole numbers one apart; a codebook has one scale, 1, for all."""
-    return bool((grid.levels.diff() == 1).all()) and bool((grid.levels == grid.levels.round()).all())
+    """True for even steps, whose levels are the whole numbers from -Q to Q; a codebook's are so only by chance."""
+    most = len(grid.levels) // 2
+    whole = torch.arange(-most, len(grid.levels) - most)
+    return len(grid.levels) % 2 == 1 and bool((grid.levels.cpu() == whole).all())

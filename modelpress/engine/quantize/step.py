@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, weighted_layers
@@ -16,14 +18,15 @@ from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import quantize_bits, select_layers
 from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.report import SkippedLayer
 from modelpress.spec.steps import Quantize
 
 
 def quantize(network: Network, step: Quantize, context: StepContext) -> StepResult:
     """Move the chosen layers' weights onto grids of 2^bits values at most, and train them there if the step trains.
 
-    Biases, norms and every other tensor stay as they are; weights that are zero stay zero. Raises IncompatibleSpec
-    when no layer matches or when it trains without data; and Diverged.
+    Biases, norms and every other tensor stay as they are, and matrices among them are named; weights that are zero stay
+    zero. Raises IncompatibleSpec when no layer matches or when it trains without data; and Diverged.
     """
     if step.training is not None:
         training_data(context)
@@ -48,8 +51,23 @@ def quantize(network: Network, step: Quantize, context: StepContext) -> StepResu
     return StepResult(
         quantized,
         layers=tuple(layer_change(name, before[name], layers[name], bits=bits[name]) for name in chosen),
+        skipped=_skipped(quantized.module, layers, step),
         training=summary,
     )
+
+
+def _skipped(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize) -> tuple[SkippedLayer, ...]:
+    """Matrices of chosen modules that are no layer's weight, such as the three in one of an attention."""
+    reason = "it is not the weight of a linear or convolution layer, and stays fp32"
+    found = []
+    for name, parameter in module.named_parameters():
+        owner = name.rpartition(".")[0]
+        chosen = any(fnmatchcase(owner, pattern) for pattern in step.layers.include) and not any(
+            fnmatchcase(owner, pattern) for pattern in step.layers.exclude
+        )
+        if chosen and owner not in layers and parameter.ndim > 1:
+            found.append(SkippedLayer(name=name, reason=reason))
+    return tuple(found)
 
 
 def _grid(weight: Tensor, step: Quantize, bits: int) -> Grid:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from modelpress.engine.factorize.step import factorize
 from modelpress.engine.finetune.step import finetune
@@ -135,6 +136,15 @@ def test_the_file_is_small_and_gives_the_same_network(tmp_path: Path):
     assert set(loaded.grids) == set(made.grids)
     images = torch.randn(2, 1, 32, 32)
     assert torch.equal(loaded.module(images), made.module(images))
+
+
+def test_matrices_that_belong_to_no_layer_are_named():
+    original = tiny_network()
+    original.module.append(nn.MultiheadAttention(4, 2))
+    names = {skipped.name for skipped in quantize(original, Quantize(), context(original)).skipped}
+    assert names == {"10.in_proj_weight"}
+    step = Quantize(layers=LayerSelection(include=("0", "10.*")))
+    assert quantize(original, step, context(original)).skipped == ()
 
 
 @pytest.mark.parametrize(
