@@ -79,7 +79,7 @@ class TestWithoutAService:
             (["submit", "nothing.yaml"], 2, "'nothing.yaml' is neither a file nor a ready recipe"),
             (["submit", "README.md", "--prune", "0.5"], 2, "from a recipe or from flags, not from both"),
             (["submit", "--prune", "0.5", "--teacher"], 2, "give --epochs"),
-            (["recipes", "cake"], 2, "there is no recipe 'cake'; there are slimnets"),
+            (["recipes", "cake"], 2, "there is no recipe 'cake'; there are slimnets, smallest"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--arguments", "{"], 2, "--arguments is not JSON"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--mean", "0.5"], 2, "give both or neither"),
             (["compress", "README.md", "-a", "nin", "-o", "x", "--prune", "0.5"], 2, "did you mean nin_cifar"),
