@@ -63,8 +63,38 @@ def test_gradients_need_data_and_draws_do_not():
         ({"sparsity": 0.5, "scope": "lamp", "criterion": "random"}, "lamp is defined for magnitudes"),
         ({"sparsity": 0.5, "criterion": "taylor", "calibration_images": 0}, "greater than or equal to 1"),
         ({"sparsity": 0.5, "criterion": "hessian"}, "Input should be 'magnitude'"),
+        ({"sparsity": 0.6, "pattern": {"n": 2, "m": 4}}, "the pattern 2:4 removes 0.5 of the weights, not 0.6"),
+        ({"pattern": {"n": 4, "m": 4}}, r"n \(4\) must be below m \(4\)"),
+        ({"pattern": {"n": 0, "m": 4}}, "pattern.n\n.*greater than or equal to 1"),
+        ({"pattern": {"n": 2, "m": 400}}, "less than or equal to 64"),
+        ({"pattern": {"n": 2, "m": 4}, "scope": "lamp"}, "the scope lamp has no say"),
+        ({"pattern": {"n": 2, "m": 4}, "schedule": {"kind": "cubic"}, "training": {}}, "a pattern acts at once"),
+        ({"pattern": None}, "Field required"),
     ],
 )
 def test_what_no_step_can_be(spec: dict[str, Any], words: str):
     with pytest.raises(ValidationError, match=words):
         Prune.model_validate(spec)
+
+
+@pytest.mark.parametrize("sparsity", [{}, {"sparsity": 2 / 3}, {"sparsity": 0.666667}])
+def test_a_pattern_says_the_sparsity(sparsity: dict[str, float]):
+    step = Prune.model_validate({"pattern": {"n": 1, "m": 3}, **sparsity})
+    assert step.sparsity == pytest.approx(2 / 3, abs=1e-6)
+    assert Prune.model_validate_json(step.model_dump_json()) == step
+
+
+def test_a_wrong_pattern_is_the_only_thing_that_is_wrong():
+    with pytest.raises(ValidationError) as caught:
+        Prune.model_validate({"pattern": {"n": 2, "of": 4}})
+    assert {error["loc"] for error in caught.value.errors()} == {("pattern", "m"), ("pattern", "of")}
+
+
+def test_a_pattern_fits_some_layer():
+    step = {"kind": "prune", "pattern": {"n": 2, "m": 4}}
+    assert misfits(step) == []
+    ((where, message),) = misfits({**step, "layers": {"include": ["features.0"]}})
+    assert where == "steps.0.pattern"
+    assert "multiple of 4, which the pattern 2:4 needs" in message
+    ((where, _),) = misfits({**step, "pattern": {"n": 2, "m": 5}})
+    assert where == "steps.0.pattern"

@@ -16,13 +16,16 @@ from modelpress.engine.prune.erk import erk_kept
 from modelpress.engine.prune.lamp import lamp_scores
 from modelpress.engine.prune.magnitude import size, zeros
 from modelpress.engine.prune.masks import Masks
+from modelpress.engine.prune.pattern import input_dimension, inputs_of, keep_pattern
 from modelpress.engine.prune.schedule import Updates, cubic_sparsity
 from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import select_layers
+from modelpress.spec.check.prune import no_layer_fits
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.steps import Cubic, Prune
+from modelpress.spec.report import SkippedLayer
+from modelpress.spec.steps import Cubic, Pattern, Prune
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,13 @@ class _Group:
 
 
 def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
-    """Prune the chosen layers to exactly round(sparsity * weights) zeros, together or each by itself.
+    """Prune the chosen layers to exactly round(sparsity * weights) zeros, together or each by itself, or by a pattern.
 
-    What is zero already stays so from the first step, be it masked or only found so in an uploaded file.
+    What is zero already stays so from the first step, be it masked or only found so in an uploaded file; a pattern may
+    so leave more zeros than it asks for. Layers that a pattern does not fit are skipped.
 
-    Raises IncompatibleSpec when no layer matches, when layers are sparser already, or when data is needed and there is
-    none; and Diverged.
+    Raises IncompatibleSpec when no layer matches or fits, when layers are sparser already, or when data is needed and
+    there is none; and Diverged.
     """
     if step.training is not None:
         training_data(context)
@@ -54,8 +58,10 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
         chosen = select_layers(list(layers), step.layers)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
+    skipped = _skipped({name: layers[name] for name in chosen}, step.pattern)
+    chosen = [name for name in chosen if name not in skipped]
     weights = {f"{name}.weight": layers[name].get_parameter("weight") for name in chosen}
-    groups = _groups(weights, step)
+    groups = _groups(weights, step) if step.pattern is None else []
     score = importance(pruned, step, context)
     pruned.module.to(context.device)
     # All of them are masked from the start, so that gradients are held too.
@@ -65,6 +71,9 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
         masks.apply()  # behind an update of the optimiser, which moves what is pruned
         held = masks.kept()
         scores = score(weights)
+        if step.pattern is not None:
+            masks.update(_by_pattern(step.pattern, layers, scores, held))
+            return
         if step.scope == "lamp":
             scores = {name: lamp_scores(magnitude) for name, magnitude in scores.items()}
         kept: dict[str, Tensor] = {}
@@ -82,8 +91,33 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     return StepResult(
         pruned,
         layers=tuple(layer_change(name, layers[name], layers[name]) for name in chosen),
+        skipped=tuple(SkippedLayer(name=name, reason=reason) for name, reason in skipped.items()),
         training=summary,
     )
+
+
+def _skipped(layers: dict[str, nn.Module], pattern: Pattern | None) -> dict[str, str]:
+    """Layers that a pattern does not fit, with the reason. Raises IncompatibleSpec when it fits none."""
+    if pattern is None:
+        return {}
+    inputs = {name: inputs_of(layer) for name, layer in layers.items()}
+    skipped = {
+        name: f"each of its outputs sees {count} inputs, no multiple of the pattern's {pattern.m}"
+        for name, count in inputs.items()
+        if count % pattern.m != 0
+    }
+    if len(skipped) == len(layers):
+        raise IncompatibleSpec(no_layer_fits(pattern))
+    return skipped
+
+
+def _by_pattern(
+    pattern: Pattern, layers: dict[str, nn.Module], scores: dict[str, Tensor], held: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    return {
+        name: keep_pattern(score, pattern, held[name], input_dimension(layers[name.removesuffix(".weight")]))
+        for name, score in scores.items()
+    }
 
 
 def _nonzero(weights: dict[str, nn.Parameter], masks: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.steps import Prune
+from modelpress.spec.steps import Pattern, Prune
 
 
 def prune_data_misfits(step: Prune, where: str) -> list[Misfit]:
@@ -22,7 +22,23 @@ def prune_misfits(step: Prune, layers: list[LayerInspection], where: str) -> lis
     """What keeps the step from the model's layers."""
     names = [layer.name for layer in layers if layer.prunable]
     try:
-        select_layers(names, step.layers)
+        chosen = select_layers(names, step.layers)
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
+    if step.pattern is not None and not any(
+        _inputs(layer) % step.pattern.m == 0 for layer in layers if layer.name in chosen
+    ):
+        return [Misfit(where=f"{where}.pattern", message=no_layer_fits(step.pattern))]
     return []
+
+
+def no_layer_fits(pattern: Pattern) -> str:
+    """What is said when a pattern fits none of the chosen layers."""
+    return (
+        f"none of the chosen layers has a number of inputs that is a multiple of {pattern.m}, which the pattern "
+        f"{pattern.n}:{pattern.m} needs; choose other layers, or another pattern"
+    )
+
+
+def _inputs(layer: LayerInspection) -> int:
+    return layer.weight_shape[0 if layer.type.startswith("ConvTranspose") else 1]

@@ -22,7 +22,7 @@ from modelpress.spec.steps.factorize import (
     RankRatio,
 )
 from modelpress.spec.steps.finetune import Finetune
-from modelpress.spec.steps.prune import Cubic, OneShot, Prune
+from modelpress.spec.steps.prune import Cubic, OneShot, Pattern, Prune
 from modelpress.spec.steps.quantize import Quantize
 from modelpress.spec.steps.selection import LayerSelection
 from modelpress.spec.training import Training
@@ -35,6 +35,7 @@ __all__ = [
     "Finetune",
     "LayerSelection",
     "OneShot",
+    "Pattern",
     "Prune",
     "Quantize",
     "Rank",

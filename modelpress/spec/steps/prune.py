@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from modelpress.spec.config import Config
 from modelpress.spec.steps.selection import LayerSelection
@@ -34,6 +35,24 @@ class Cubic(Config):
         return self
 
 
+class Pattern(Config):
+    """N:M sparsity: of every m consecutive weights along a layer's inputs, n are kept."""
+
+    n: int = Field(ge=1, le=63, description="Weights that are kept of each group.", examples=[2])
+    m: int = Field(ge=2, le=64, description="Weights in a group; a layer's inputs must be a multiple.", examples=[4])
+
+    @model_validator(mode="after")
+    def _keeps_fewer(self) -> Pattern:
+        if self.n >= self.m:
+            raise ValueError(f"n ({self.n}) must be below m ({self.m}), or nothing is removed")
+        return self
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that it removes."""
+        return 1 - self.n / self.m
+
+
 class Prune(Config):
     """Set the least important weights to zero and keep them there (gradual magnitude pruning, Zhu and Gupta 2017)."""
 
@@ -51,7 +70,14 @@ class Prune(Config):
         description="Training images that the gradients of `taylor` are averaged over, at each update of the masks.",
     )
     sparsity: float = Field(
-        gt=0, lt=1, description="Share of the chosen layers' weights that are zero at the end.", examples=[0.75]
+        gt=0,
+        lt=1,
+        description="Share of the chosen layers' weights that are zero at the end. With a `pattern` it is 1 - n/m and "
+        "may be left out.",
+        examples=[0.75],
+    )
+    pattern: Pattern | None = Field(
+        default=None, description="Keep n of every m weights, such as `{n: 2, m: 4}`; null for single weights anywhere."
     )
     scope: Literal["global", "layer", "lamp", "erk"] = Field(
         default="global",
@@ -63,6 +89,36 @@ class Prune(Config):
     )
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to prune.")
     training: Recovery | None = Field(default=None, description="Training under the masks; null for none.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sparsity_of_the_pattern(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("pattern") is None or "sparsity" in given:
+            return given
+        try:
+            sparsity = Pattern.model_validate(given["pattern"]).sparsity
+        except ValidationError:
+            sparsity = 0.5  # of no effect: what is wrong with the pattern is told at its own place, and alone
+        return {**given, "sparsity": sparsity}
+
+    @model_validator(mode="after")
+    def _pattern_agrees(self) -> Prune:
+        if self.pattern is None:
+            return self
+        n, m = self.pattern.n, self.pattern.m
+        if abs(self.sparsity - self.pattern.sparsity) > 1e-6:
+            raise ValueError(
+                f"the pattern {n}:{m} removes {self.pattern.sparsity:.6g} of the weights, not {self.sparsity:g}: leave "
+                "`sparsity` out, or choose another pattern"
+            )
+        if self.scope in ("lamp", "erk"):
+            raise ValueError(
+                f"a pattern compares the {m} weights of a group with one another, so the scope {self.scope} has no "
+                "say: leave `scope` out"
+            )
+        if isinstance(self.schedule, Cubic):
+            raise ValueError("a pattern acts at once: use the schedule one_shot; `training` then follows it")
+        return self
 
     @property
     def takes_gradients(self) -> bool:
