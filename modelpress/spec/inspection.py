@@ -18,7 +18,9 @@ class LayerInspection(Resource):
     weight_shape: tuple[int, ...] = Field(description="Shape of its weight.")
     parameters: int = Field(description="Number of its weights and biases.")
     prunable: bool = Field(description="Step `prune` can treat it.")
-    full_rank: int | None = Field(description="Largest rank for step `factorize`; null where that cannot treat it.")
+    full_rank: int | None = Field(
+        description="Largest rank for step `factorize` by its default scheme; null where that cannot treat it."
+    )
     untreated: str | None = Field(default=None, description="Why a method cannot treat it, in words; null otherwise.")
 
 

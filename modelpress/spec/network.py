@@ -21,13 +21,28 @@ class FactorizedLayer(Config):
 
     kind: Literal["factorized_layer"] = "factorized_layer"
     layer: str = Field(description="Name of the layer that became a pair.")
-    scheme: Literal["svd", "vertical_horizontal"] = Field(
-        description="How the weight was split: one SVD, or vertical and horizontal kernels."
+    scheme: Literal["svd", "vertical_horizontal", "channel_svd"] = Field(
+        description="How the weight was split: one SVD, vertical and horizontal kernels, or fewer channels and back."
     )
     rank: int = Field(ge=1, description="Channels between the two halves.")
 
 
-Edit = FactorizedLayer
+class NarrowedLayer(Config):
+    """How many channels a layer has left. A norm and a depthwise convolution have as many inputs as outputs."""
+
+    layer: str = Field(description="Name of the layer.")
+    inputs: int = Field(ge=1, description="Input channels or features.")
+    outputs: int = Field(ge=1, description="Output channels or features.")
+
+
+class NarrowedLayers(Config):
+    """Channels were taken out of these layers, in one step."""
+
+    kind: Literal["narrowed_layers"] = "narrowed_layers"
+    layers: tuple[NarrowedLayer, ...] = Field(min_length=1, description="Each layer that became smaller, once.")
+
+
+Edit = FactorizedLayer | NarrowedLayers
 
 
 class Preprocessing(Config):

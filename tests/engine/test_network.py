@@ -62,6 +62,8 @@ def test_edits_are_applied_in_order() -> None:
         FactorizedLayer(layer="", scheme="svd", rank=1),
         FactorizedLayer(layer="features.1", scheme="svd", rank=1),
         FactorizedLayer(layer="classifier.1", scheme="vertical_horizontal", rank=1),
+        FactorizedLayer(layer="classifier.1", scheme="channel_svd", rank=1),
+        FactorizedLayer(layer="features.0", scheme="channel_svd", rank=28),
         FactorizedLayer(layer="classifier.1", scheme="svd", rank=10**9),
     ],
     ids=lambda edit: f"{edit.layer or 'whole'}-{edit.rank}",

@@ -129,6 +129,26 @@ def test_a_rank_above_the_layers() -> None:
     assert "'features.7'" in misfits[1][1]
 
 
+def test_the_full_rank_is_that_of_the_scheme() -> None:
+    def check_rank(value: int) -> list[tuple[str, str]]:
+        return _check({**FACTORIZE, "rank": {"kind": "number", "value": value}, "scheme": "channel_svd"})
+
+    # Kernels (8, 4, 3, 3): the matrix is 36 x 8, by the default scheme 12 x 24.
+    assert check_rank(8) == []
+    assert check_rank(9)[0][1].startswith("rank 9 is above the full rank 8 of layer 'features.3'")
+
+
+def test_a_budget_below_rank_one() -> None:
+    def check_share(share: float) -> list[tuple[str, str]]:
+        return _check({**FACTORIZE, "rank": {"kind": "budget", "parameters": share}})
+
+    # Rank 1 keeps 12 + 24 of 288 weights in each of four layers: an eighth.
+    assert check_share(0.125) == []
+    ((where, message),) = check_share(0.124)
+    assert where == "steps.0.rank"
+    assert "keep 144 of 1152 weights; give at least 0.125" in message
+
+
 def test_a_rank_for_a_layer_that_cannot_be_factorized() -> None:
     ((where, message),) = _check({**FACTORIZE, "rank": {"kind": "per_layer", "values": {"features.0": 2}}})
     assert where == "steps.0.layers"

@@ -2,7 +2,8 @@
 
 A linear layer's weight is a matrix (out, in). A convolution's kernel (N, C, kh, kw) is seen as the matrix
 (C kh) x (N kw) (SlimNets, equation 2; Tai et al. 2015), whose rank is the number of channels between the vertical
-and the horizontal half. A 1x1 convolution is a linear layer at every pixel.
+and the horizontal half; by the scheme `channel_svd` as (C kh kw) x N (Zhang et al. 2016), whose rank is the number
+of channels between the k x k and the 1x1 half. A 1x1 convolution is a linear layer at every pixel.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.evbmf import evbmf_rank
-from modelpress.spec.steps import RankEnergy, RankEvbmf, RankNumber, RankPerLayer, RankRatio
+from modelpress.spec.check.factorize import matrix_shape as shape_by_scheme
+from modelpress.spec.steps import ConvolutionScheme, RankEnergy, RankEvbmf, RankNumber, RankPerLayer, RankRatio
 
-Scheme = Literal["svd", "vertical_horizontal"]
+Scheme = Literal["svd", "vertical_horizontal", "channel_svd"]
+DEFAULT_SCHEME: ConvolutionScheme = "vertical_horizontal"
 
 
 def untreated_reason(layer: nn.Module) -> str | None:
@@ -30,34 +33,29 @@ def untreated_reason(layer: nn.Module) -> str | None:
     return f"layers of type {type(layer).__name__} are not factorized; only Linear and Conv2d are"
 
 
-def matrix_shape(layer: nn.Module) -> tuple[int, int] | None:
+def matrix_shape(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCHEME) -> tuple[int, int] | None:
     """Shape of the matrix that is split, as inputs x outputs; None for a layer that cannot be factorized."""
     if untreated_reason(layer) is not None:
         return None
-    if isinstance(layer, nn.Conv2d):
-        height, width = layer.kernel_size
-        return layer.in_channels * height, layer.out_channels * width  # (C kh, N kw)
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    return None
+    return shape_by_scheme(layer.get_parameter("weight").shape, convolutions)
 
 
-def full_rank(layer: nn.Module) -> int | None:
+def full_rank(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCHEME) -> int | None:
     """Largest rank of a layer's pair, at which the pair is the layer itself; None where it cannot be factorized."""
-    shape = matrix_shape(layer)
+    shape = matrix_shape(layer, convolutions)
     return None if shape is None else min(shape)
 
 
-def scheme_of(layer: nn.Module) -> Scheme:
-    """How a layer that can be factorized is split."""
+def scheme_of(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCHEME) -> Scheme:
+    """How a layer that can be factorized is split, when `convolutions` is the scheme of k x k convolutions."""
     if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
-        return "vertical_horizontal"
+        return convolutions
     return "svd"
 
 
-def largest_smaller_rank(layer: nn.Module) -> int:
+def largest_smaller_rank(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCHEME) -> int:
     """Largest rank whose pair has fewer parameters than the layer; 0 when no pair is smaller."""
-    shape = matrix_shape(layer)
+    shape = matrix_shape(layer, convolutions)
     if shape is None:
         return 0
     inputs, outputs = shape

@@ -8,9 +8,12 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
+from modelpress.engine.factorize.budget import budget_ranks
 from modelpress.engine.factorize.called import uncalled_layers
+from modelpress.engine.factorize.channel_svd import channel_matrix, channel_weights
 from modelpress.engine.factorize.pair import insert_pair
 from modelpress.engine.factorize.rank import (
+    Scheme,
     choose_rank,
     full_rank,
     largest_smaller_rank,
@@ -18,24 +21,25 @@ from modelpress.engine.factorize.rank import (
     scheme_of,
     untreated_reason,
 )
-from modelpress.engine.factorize.svd import Decomposition, decompose, linear_matrix, linear_weights
+from modelpress.engine.factorize.svd import Decomposition, decompose, linear_matrix, linear_weights, singular_values
 from modelpress.engine.factorize.vertical_horizontal import convolution_matrix, convolution_weights
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, weighted_layers
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import factorize_ranks
+from modelpress.spec.check.factorize import budget_weights
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import FactorizedLayer
 from modelpress.spec.report import LayerChange, SkippedLayer
-from modelpress.spec.steps import Factorize
+from modelpress.spec.steps import AnyRank, ConvolutionScheme, Factorize, RankBudget
 
 
 def factorize(network: Network, step: Factorize, context: StepContext) -> StepResult:
     """Replace the chosen layers by pairs of the rank asked for; a layer whose pair would not be smaller stays.
 
-    Raises IncompatibleSpec when no layer matches, when a rank is above a layer's full rank, or when it trains without
-    data; and Diverged.
+    Raises IncompatibleSpec when no layer matches, when a rank is above a layer's full rank, when a budget is below
+    what rank 1 leaves, or when it trains without data; and Diverged.
     """
     if step.training is not None:
         training_data(context)
@@ -47,24 +51,30 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
         ranks = factorize_ranks(step, able)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
-    _check_ranks(ranks, layers)
+    _check_ranks(ranks, layers, step.scheme)
+    kept_ranks = _budget_ranks(step, {name: layers[name] for name in ranks})
 
     skipped = [SkippedLayer(name=name, reason=reason) for name, reason in reasons.items() if _is_meant(name, step)]
     changes: dict[str, LayerChange] = {}
     for name in ranks:
         layer = layers[name]
-        decomposition = decompose(_matrix(layer))
-        rank = choose_rank(step.rank, name, decomposition.values, matrix_shape(layer) or (0, 0))
+        scheme = scheme_of(layer, step.scheme)
+        most = largest_smaller_rank(layer, step.scheme)
+        if name in kept_ranks and kept_ranks[name] is None:
+            reason = "the budget keeps it whole" if most > 0 else "no pair is smaller than the layer"
+            skipped.append(SkippedLayer(name=name, reason=reason))
+            continue
+        decomposition = decompose(_matrix(layer, scheme))
+        rank = _rank(step.rank, name, decomposition, kept_ranks)
         if rank == 0:
             skipped.append(SkippedLayer(name=name, reason="none of its singular values is above the noise (EVBMF)"))
             continue
-        most = largest_smaller_rank(layer)
         if rank > most:
             skipped.append(SkippedLayer(name=name, reason=_not_smaller(rank, most)))
             continue
-        edit = FactorizedLayer(layer=name, scheme=scheme_of(layer), rank=rank)
+        edit = FactorizedLayer(layer=name, scheme=scheme, rank=rank)
         insert_pair(result.module, edit)
-        _fill(result.module.get_submodule(name), layer, decomposition)
+        _fill(result.module.get_submodule(name), layer, scheme, decomposition)
         result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
         result.masks.pop(f"{name}.weight", None)
         result.grids.pop(f"{name}.weight", None)
@@ -89,9 +99,30 @@ def _reasons(network: Network, layers: dict[str, nn.Module]) -> dict[str, str]:
     return reasons
 
 
-def _check_ranks(ranks: dict[str, int | None], layers: dict[str, nn.Module]) -> None:
+def _budget_ranks(step: Factorize, layers: dict[str, nn.Module]) -> dict[str, int | None]:
+    """Ranks that share the budget, None for a layer that stays whole; no layers when the step has no budget."""
+    if not isinstance(step.rank, RankBudget):
+        return {}
+    shapes = {name: matrix_shape(layer, step.scheme) or (0, 0) for name, layer in layers.items()}
+    try:
+        weights = budget_weights(step.rank, shapes.values())
+    except ValueError as error:
+        raise IncompatibleSpec(str(error)) from error
+    # Values alone, decomposed again later: the vectors of every layer at once may not fit into memory.
+    spectra = {name: singular_values(_matrix(layer, scheme_of(layer, step.scheme))) for name, layer in layers.items()}
+    return budget_ranks(spectra, shapes, weights)
+
+
+def _rank(rank: AnyRank, name: str, decomposition: Decomposition, kept_ranks: dict[str, int | None]) -> int:
+    if isinstance(rank, RankBudget):
+        return kept_ranks[name] or 0
+    shape = decomposition.left.shape[0], decomposition.right.shape[1]
+    return choose_rank(rank, name, decomposition.values, shape)
+
+
+def _check_ranks(ranks: dict[str, int | None], layers: dict[str, nn.Module], scheme: ConvolutionScheme) -> None:
     for name, rank in ranks.items():
-        full = full_rank(layers[name])
+        full = full_rank(layers[name], scheme)
         if rank is not None and full is not None and rank > full:
             raise IncompatibleSpec(
                 f"rank {rank} is above the full rank {full} of layer {name!r}; "
@@ -111,8 +142,10 @@ def _not_smaller(rank: int, most: int) -> str:
     return f"a pair of rank {rank} would not be smaller; up to rank {most} it is"
 
 
-def _matrix(layer: nn.Module) -> torch.Tensor:
+def _matrix(layer: nn.Module, scheme: Scheme) -> torch.Tensor:
     if isinstance(layer, nn.Conv2d):
+        if scheme == "channel_svd":
+            return channel_matrix(layer)
         return convolution_matrix(layer)
     if isinstance(layer, nn.Linear):
         return linear_matrix(layer)
@@ -120,11 +153,16 @@ def _matrix(layer: nn.Module) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _fill(pair: nn.Module, layer: nn.Module, decomposition: Decomposition) -> None:
+def _fill(pair: nn.Module, layer: nn.Module, scheme: Scheme, decomposition: Decomposition) -> None:
     """Give a pair the weights that come closest to the layer's."""
     first, second = pair.get_parameter("0.weight"), pair.get_parameter("1.weight")
     halves = decomposition.halves(first.shape[0])
-    weights = convolution_weights(halves, layer) if isinstance(layer, nn.Conv2d) else linear_weights(halves)
+    if not isinstance(layer, nn.Conv2d):
+        weights = linear_weights(halves)
+    elif scheme == "channel_svd":
+        weights = channel_weights(halves, layer)
+    else:
+        weights = convolution_weights(halves, layer)
     first.copy_(weights[0])
     second.copy_(weights[1])
     if layer.bias is not None:

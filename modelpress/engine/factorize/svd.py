@@ -28,10 +28,20 @@ class Decomposition:
 
 def decompose(matrix: Tensor) -> Decomposition:
     """Singular value decomposition of a matrix (M, N), R = min(M, N); in float32 or better."""
-    if not matrix.is_floating_point() or matrix.dtype in (torch.float16, torch.bfloat16):
-        matrix = matrix.float()
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    left, values, right = torch.linalg.svd(_precise(matrix), full_matrices=False)
     return Decomposition(left, values, right)
+
+
+def singular_values(matrix: Tensor) -> Tensor:
+    """The singular values of a matrix alone, largest first; in float32 or better."""
+    values: Tensor = torch.linalg.svdvals(_precise(matrix))
+    return values
+
+
+def _precise(matrix: Tensor) -> Tensor:
+    if not matrix.is_floating_point() or matrix.dtype in (torch.float16, torch.bfloat16):
+        return matrix.float()
+    return matrix
 
 
 def linear_matrix(layer: nn.Linear) -> Tensor:

@@ -13,8 +13,10 @@ from pydantic import Field
 from modelpress.spec.steps.distill import Distill
 from modelpress.spec.steps.factorize import (
     AnyRank,
+    ConvolutionScheme,
     Factorize,
     Rank,
+    RankBudget,
     RankEnergy,
     RankEvbmf,
     RankNumber,
@@ -29,6 +31,7 @@ from modelpress.spec.training import Training
 
 __all__ = [
     "AnyRank",
+    "ConvolutionScheme",
     "Cubic",
     "Distill",
     "Factorize",
@@ -39,6 +42,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Rank",
+    "RankBudget",
     "RankEnergy",
     "RankEvbmf",
     "RankNumber",

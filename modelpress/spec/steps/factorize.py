@@ -48,19 +48,35 @@ class RankEvbmf(Config):
     kind: Literal["evbmf"] = "evbmf"
 
 
-AnyRank = RankNumber | RankPerLayer | RankRatio | RankEnergy | RankEvbmf
+class RankBudget(Config):
+    """Ranks that together keep a share of the weights, and of the singular values as much as that allows.
+
+    Shared over the layers so that the sum of the discarded squared singular values, each layer's relative to its own
+    total, is small; layers may stay whole.
+    """
+
+    kind: Literal["budget"] = "budget"
+    parameters: float = Field(
+        gt=0, lt=1, description="Most that is kept of the chosen layers' weights, a share; biases are not counted."
+    )
+
+
+AnyRank = RankNumber | RankPerLayer | RankRatio | RankEnergy | RankEvbmf | RankBudget
 Rank = Annotated[AnyRank, Field(discriminator="kind")]
+ConvolutionScheme = Literal["vertical_horizontal", "channel_svd"]
 
 
 class Factorize(Config):
     """Replace layers by pairs of thinner ones, by SVD.
 
-    Linear layers become two (rank columns between); k x k convolutions become a vertical k x 1 and a horizontal
-    1 x k one (Tai et al. 2015, equations 2-5 of SlimNets). A layer whose pair would not be smaller stays as it is,
-    and the report names it.
+    Linear layers and 1 x 1 convolutions become two (rank columns between). k x k convolutions become, by the scheme,
+    `vertical_horizontal`: a vertical k x 1 and a horizontal 1 x k one (Tai et al. 2015, equations 2-5 of SlimNets);
+    `channel_svd`: a k x k one to fewer channels and a 1 x 1 one back (Zhang et al. 2016).
+    A layer whose pair would not be smaller stays as it is, and the report names it.
     """
 
     kind: Literal["factorize"] = "factorize"
     rank: Rank = Field(description="How thin the pairs are.", examples=[{"kind": "energy", "value": 0.9}])
+    scheme: ConvolutionScheme = Field(default="vertical_horizontal", description="How k x k convolutions are split.")
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to factorize.")
     training: Recovery | None = Field(default=None, description="Training of the pairs; null for none.")

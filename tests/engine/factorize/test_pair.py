@@ -12,15 +12,16 @@ from modelpress.engine.factorize.step import _fill, _matrix
 from modelpress.engine.factorize.svd import decompose
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import FactorizedLayer
+from modelpress.spec.steps import ConvolutionScheme
 
 
 def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def with_pair(layer: nn.Module, rank: int) -> nn.Module:
+def with_pair(layer: nn.Module, rank: int, convolutions: ConvolutionScheme = "vertical_horizontal") -> nn.Module:
     module = nn.Sequential(layer)
-    insert_pair(module, FactorizedLayer(layer="0", scheme=scheme_of(layer), rank=rank))
+    insert_pair(module, FactorizedLayer(layer="0", scheme=scheme_of(layer, convolutions), rank=rank))
     return module
 
 
@@ -40,6 +41,23 @@ def test_a_convolution_pair():
         "0.0.weight": (3, 4, 3, 1),
         "0.1.weight": (6, 3, 1, 5),
     }
+
+
+def test_a_channel_pair():
+    layer = nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2))
+    pair = with_pair(layer, 3, "channel_svd")
+    assert {name: tuple(tensor.shape) for name, tensor in pair.state_dict().items()} == {
+        "0.0.weight": (3, 4, 3, 5),
+        "0.1.weight": (6, 3, 1, 1),
+        "0.1.bias": (6,),
+    }
+
+
+def test_a_channel_pair_above_its_full_rank():
+    with pytest.raises(InvalidModel, match="rank 7 of layer '0' is above its full rank 6"):
+        with_pair(nn.Conv2d(4, 6, 3), 7, "channel_svd")
+    with pytest.raises(InvalidModel, match="is factorized by 'svd', not by 'channel_svd'"):
+        insert_pair(nn.Sequential(nn.Conv2d(4, 6, 1)), FactorizedLayer(layer="0", scheme="channel_svd", rank=2))
 
 
 def test_a_pointwise_pair_strides_at_once():
@@ -69,6 +87,7 @@ def test_a_half_can_be_factorized_again():
         ({"rank": 5}, "rank 5 of layer '0' is above its full rank 4"),
         ({"rank": 10**15}, "above its full rank"),
         ({"scheme": "vertical_horizontal"}, "is factorized by 'svd', not by 'vertical_horizontal'"),
+        ({"scheme": "channel_svd"}, "is factorized by 'svd', not by 'channel_svd'"),
     ],
 )
 def test_edits_that_do_not_fit(edit: dict[str, object], message: str):
@@ -89,6 +108,7 @@ def test_edits_that_do_not_fit(edit: dict[str, object], message: str):
     dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
     bias=st.booleans(),
+    scheme=st.sampled_from(["vertical_horizontal", "channel_svd"]),
 )
 def test_a_pair_of_full_rank_is_the_convolution(
     channels: int,
@@ -99,6 +119,7 @@ def test_a_pair_of_full_rank_is_the_convolution(
     dilation: tuple[int, int],
     mode: str,
     bias: bool,
+    scheme: ConvolutionScheme,
 ):
     # torch warns that it has to copy there.
     assume(padding != "same" or kernel[0] % 2 == kernel[1] % 2 == 1)
@@ -113,10 +134,12 @@ def test_a_pair_of_full_rank_is_the_convolution(
         padding_mode=mode,
         bias=bias,
     ).double()
-    full = full_rank(layer)
-    assert full == min(channels * kernel[0], outputs * kernel[1])
-    pair = with_pair(layer, full)
-    _fill(pair[0], layer, decompose(_matrix(layer)))  # type: ignore[index]  # a Sequential
+    full = full_rank(layer, scheme)
+    by_channel = min(channels * kernel[0] * kernel[1], outputs)
+    assert full == (by_channel if scheme == "channel_svd" else min(channels * kernel[0], outputs * kernel[1]))
+    pair = with_pair(layer, full, scheme)
+    split = scheme_of(layer, scheme)
+    _fill(pair[0], layer, split, decompose(_matrix(layer, split)))  # type: ignore[index]  # a Sequential
     images = torch.randn(2, channels, 11, 10, dtype=torch.float64)
     torch.testing.assert_close(pair(images), layer(images))
 
@@ -133,11 +156,12 @@ def test_a_pair_of_full_rank_is_the_convolution(
     ],
     ids=repr,
 )
-def test_the_largest_smaller_rank_against_counting(layer: nn.Module):
-    full = full_rank(layer)
+@pytest.mark.parametrize("scheme", ["vertical_horizontal", "channel_svd"])
+def test_the_largest_smaller_rank_against_counting(layer: nn.Module, scheme: ConvolutionScheme):
+    full = full_rank(layer, scheme)
     assert full is not None
-    smaller = [rank for rank in range(1, full + 1) if parameters(with_pair(layer, rank)) < parameters(layer)]
-    assert min(largest_smaller_rank(layer), full) == max(smaller, default=0)
+    smaller = [rank for rank in range(1, full + 1) if parameters(with_pair(layer, rank, scheme)) < parameters(layer)]
+    assert min(largest_smaller_rank(layer, scheme), full) == max(smaller, default=0)
 
 
 @pytest.mark.parametrize(

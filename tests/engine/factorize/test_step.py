@@ -7,12 +7,23 @@ import pytest
 import torch
 from torch import nn
 
+from modelpress.engine.factorize.rank import largest_smaller_rank
 from modelpress.engine.factorize.step import factorize
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune.step import prune
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.network import FactorizedLayer
-from modelpress.spec.steps import Factorize, LayerSelection, Prune, RankEnergy, RankNumber, RankPerLayer, RankRatio
+from modelpress.spec.network import FactorizedLayer, NetworkDescription
+from modelpress.spec.steps import (
+    AnyRank,
+    Factorize,
+    LayerSelection,
+    Prune,
+    RankBudget,
+    RankEnergy,
+    RankNumber,
+    RankPerLayer,
+    RankRatio,
+)
 from modelpress.spec.training import Recovery
 from tests.support.contexts import context
 from tests.support.image_data import noise
@@ -20,7 +31,7 @@ from tests.support.networks import describe, network
 from tests.support.tiny import tiny_network
 
 
-def run(original: Network, rank: RankNumber | RankPerLayer | RankRatio | RankEnergy, **options: object):
+def run(original: Network, rank: AnyRank, **options: object):
     return factorize(original, Factorize(rank=rank, **options), context(original))  # type: ignore[arg-type]
 
 
@@ -47,6 +58,56 @@ def test_the_error_is_what_the_singular_values_left_out_say(rank: int):
     assert ((weight - product) ** 2).sum() == pytest.approx((values[rank:] ** 2).sum(), rel=1e-4)
     # Shared by square roots: both halves have the same norm.
     assert pair[0].weight.norm().item() == pytest.approx(pair[1].weight.norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 12])
+def test_the_error_of_a_channel_pair_is_what_the_singular_values_left_out_say(rank: int):
+    original = tiny_network()
+    result = run(original, RankPerLayer(values={"3": rank}), scheme="channel_svd")
+    kernel = original.module.get_parameter("3.weight").detach().double().numpy()  # (16, 8, 3, 3)
+    values = np.linalg.svd(kernel.reshape(16, 72), compute_uv=False)
+    pair = result.network.module[3]
+    first, second = (pair[half].weight.detach().double().numpy() for half in (0, 1))
+    error = ((kernel - np.einsum("nk,kcyx->ncyx", second[:, :, 0, 0], first)) ** 2).sum()
+    assert error == pytest.approx((values[rank:] ** 2).sum(), rel=1e-4)
+    assert (pair[0].stride, pair[0].padding, pair[1].kernel_size) == ((2, 2), (1, 1), (1, 1))
+
+
+def test_channel_pairs_are_described_and_can_be_built_again():
+    original = network(describe("vgg11_bn_cifar", width=0.0625, in_channels=1))
+    result = run(original, RankBudget(parameters=0.4), scheme="channel_svd")
+    schemes = {edit.layer: edit.scheme for edit in result.network.description.edits}
+    assert "channel_svd" in schemes.values()
+    description = NetworkDescription.model_validate_json(result.network.description.model_dump_json())
+    again = rebuild(description).eval()
+    again.load_state_dict(result.network.module.state_dict())
+    images = torch.randn(2, 1, 32, 32)
+    assert torch.equal(again(images), result.network.module(images))
+
+
+def weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for name, parameter in module.named_parameters() if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_budget_is_met_within_a_rank(share: float):
+    original = tiny_network()
+    chosen = LayerSelection(include=("0", "3", "7"))
+    result = run(original, RankBudget(parameters=share), layers=chosen)
+    layers = {name: original.module.get_submodule(name) for name in ("0", "3", "7")}
+    total = sum(weights(layer) for layer in layers.values())
+    kept = sum(weights(result.network.module.get_submodule(name)) for name in layers)
+    # A rank of the largest layer, 256 x 32, costs 288 weights.
+    assert share * total - 288 < kept <= share * total
+    whole = set(layers) - {change.name for change in result.layers}
+    assert {skip.name for skip in result.skipped} == whole
+    assert {skip.reason for skip in result.skipped} <= {"the budget keeps it whole"}
+    assert all((change.rank or 0) <= largest_smaller_rank(layers[change.name]) for change in result.layers)
+
+
+def test_a_budget_below_rank_one_is_refused():
+    with pytest.raises(IncompatibleSpec, match=r"a budget of 0\.01 is below the least that pairs can have"):
+        run(tiny_network(), RankBudget(parameters=0.01))
 
 
 def test_the_result_is_described_counted_and_can_be_built_again():

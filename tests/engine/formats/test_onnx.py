@@ -20,6 +20,7 @@ from tests.support.networks import describe, network
 FACTORIZED = describe(
     "vgg11_bn_cifar",
     FactorizedLayer(layer="features.4", scheme="vertical_horizontal", rank=5),
+    FactorizedLayer(layer="features.8", scheme="channel_svd", rank=3),
     FactorizedLayer(layer="classifier.1", scheme="svd", rank=4),
     width=0.2,
 )
