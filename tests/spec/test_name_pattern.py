@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from modelpress.spec.check import select_layers
+from modelpress.spec.name_pattern import matches
+from modelpress.spec.steps import LayerSelection
+
+NAMES = ["conv1", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.downsample.0", "fc"]
+
+_SINGLE = st.sampled_from(["a", "b", r"\.", ".", "[ab]", "[^a]", r"\d", r"[0-2b]", r"\W"])
+_REPEATED = st.builds("".join, st.tuples(_SINGLE, st.sampled_from(["", "*", "+", "?", "{2}", "{1,3}", "{2,}", "*?"])))
+_PIECES = st.builds("".join, st.lists(_REPEATED, max_size=4))
+_GROUPS = st.builds("({}|{}){}".format, _PIECES, _PIECES, st.sampled_from(["", "?"]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=st.lists(_PIECES | _GROUPS, max_size=3), names=st.lists(st.text("ab.01", max_size=7), max_size=12))
+def test_as_python_s_own_engine_matches(parts: list[str], names: list[str]) -> None:
+    expression = "".join(parts)
+    assert [matches(name, f"re:{expression}") for name in names] == [
+        re.fullmatch(expression, name) is not None for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        (r"re:layer[12]\.\d+\.conv1", [NAMES[1], NAMES[3]]),
+        ("re:(conv1|fc)", ["conv1", "fc"]),
+        (r"re:(layer1\.0\.)?conv\d", NAMES[:3]),
+        ("re:.*", NAMES),
+    ],
+)
+def test_layers_by_regular_expression(pattern: str, chosen: list[str]) -> None:
+    assert select_layers(NAMES, LayerSelection(include=(pattern,))) == chosen
+    left = [name for name in NAMES if name not in chosen]
+    if left:
+        assert select_layers(NAMES, LayerSelection(exclude=(pattern,))) == left
+
+
+def test_the_whole_name_has_to_match() -> None:
+    with pytest.raises(ValueError, match="no layer matches 're:conv'"):
+        select_layers(NAMES, LayerSelection(include=("re:conv",)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("re:(a+)+b", "a repeated group"),
+        ("re:(a|a)*b", "a repeated group"),
+        (r"re:(a)\1", "groupref"),
+        ("re:(?=a)a", "assert"),
+        ("re:(?i)a", "flags"),
+        ("re:(?i:a)", "flags"),
+        ("re:^a", "at"),
+        ("re:(", "is no regular expression: missing \\)"),
+        ("re:" + "a" * 257, "at most 256 characters, this one 257"),
+        ("re:" + "a{0,99999999999999999999}", "is no regular expression"),
+    ],
+)
+def test_expressions_that_are_refused_with_the_request(pattern: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LayerSelection(include=(pattern,))
+    with pytest.raises(ValidationError, match=message):
+        LayerSelection(exclude=(pattern,))
+
+
+def test_many_stars_end_all_the_same() -> None:
+    """A backtracking engine tries 40 choose 20 ways here, 10^11, before it finds that none ends in b."""
+    assert not matches("a" * 40, "re:" + "a?" * 60 + ".*" * 30 + "b")
