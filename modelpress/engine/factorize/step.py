@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -29,6 +28,7 @@ from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import factorize_ranks
 from modelpress.spec.check.factorize import budget_weights
+from modelpress.spec.check.layers import is_selected
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import FactorizedLayer
 from modelpress.spec.report import LayerChange, SkippedLayer
@@ -54,7 +54,9 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     _check_ranks(ranks, layers, step.scheme)
     kept_ranks = _budget_ranks(step, {name: layers[name] for name in ranks})
 
-    skipped = [SkippedLayer(name=name, reason=reason) for name, reason in reasons.items() if _is_meant(name, step)]
+    skipped = [
+        SkippedLayer(name=name, reason=reason) for name, reason in reasons.items() if is_selected(name, step.layers)
+    ]
     changes: dict[str, LayerChange] = {}
     for name in ranks:
         layer = layers[name]
@@ -128,12 +130,6 @@ def _check_ranks(ranks: dict[str, int | None], layers: dict[str, nn.Module], sch
                 f"rank {rank} is above the full rank {full} of layer {name!r}; "
                 "lower it, exclude the layer, or use a `ratio`"
             )
-
-
-def _is_meant(name: str, step: Factorize) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in step.layers.include) and not any(
-        fnmatchcase(name, pattern) for pattern in step.layers.exclude
-    )
 
 
 def _not_smaller(rank: int, most: int) -> str:

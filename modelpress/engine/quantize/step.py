@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from modelpress.engine.quantize.uniform import uniform_grid
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import quantize_bits, select_layers
+from modelpress.spec.check.layers import is_selected
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
 from modelpress.spec.steps import Quantize
@@ -62,10 +62,7 @@ def _skipped(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize)
     found = []
     for name, parameter in module.named_parameters():
         owner = name.rpartition(".")[0]
-        chosen = any(fnmatchcase(owner, pattern) for pattern in step.layers.include) and not any(
-            fnmatchcase(owner, pattern) for pattern in step.layers.exclude
-        )
-        if chosen and owner not in layers and parameter.ndim > 1:
+        if is_selected(owner, step.layers) and owner not in layers and parameter.ndim > 1:
             found.append(SkippedLayer(name=name, reason=reason))
     return tuple(found)
 
