@@ -56,6 +56,9 @@ def test_in_any_order(order: tuple[str, ...]):
             weight = current.module.get_parameter(name)
             assert mask.shape == weight.shape
             assert not bool(weight[~mask].any())
+        for name, grid in current.grids.items():
+            weight = current.module.get_parameter(name)
+            assert torch.equal(grid.nearest(weight), weight)
     assert all(torch.equal(tensor, before[name]) for name, tensor in original.module.state_dict().items())
     again = rebuild(current.description).eval()
     again.load_state_dict(current.module.state_dict())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from modelpress.engine.quantize.codebook import codebook
 from modelpress.engine.quantize.grid import Grid
+from modelpress.engine.quantize.uniform import rounded
 
 # Grids follow the latent weights so often during the first part of a training; then the weights settle on fixed ones.
 _REFITS = 20
@@ -26,6 +27,7 @@ class HeldGrids:
     def __init__(self, module: nn.Module, grids: Mapping[str, Grid]) -> None:
         self._module = module
         self._grids = dict(grids)
+        self._uniform = {name for name, grid in grids.items() if _is_uniform(grid)}
         self._latent: dict[str, Tensor] = {}
 
     @property
@@ -38,14 +40,18 @@ class HeldGrids:
         """Put the nearest values of the grids in place of the latent weights."""
         for name, grid in self._grids.items():
             weight = self._module.get_parameter(name)
-            self._latent[name] = weight.detach().clone()
-            weight.copy_(grid.nearest(weight))
+            latent = weight.data
+            if name in self._uniform:
+                weight.data = rounded(latent, grid)
+            else:
+                weight.data = torch.empty_like(latent).copy_(grid.nearest(latent))
+            self._latent[name] = latent
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put the latent weights back."""
         for name, latent in self._latent.items():
-            self._module.get_parameter(name).copy_(latent)
+            self._module.get_parameter(name).data = latent
         self._latent.clear()
 
     @torch.no_grad()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from modelpress.engine.quantize.uniform import uniform_grid, uniform_levels
+from modelpress.engine.quantize.uniform import rounded, uniform_grid, uniform_levels
 
 
 def error(rows: np.ndarray, scale: float, most: int) -> float:
@@ -45,3 +47,13 @@ def test_a_channel_of_zeros_keeps_its_zeros():
     grid = uniform_grid(torch.tensor([[0.0, 0.0], [3.0, -3.0]]), 2, "mse")
     assert grid.nearest(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
     assert bool((grid.scales > 0).all())
+
+
+@settings(max_examples=25, deadline=None)
+@given(shape=st.lists(st.integers(1, 6), min_size=2, max_size=4), bits=st.integers(2, 8), seed=st.integers(0, 100))
+def test_rounding_gives_the_bits_of_the_search(shape: list[int], bits: int, seed: int):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    grid = uniform_grid(weight, bits, "mse")
+    found, expected = rounded(weight, grid), grid.nearest(weight)
+    # The same bytes, the sign of zero included; random numbers lie half-way between two levels next to never.
+    assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
