@@ -69,6 +69,8 @@ def test_gradients_need_data_and_draws_do_not():
         ({"pattern": {"n": 2, "m": 400}}, "less than or equal to 64"),
         ({"pattern": {"n": 2, "m": 4}, "scope": "lamp"}, "the scope lamp has no say"),
         ({"pattern": {"n": 2, "m": 4}, "schedule": {"kind": "cubic"}, "training": {}}, "a pattern acts at once"),
+        ({"pattern": {"n": 2, "m": 4}, "per_layer": {"0": 0.5}}, "leave `per_layer` out"),
+        ({"sparsity": 0.5, "per_layer": {"0": 1.0}}, "less than 1"),
         ({"pattern": None}, "Field required"),
     ],
 )
@@ -98,3 +100,19 @@ def test_a_pattern_fits_some_layer():
     assert "multiple of 4, which the pattern 2:4 needs" in message
     ((where, _),) = misfits({**step, "pattern": {"n": 2, "m": 5}})
     assert where == "steps.0.pattern"
+
+
+@pytest.mark.parametrize(
+    ("per_layer", "words"),
+    [
+        ({"haed": 0.5}, "no layer matches 'haed'; the layers are features.0, features.3"),
+        ({"features.*": 0.5, "features.0": 0.2}, "name each layer by one pattern"),
+        ({"head": 0.2}, "no layer matches 'head'"),  # it is not among the chosen
+    ],
+)
+def test_sparsities_of_layers_that_are_not_there(per_layer: dict[str, float], words: str):
+    step = {"kind": "prune", "sparsity": 0.5, "layers": {"exclude": ["head"]}}
+    assert misfits({**step, "per_layer": {"features.0": 0.2}}) == []
+    ((where, message),) = misfits({**step, "per_layer": per_layer})
+    assert where == "steps.0.per_layer"
+    assert words in message

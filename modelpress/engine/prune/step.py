@@ -22,7 +22,7 @@ from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import select_layers
-from modelpress.spec.check.prune import no_layer_fits
+from modelpress.spec.check.prune import no_layer_fits, own_sparsities
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
 from modelpress.spec.steps import Cubic, Pattern, Prune
@@ -56,12 +56,13 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     layers = weighted_layers(pruned.module)
     try:
         chosen = select_layers(list(layers), step.layers)
+        own = own_sparsities(step, chosen)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
     skipped = _skipped({name: layers[name] for name in chosen}, step.pattern)
     chosen = [name for name in chosen if name not in skipped]
     weights = {f"{name}.weight": layers[name].get_parameter("weight") for name in chosen}
-    groups = _groups(weights, step) if step.pattern is None else []
+    groups = _groups(weights, step, own) if step.pattern is None else []
     score = importance(pruned, step, context)
     pruned.module.to(context.device)
     # All of them are masked from the start, so that gradients are held too.
@@ -125,29 +126,33 @@ def _nonzero(weights: dict[str, nn.Parameter], masks: dict[str, Tensor]) -> dict
     return {name: mask & masks[name] if name in masks else mask for name, mask in found.items()}
 
 
-def _groups(weights: dict[str, nn.Parameter], step: Prune) -> list[_Group]:
-    if step.scope == "layer":
-        return [
-            _group({name: weight}, step, f"layer {name.removesuffix('.weight')!r}") for name, weight in weights.items()
-        ]
-    together = _group(weights, step, "the chosen layers")
+def _groups(weights: dict[str, nn.Parameter], step: Prune, own: dict[str, float]) -> list[_Group]:
+    layers = {name: name.removesuffix(".weight") for name in weights}
+    alone = [name for name in weights if step.scope == "layer" or layers[name] in own]
+    groups = [
+        _group({name: weights[name]}, own.get(layers[name], step.sparsity), f"layer {layers[name]!r}") for name in alone
+    ]
+    weights = {name: weight for name, weight in weights.items() if name not in alone}
+    if not weights:
+        return groups
+    together = _group(weights, step.sparsity, "the chosen layers")
     if step.scope != "erk":
-        return [together]
+        return [*groups, together]
     gone = {name: zeros({name: weight}) for name, weight in weights.items()}
     kept = erk_kept(
         {name: tuple(weight.shape) for name, weight in weights.items()},
         size(weights) - round(together.final),
         {name: weight.numel() - gone[name] for name, weight in weights.items()},
     )
-    return [_Group((name,), gone[name], weight.numel() - kept[name]) for name, weight in weights.items()]
+    return groups + [_Group((name,), gone[name], weight.numel() - kept[name]) for name, weight in weights.items()]
 
 
-def _group(weights: dict[str, nn.Parameter], step: Prune, where: str) -> _Group:
-    gone, final = zeros(weights), step.sparsity * size(weights)
+def _group(weights: dict[str, nn.Parameter], sparsity: float, where: str) -> _Group:
+    gone, final = zeros(weights), sparsity * size(weights)
     if gone > round(final):
         raise IncompatibleSpec(
             f"{gone} of {size(weights)} weights of {where} are zero already ({gone / size(weights):.1%}), more than "
-            f"`sparsity` {step.sparsity:g} asks for; ask for a higher one, or choose other layers"
+            f"`sparsity` {sparsity:g} asks for; ask for a higher one, or choose other layers"
         )
     return _Group(tuple(weights), gone, final)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.steps import Pattern, Prune
+from modelpress.spec.steps import LayerSelection, Pattern, Prune
 
 
 def prune_data_misfits(step: Prune, where: str) -> list[Misfit]:
@@ -25,11 +25,31 @@ def prune_misfits(step: Prune, layers: list[LayerInspection], where: str) -> lis
         chosen = select_layers(names, step.layers)
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
+    try:
+        own_sparsities(step, chosen)
+    except ValueError as error:
+        return [Misfit(where=f"{where}.per_layer", message=str(error))]
     if step.pattern is not None and not any(
         _inputs(layer) % step.pattern.m == 0 for layer in layers if layer.name in chosen
     ):
         return [Misfit(where=f"{where}.pattern", message=no_layer_fits(step.pattern))]
     return []
+
+
+def own_sparsities(step: Prune, chosen: list[str]) -> dict[str, float]:
+    """Those of the chosen layers that have a sparsity of their own, with it.
+
+    Raises ValueError when a pattern matches none of them, or two match the same one.
+    """
+    found: dict[str, tuple[str, float]] = {}
+    for pattern, sparsity in step.per_layer.items():
+        for name in select_layers(chosen, LayerSelection(include=(pattern,))):
+            if name in found:
+                raise ValueError(
+                    f"both {found[name][0]!r} and {pattern!r} match layer {name!r}; name each layer by one pattern"
+                )
+            found[name] = pattern, sparsity
+    return {name: sparsity for name, (_, sparsity) in found.items()}
 
 
 def no_layer_fits(pattern: Pattern) -> str:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from modelpress.spec.config import Config
-from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.steps.selection import LayerSelection, NamePattern
 from modelpress.spec.training import Recovery
+
+Sparsity = Annotated[float, Field(gt=0, lt=1)]
 
 
 class OneShot(Config):
@@ -76,6 +78,13 @@ class Prune(Config):
         "may be left out.",
         examples=[0.75],
     )
+    per_layer: dict[NamePattern, Sparsity] = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="Sparsities of layers, by patterns of their names: each is pruned to it by itself, the others by "
+        "`sparsity` and `scope`.",
+        examples=[{"features.0": 0.3}],
+    )
     pattern: Pattern | None = Field(
         default=None, description="Keep n of every m weights, such as `{n: 2, m: 4}`; null for single weights anywhere."
     )
@@ -116,6 +125,8 @@ class Prune(Config):
                 f"a pattern compares the {m} weights of a group with one another, so the scope {self.scope} has no "
                 "say: leave `scope` out"
             )
+        if self.per_layer:
+            raise ValueError("a pattern says the sparsity of every layer: leave `per_layer` out")
         if isinstance(self.schedule, Cubic):
             raise ValueError("a pattern acts at once: use the schedule one_shot; `training` then follows it")
         return self

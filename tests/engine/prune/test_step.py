@@ -196,3 +196,30 @@ def test_by_layer_as_torch_prunes():
         layer = copy.deepcopy(network.module.get_submodule(name))
         l1_unstructured(layer, "weight", amount=0.6)
         assert torch.equal(layer.weight, result.module.get_submodule(name).weight)
+
+
+@pytest.mark.parametrize("scope", ["global", "layer", "lamp", "erk"])
+def test_layers_with_a_sparsity_of_their_own(scope: str):
+    network = tiny_network()
+    step = Prune.model_validate({"sparsity": 0.9, "scope": scope, "per_layer": {"0": 0.25, "9": 0.5}})
+    found, sizes = zeros_of(prune(network, step, context(network)).network), sizes_of(network)
+    assert (found["0"], found["9"]) == (18, 160)
+    others = ("3", "7")
+    if scope == "layer":
+        assert [found[name] for name in others] == [round(0.9 * sizes[name]) for name in others]
+    assert sum(found[name] for name in others) == round(0.9 * sum(sizes[name] for name in others))
+
+
+def test_every_layer_with_a_sparsity_of_its_own_gradually():
+    network = tiny_network(classes=3)
+    spec = {"sparsity": 0.9, "per_layer": {"[03]": 0.25, "[79]": 0.5}, "schedule": {"kind": "cubic", "frequency": 1}}
+    step = Prune.model_validate({**spec, "training": {"epochs": 1, "batch_size": 8}})
+    result = prune(network, step, context(network, noise())).network
+    assert zeros_of(result) == {"0": 18, "3": 288, "7": 4096, "9": 48}
+
+
+def test_a_layer_that_two_sparsities_are_given_for():
+    network = tiny_network()
+    step = Prune.model_validate({"sparsity": 0.9, "per_layer": {"0": 0.25, "*": 0.5}})
+    with pytest.raises(IncompatibleSpec, match=r"both '0' and '\*' match layer '0'"):
+        prune(network, step, context(network))
