@@ -95,11 +95,15 @@ def _repeat(least: int, most: int, inner: Any, pattern: str) -> _Walk:
 
     def walk(name: str, places: set[int]) -> set[int]:
         reached: set[int] = set()
-        for place in places:
-            end = place
-            while end < len(name) and end - place < most and single(name[end]):
-                end += 1
-            reached.update(range(place + least, end + 1))
+        end = covered = -1
+        for place in sorted(places):
+            if end < place:  # else within the run of characters that an earlier place began
+                end = place
+                while end < len(name) and single(name[end]):
+                    end += 1
+            last = min(place + most, end)
+            reached.update(range(max(place + least, covered), last + 1))
+            covered = max(covered, last + 1)  # each place in the name is reached once, so that time is linear
         return reached
 
     return walk

@@ -16,8 +16,8 @@ class LayerSelection(Config):
     """Which layers a step treats, by glob patterns on their names (`features.*`), or regular expressions (`re:`)."""
 
     include: tuple[NamePattern, ...] = Field(
-        default=("*",), min_length=1, description="Patterns; each must match some layer."
+        default=("*",), min_length=1, max_length=1000, description="Patterns; each must match some layer."
     )
     exclude: tuple[NamePattern, ...] = Field(
-        default=(), description="Patterns that win over `include`; each must match."
+        default=(), max_length=1000, description="Patterns that win over `include`; each must match."
     )
