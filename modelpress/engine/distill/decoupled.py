@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.distill.hinton import taught_logits
+from modelpress.engine.data.labelled import UNLABELLED
+from modelpress.engine.distill.hinton import label_loss, taught_logits
 
 
 class DecoupledLoss:
@@ -34,12 +35,12 @@ class DecoupledLoss:
         self._label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """Mean loss of `outputs` (B, K)."""
-        target, others = decoupled_divergences(
-            outputs / self._temperature, taught_logits(self._teacher, images) / self._temperature, labels
-        )
+        """Mean loss of `outputs` (B, K); an image without a label has the teacher's largest output for its class."""
+        taught = taught_logits(self._teacher, images)
+        classes = torch.where(labels == UNLABELLED, taught.argmax(1), labels)
+        target, others = decoupled_divergences(outputs / self._temperature, taught / self._temperature, classes)
         divergence = self._temperature**2 * (self._alpha * target + self._beta * others).mean()
-        hard = F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
+        hard = label_loss(outputs, labels, self._label_smoothing)
         return divergence + self._label_weight * hard
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.engine.arithmetic import lay_out, logits_of
+from modelpress.engine.data.labelled import UNLABELLED
 
 
 class LabelLoss:
@@ -19,7 +20,7 @@ class LabelLoss:
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's shape
         """Mean cross-entropy of `outputs` (B, K)."""
-        return F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
+        return label_loss(outputs, labels, self._label_smoothing)
 
 
 class HintonLoss:
@@ -39,8 +40,19 @@ class HintonLoss:
         """Mean loss of `outputs` (B, K); the teacher sees the same augmented `images`, under the same autocast."""
         taught = taught_logits(self._teacher, images)
         softened = softened_divergence(outputs, taught, self._temperature)
-        hard = F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
+        hard = label_loss(outputs, labels, self._label_smoothing)
         return self._alpha * softened + (1 - self._alpha) * hard
+
+
+def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy of logits (B, K) over the images of the batch that have a label; zero when none has.
+
+    `labels` (B,), UNLABELLED where there is none; or, where images are mixed, shares of the classes (B, K).
+    """
+    if labels.is_floating_point():
+        return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
+    total = F.cross_entropy(outputs, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum")
+    return total / (labels != UNLABELLED).sum().clamp(min=1)
 
 
 def taught_logits(teacher: nn.Module, images: Tensor) -> Tensor:

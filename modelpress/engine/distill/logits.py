@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.distill.hinton import taught_logits
+from modelpress.engine.distill.hinton import label_loss, taught_logits
 
 
 class LogitLoss:
@@ -24,4 +24,4 @@ class LogitLoss:
         squared = F.mse_loss(outputs, taught_logits(self._teacher, images))
         if self._label_weight == 0:
             return squared
-        return squared + self._label_weight * F.cross_entropy(outputs, labels, label_smoothing=self._label_smoothing)
+        return squared + self._label_weight * label_loss(outputs, labels, self._label_smoothing)

@@ -21,21 +21,18 @@ from modelpress.spec.steps import Distill
 def distill(network: Network, step: Distill, context: StepContext) -> StepResult:
     """Train the step's student to give the original's outputs; it takes the place of `network`.
 
-    Raises IncompatibleSpec when the student cannot be built, gives another number of outputs, or cannot take the
-    original's images; and Diverged.
+    Raises IncompatibleSpec when the student cannot be built, gives another number of outputs, cannot take the
+    original's images, or lacks a layer that the loss names; and Diverged.
     """
     training_data(context)
     student = build_student(network.description, step.student, _outputs(network, "the network"), context)
-    summary = recover(
-        student,
-        step.training,
-        context,
-        loss=distillation_loss(
-            step.chosen_loss,
-            frozen_teacher(context.original.module, context.device),
-            label_smoothing=step.training.label_smoothing,
-        ),
-    )
+    with distillation_loss(
+        step.chosen_loss,
+        frozen_teacher(context.original.module, context.device),
+        student.module,
+        label_smoothing=step.training.label_smoothing,
+    ) as loss:
+        summary = recover(student, step.training, context, loss=loss)
     return StepResult(student, training=summary)
 
 

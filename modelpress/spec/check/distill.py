@@ -6,7 +6,7 @@ from modelpress.spec.architecture import ARCHITECTURES
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.steps import Distill
-from modelpress.spec.steps.distillation_loss import Decoupled
+from modelpress.spec.steps.distillation_loss import Attention, Decoupled
 
 
 def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[Misfit]:
@@ -48,4 +48,15 @@ def _loss_misfits(step: Distill, model: ModelInspection, where: str) -> list[Mis
         return [
             Misfit(where=f"{where}.loss", message="`dkd` compares classes, and the model has one output; take `logits`")
         ]
+    if isinstance(step.loss, Attention):
+        # Convolutions have kernels of four dimensions; the student's are known once it is built.
+        known = [layer.name for layer in model.layers if len(layer.weight_shape) == 4]
+        unknown = [pair.teacher for pair in step.loss.layers if pair.teacher not in known]
+        if unknown:
+            return [
+                Misfit(
+                    where=f"{where}.loss.layers",
+                    message=f"the model has no convolution {listed(unknown)}; its convolutions are {listed(known)}",
+                )
+            ]
     return []

@@ -39,4 +39,39 @@ class LogitRegression(Config):
     )
 
 
-DistillationLoss = Annotated[Hinton | Decoupled | LogitRegression, Field(discriminator="kind")]
+class Relational(Config):
+    """Hinton's loss, plus how the images of a batch lie to each other (Park et al. 2019, arXiv 1904.05068).
+
+    Compared are the inputs of the last layer with weights, averaged over pixels where they are maps, of the first 128
+    images of each batch.
+    """
+
+    kind: Literal["relational"] = "relational"
+    distance: float = Field(default=25.0, ge=0, le=10_000, description="Weight of the distances between two images.")
+    angle: float = Field(default=50.0, ge=0, le=10_000, description="Weight of the angles between three images.")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="Softening T of both outputs.")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels.")
+
+
+class LayerPair(Config):
+    """A convolution of the original, and the student's that learns from it."""
+
+    teacher: str = Field(min_length=1, max_length=256, description="Name of a convolution of the original.")
+    student: str = Field(min_length=1, max_length=256, description="Name of a convolution of the student.")
+
+
+class Attention(Config):
+    """Hinton's loss, plus where in the image layers are active (Zagoruyko and Komodakis 2017, arXiv 1612.03928)."""
+
+    kind: Literal["attention"] = "attention"
+    layers: tuple[LayerPair, ...] = Field(
+        min_length=1,
+        max_length=64,
+        description="Pairs of convolutions with maps of the same height and width, `{teacher: ..., student: ...}`.",
+    )
+    weight: float = Field(default=1000.0, gt=0, le=1_000_000, description="Weight of the attention maps.")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="Softening T of both outputs.")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels.")
+
+
+DistillationLoss = Annotated[Hinton | Decoupled | LogitRegression | Relational | Attention, Field(discriminator="kind")]

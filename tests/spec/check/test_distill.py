@@ -45,3 +45,14 @@ def test_decoupling_needs_two_classes() -> None:
     one = DATASET.model_copy(update={"classes": ("a",)})
     (misfit,) = check(recipe, MODEL.model_copy(update={"num_classes": 1}), one)
     assert misfit.where == "steps.0.loss"
+
+
+def test_attention_names_convolutions_of_the_model() -> None:
+    def refused(teacher: str) -> list[str]:
+        loss = {"kind": "attention", "layers": [{"teacher": teacher, "student": "any"}]}
+        recipe = Recipe.model_validate({"steps": [{**DISTILL, "loss": loss}]})
+        return [misfit.message for misfit in check(recipe, MODEL, DATASET)]
+
+    assert refused("features.3") == []
+    (message,) = refused("features.4")
+    assert message.startswith("the model has no convolution features.4; its convolutions are features.0, ")
