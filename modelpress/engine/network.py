@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
 from modelpress.engine.architectures.budget import Budget, TooLargeError
 from modelpress.engine.architectures.registry import build
+from modelpress.engine.factorize.chain import insert_cp, insert_tucker
+from modelpress.engine.factorize.fold import insert_fold
 from modelpress.engine.factorize.pair import insert_pair
+from modelpress.engine.prune_channels.narrow import check_sizes, narrow_layers
 from modelpress.engine.quantize.grid import Grid
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.network import Edit, NetworkDescription
+from modelpress.spec.network import NarrowedLayers, NetworkDescription
 
 # How each kind of edit changes a module's structure, in place. The weights of what is new are drawn at random.
-EDITS: dict[str, Callable[[nn.Module, Edit], None]] = {"factorized_layer": insert_pair}
+EDITS: dict[str, Callable[[nn.Module, Any], None]] = {
+    "factorized_layer": insert_pair,
+    "tucker_layer": insert_tucker,
+    "cp_layer": insert_cp,
+    "folded_norm": insert_fold,
+    "narrowed_layers": narrow_layers,
+}
 
 WEIGHTED = (
     nn.Linear,
@@ -64,9 +74,11 @@ def rebuild(description: NetworkDescription) -> nn.Module:
     try:
         with Budget():
             for edit in description.edits:
-                if edit.layer.count(".") > MOST_NESTED:
+                if not isinstance(edit, NarrowedLayers) and edit.layer.count(".") > MOST_NESTED:
                     raise InvalidModel(f"the network's edits nest more than {MOST_NESTED} layers in each other")
                 EDITS[edit.kind](module, edit)
     except TooLargeError as error:
         raise InvalidModel(f"the network's edits: {error}") from error
+    if any(isinstance(edit, NarrowedLayers) for edit in description.edits):
+        check_sizes(module, description.input_shape)
     return module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Resource
-from modelpress.spec.steps import Distill, Factorize, Finetune, Prune, Quantize
+from modelpress.spec.steps import Distill, Factorize, Finetune, Prune, PruneChannels, Quantize
 
 
 class Method(Resource):
@@ -31,6 +31,19 @@ METHODS: dict[str, Method] = {
             "kind": "prune",
             "sparsity": 0.75,
             "schedule": {"kind": "cubic", "begin": 0.0, "end": 0.75},
+            "training": {"epochs": 10, "learning_rate": 0.01, "teacher": "original"},
+        },
+    ),
+    "prune_channels": Method(
+        kind="prune_channels",
+        summary="Take the least important channels out, so that layers become smaller and faster everywhere.",
+        source="Li et al. 2017, arXiv 1608.08710; Fang et al. 2023, arXiv 2301.12900",
+        needs_data=False,
+        parameters=PruneChannels.model_json_schema(),
+        example={
+            "kind": "prune_channels",
+            "target": {"kind": "macs", "removed": 0.5},
+            "round_to": 8,
             "training": {"epochs": 10, "learning_rate": 0.01, "teacher": "original"},
         },
     ),

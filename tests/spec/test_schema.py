@@ -28,7 +28,18 @@ def test_every_field_is_described(model: type[BaseModel]) -> None:
 
 def test_all_classes_are_looked_at() -> None:
     names = set(spec_classes())
-    assert {"Prune", "Factorize", "Distill", "Finetune", "Training", "JobSpec", "Report", "Job", "Problem"} <= names
+    assert {
+        "Prune",
+        "PruneChannels",
+        "Factorize",
+        "Distill",
+        "Finetune",
+        "Training",
+        "JobSpec",
+        "Report",
+        "Job",
+        "Problem",
+    } <= names
 
 
 @pytest.mark.parametrize(
@@ -84,6 +95,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"kind": "prune", "sparsity": 0.5, "schedule": {"kind": "cubic", "begin": 0.8, "end": 0.5}, "training": {}},
         "must lie before end",
+    ),
+    ({"kind": "prune_channels"}, "Field required"),
+    ({"kind": "prune_channels", "target": {"kind": "macs", "removed": 1.0}}, "less than 1"),
+    (
+        {"kind": "prune_channels", "target": {"kind": "macs", "removed": 0.5}, "round_to": 65},
+        "less than or equal to 64",
     ),
     ({"kind": "factorize", "rank": {"kind": "number", "value": 0}}, "greater than or equal to 1"),
     ({"kind": "factorize", "rank": {"kind": "energy", "value": 1.01}}, "less than or equal to 1"),

@@ -7,15 +7,16 @@ not after an hour. What is asked of a step is in a file per method.
 from __future__ import annotations
 
 from modelpress.spec.check.distill import distill_misfits
-from modelpress.spec.check.factorize import factorize_misfits, factorize_ranks
+from modelpress.spec.check.factorize import factorize_data_misfits, factorize_misfits, factorize_ranks
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
+from modelpress.spec.check.prune_channels import prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.method import METHODS
-from modelpress.spec.steps import Distill, Factorize, Prune, Quantize
+from modelpress.spec.steps import Distill, Factorize, Prune, PruneChannels, Quantize
 
 __all__ = ["Misfit", "check", "factorize_ranks", "quantize_bits", "select_layers"]
 
@@ -32,15 +33,22 @@ def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | N
             )
         elif dataset is None and isinstance(step, Prune):
             misfits += prune_data_misfits(step, where)
-        # A student's layers are not known before it is built, nor a pair's once a layer was factorized: the engine
-        # checks such steps when it comes to them.
+        elif dataset is None and isinstance(step, Factorize):
+            misfits += factorize_data_misfits(step, where)
+        # A student's layers are not known before it is built, nor a pair's once a layer was factorized, nor how large
+        # layers are without some channels: the engine checks such steps when it comes to them.
         if isinstance(step, Distill):
             misfits += distill_misfits(step, model, where)
-            layers = None
+            if step.replaces_network:
+                layers = None
         elif isinstance(step, Prune) and layers is not None:
             misfits += prune_misfits(step, layers, where)
         elif isinstance(step, Quantize) and layers is not None:
             misfits += quantize_misfits(step, layers, where)
+        elif isinstance(step, PruneChannels):
+            if layers is not None:
+                misfits += prune_channels_misfits(step, layers, where)
+            layers = None
         elif isinstance(step, Factorize):
             if layers is not None:
                 misfits += factorize_misfits(step, layers, where)

@@ -25,12 +25,14 @@ from modelpress.spec.steps.factorize import (
 )
 from modelpress.spec.steps.finetune import Finetune
 from modelpress.spec.steps.prune import Cubic, OneShot, Pattern, Prune
+from modelpress.spec.steps.prune_channels import ChannelTarget, PruneChannels
 from modelpress.spec.steps.quantize import Quantize
 from modelpress.spec.steps.selection import LayerSelection
 from modelpress.spec.training import Training
 
 __all__ = [
     "AnyRank",
+    "ChannelTarget",
     "ConvolutionScheme",
     "Cubic",
     "Distill",
@@ -40,6 +42,7 @@ __all__ = [
     "OneShot",
     "Pattern",
     "Prune",
+    "PruneChannels",
     "Quantize",
     "Rank",
     "RankBudget",
@@ -52,9 +55,9 @@ __all__ = [
     "step_training",
 ]
 
-Step = Annotated[Prune | Factorize | Distill | Finetune | Quantize, Field(discriminator="kind")]
+Step = Annotated[Prune | PruneChannels | Factorize | Distill | Finetune | Quantize, Field(discriminator="kind")]
 
 
-def step_training(step: Prune | Factorize | Distill | Finetune | Quantize) -> Training | None:
+def step_training(step: Prune | PruneChannels | Factorize | Distill | Finetune | Quantize) -> Training | None:
     """The training that a step carries, None when it has none (then it needs no data)."""
     return step.training

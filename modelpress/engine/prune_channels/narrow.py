@@ -1,0 +1,165 @@
+"""The structure of a network with channels taken out, and which of the old weights it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.network import NarrowedLayer, NarrowedLayers
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass
+class Removal:
+    """Channels that leave one layer, by their indices; a norm and a depthwise convolution have outputs alone."""
+
+    inputs: set[int] = field(default_factory=set)
+    outputs: set[int] = field(default_factory=set)
+
+
+def sizes_of(layer: nn.Module) -> tuple[int, int] | None:
+    """Input and output channels of a layer that can be narrowed, None of any other.
+
+    Grouped convolutions cannot, but for depthwise ones, whose channels come and go as pairs.
+    """
+    if isinstance(layer, nn.Conv2d):
+        if layer.groups != 1 and not is_depthwise(layer):
+            return None
+        return layer.in_channels, layer.out_channels
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    if isinstance(layer, NORMS):
+        return layer.num_features, layer.num_features
+    return None
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Each channel is filtered by itself; one of a single channel is an ordinary convolution."""
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def narrow_layers(module: nn.Module, edit: NarrowedLayers) -> None:
+    """Shrink the named layers in place, to their first channels.
+
+    Raises InvalidModel when a layer is not there, cannot be narrowed, would grow, or is named twice: edits also come
+    from files that others wrote. That the sizes fit each other is seen by `check_sizes`, behind all edits.
+    """
+    names = [narrowed.layer for narrowed in edit.layers]
+    if len(set(names)) < len(names):
+        raise InvalidModel("the network's edits narrow the same layer twice in one step")
+    for narrowed in edit.layers:
+        try:
+            layer = module.get_submodule(narrowed.layer)
+        except AttributeError as error:
+            raise InvalidModel(f"the network has no layer {narrowed.layer!r} to narrow") from error
+        sizes = sizes_of(layer)
+        if sizes is None:
+            raise InvalidModel(f"layer {narrowed.layer!r}, a {type(layer).__name__}, cannot be narrowed")
+        if narrowed.inputs > sizes[0] or narrowed.outputs > sizes[1]:
+            raise InvalidModel(
+                f"layer {narrowed.layer!r} has {sizes[0]} inputs and {sizes[1]} outputs; "
+                f"it cannot be narrowed to {narrowed.inputs} and {narrowed.outputs}"
+            )
+        if (is_depthwise(layer) or isinstance(layer, NORMS)) and narrowed.inputs != narrowed.outputs:
+            raise InvalidModel(f"layer {narrowed.layer!r} must have as many inputs as outputs")
+        inputs, outputs = range(narrowed.inputs), range(narrowed.outputs)
+        state = {name: cut(tensor, layer, inputs, outputs) for name, tensor in _tensors(layer).items()}
+        _resize(layer, narrowed)
+        for name, tensor in state.items():
+            old = getattr(layer, name)
+            fresh = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+            setattr(layer, name, fresh)
+
+
+def check_sizes(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Raise InvalidModel unless the layers fit each other for an image of `input_shape`; computes shapes alone."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    training = {layer: layer.training for layer in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            functional_call(module, shapes, (torch.empty(1, *input_shape, device="meta"),))
+    except Exception as error:  # a network's code may do anything with sizes it did not expect
+        raise InvalidModel(f"the network's edits leave layers that do not fit each other: {error}") from error
+    finally:
+        for layer, mode in training.items():
+            layer.training = mode
+
+
+def cut(tensor: Tensor, layer: nn.Module, inputs: Sequence[int], outputs: Sequence[int]) -> Tensor:
+    """What is left of a layer's weight (out, in, ...), bias or statistics (out,), or of a tensor shaped like one."""
+    if tensor.ndim == 0:
+        return tensor
+    left = tensor.detach().index_select(0, torch.tensor(outputs, device=tensor.device))
+    if tensor.ndim == 1 or is_depthwise(layer):
+        return left
+    return left.index_select(1, torch.tensor(inputs, device=tensor.device))
+
+
+def kept(layer: nn.Module, removal: Removal) -> tuple[list[int], list[int]]:
+    """Indices of the inputs and the outputs that stay, rising."""
+    inputs, outputs = sizes_of(layer) or (0, 0)
+    gone = removal.outputs if is_depthwise(layer) or isinstance(layer, NORMS) else removal.inputs
+    return [i for i in range(inputs) if i not in gone], [i for i in range(outputs) if i not in removal.outputs]
+
+
+def edit_of(module: nn.Module, removals: Mapping[str, Removal]) -> NarrowedLayers:
+    """The edit that takes these channels out of the network, as far as its shapes go."""
+    layers = []
+    for name, removal in removals.items():
+        inputs, outputs = kept(module.get_submodule(name), removal)
+        layers.append(NarrowedLayer(layer=name, inputs=len(inputs), outputs=len(outputs)))
+    return NarrowedLayers(layers=tuple(layers))
+
+
+def remove(module: nn.Module, removals: Mapping[str, Removal]) -> dict[str, Tensor]:
+    """The state dict of the network without these channels, to be loaded once `edit_of` was applied."""
+    state = module.state_dict()
+    for name, removal in removals.items():
+        layer = module.get_submodule(name)
+        for key, tensor in _tensors(layer).items():
+            state[f"{name}.{key}"] = cut(tensor, layer, *kept(layer, removal))
+    return state
+
+
+def zeroed(module: nn.Module, removals: Mapping[str, Removal]) -> dict[str, Tensor]:
+    """The state dict with all that `remove` takes out at zero: the same outputs, unless a norm spans channels."""
+    state = module.state_dict()
+    for name, removal in removals.items():
+        layer = module.get_submodule(name)
+        inputs, outputs = kept(layer, removal)
+        for key in ("weight", "bias"):
+            tensor = _tensors(layer).get(key)
+            if tensor is None:
+                continue
+            rows = torch.zeros(tensor.shape[0], dtype=torch.bool)
+            rows[outputs] = True
+            mask = rows.view(-1, *[1] * (tensor.ndim - 1)).expand_as(tensor)
+            if tensor.ndim > 1 and not is_depthwise(layer):
+                columns = torch.zeros(tensor.shape[1], dtype=torch.bool)
+                columns[inputs] = True
+                mask = mask & columns.view(1, -1, *[1] * (tensor.ndim - 2))
+            state[f"{name}.{key}"] = tensor.detach() * mask
+    return state
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    return {**dict(layer.named_parameters(recurse=False)), **dict(layer.named_buffers(recurse=False))}
+
+
+def _resize(layer: nn.Module, narrowed: NarrowedLayer) -> None:
+    if isinstance(layer, nn.Conv2d):
+        if is_depthwise(layer):
+            layer.groups = narrowed.outputs
+        layer.in_channels, layer.out_channels = narrowed.inputs, narrowed.outputs
+    elif isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = narrowed.inputs, narrowed.outputs
+    elif isinstance(layer, NORMS):
+        layer.num_features = narrowed.outputs
