@@ -84,6 +84,7 @@ def _inspection(data: ImageData | None) -> DatasetInspection | None:
         format="npz",  # not asked by the check
         classes=data.classes,
         train_examples=len(data.train_labels),
+        unlabelled_examples=data.unlabelled,
         heldout_examples=len(data.heldout_labels),
         image_shape=(channels, height, width),
         statistics=data.statistics,

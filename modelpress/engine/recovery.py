@@ -36,6 +36,9 @@ def recover(
     without data, and Diverged.
     """
     data = training_data(context)
+    chosen = choose_loss(training, context) if loss is None else loss
+    if isinstance(chosen, LabelLoss):
+        data = data.labelled()  # nothing is learned from the others without a teacher
     network.module.to(context.device)
     held = Masks(network.module, network.masks) if masks is None else masks
     grids = HeldGrids(network.module, network.grids)
@@ -63,7 +66,7 @@ def recover(
         data,
         preprocessing_of(network, context),
         training,
-        loss=choose_loss(training, context) if loss is None else loss,
+        loss=chosen,
         seed=context.seed,
         device=context.device,
         before_forward=grids.quantize if grids.names else None,

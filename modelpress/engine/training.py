@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from modelpress.engine.arithmetic import choose_arithmetic, lay_out, logits_of
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.spec.failure import Diverged, IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import TrainingSummary
@@ -187,7 +188,9 @@ class _Journal:
         self._on_progress = on_progress
         self._recent = torch.zeros((), device=device)  # sum of losses since the last reading
         self._recent_hits = torch.zeros((), dtype=torch.int64, device=device)  # right ones since then
-        self._recent_steps = self._recent_images = 0
+        # those of them that have a label
+        self._recent_labelled = torch.zeros((), dtype=torch.int64, device=device)
+        self._recent_steps = 0
         self._epoch_sum = 0.0
         self._epoch_steps = 0
         self._images = 0
@@ -198,14 +201,14 @@ class _Journal:
         self._recent += loss.detach()
         self._recent_hits += (outputs.detach().argmax(1) == labels).sum()
         self._recent_steps += 1
-        self._recent_images += len(labels)
+        self._recent_labelled += (labels != UNLABELLED).sum()
         self._images += len(labels)
         self._epoch = epoch
         now = time.perf_counter()
         self.images_per_second = self._images / max(now - self._begin, 1e-9)
         if now - self._reported >= _SECONDS_BETWEEN_REPORTS:
             self._reported = now
-            accuracy = self._recent_hits.item() / self._recent_images
+            accuracy = self._recent_hits.item() / max(1, self._recent_labelled.item())
             mean = self._read()
             if self._on_progress is not None:
                 metrics = {
@@ -236,7 +239,8 @@ class _Journal:
         self._epoch_steps += self._recent_steps
         self._recent.zero_()
         self._recent_hits.zero_()
-        self._recent_steps = self._recent_images = 0
+        self._recent_labelled.zero_()
+        self._recent_steps = 0
         return mean
 
 

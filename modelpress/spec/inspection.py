@@ -42,6 +42,9 @@ class DatasetInspection(Resource):
     format: Literal["zip", "tar", "npz"] = Field(description="Format of the uploaded file.")
     classes: tuple[str, ...] = Field(description="Names of the classes, by label.")
     train_examples: int = Field(description="Number of images to train on, before a split is drawn.")
+    unlabelled_examples: int = Field(
+        default=0, ge=0, description="Those of them without a label, which only a teacher can make use of."
+    )
     heldout_examples: int | None = Field(
         description="Null when no split is given: then 10% are drawn by the job's seed."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelpress.engine.data.labelled import LabelledImages
+from modelpress.engine.data.labelled import UNLABELLED, LabelledImages
 from modelpress.engine.data.registry import read_file
 from modelpress.engine.data.statistics import pixel_statistics
 from modelpress.spec.failure import InvalidDataset
@@ -22,18 +22,30 @@ class ImageData:
     """Images to train on and images to measure with."""
 
     train_images: Tensor  # uint8 (N, C, H, W), channels last in memory
-    train_labels: Tensor  # int64 (N,)
+    train_labels: Tensor  # int64 (N,), UNLABELLED (-1) where there is none
     heldout_images: Tensor
     heldout_labels: Tensor
     classes: tuple[str, ...]  # names by label
     statistics: Preprocessing  # of the training pixels
+
+    @property
+    def unlabelled(self) -> int:
+        """How many of the training images have no label."""
+        return int((self.train_labels == UNLABELLED).sum())
+
+    def labelled(self) -> ImageData:
+        """The same without the training images that have no label."""
+        if self.unlabelled == 0:
+            return self
+        chosen = self.train_labels != UNLABELLED
+        return replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
 
 
 def read_dataset(path: Path, seed: int, heldout_share: float = 0.1) -> ImageData:
     """Read a data set's file (zip, tar or npz, told by its content).
 
     Where the file has no held-out part, `heldout_share` of each class is drawn by `seed`, at least one image of
-    each class that has two. Raises InvalidDataset.
+    each class that has two; images without a label are all to train with. Raises InvalidDataset.
     """
     file = read_file(path)
     train, heldout = file.train, file.heldout
@@ -56,7 +68,7 @@ def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
 def _split(whole: LabelledImages, seed: int, share: float) -> tuple[LabelledImages, LabelledImages]:
     draw = np.random.default_rng(seed)
     chosen = np.zeros(len(whole.labels), dtype=bool)
-    for label in np.unique(whole.labels):
+    for label in np.unique(whole.labels[whole.labels != UNLABELLED]):
         places = np.flatnonzero(whole.labels == label)
         count = min(len(places) - 1, max(1, round(share * len(places))))
         chosen[draw.permutation(places)[:count]] = True

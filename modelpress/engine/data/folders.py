@@ -3,6 +3,7 @@
 cat/1.png  dog/2.png                          all of it to train with; a part is drawn to be held out
 train/cat/1.png  test/cat/2.png  ...          the held-out part is given: test, val, valid, validation or heldout
 anything/cat/1.png  anything/dog/2.png  ...   a folder around either of them does no harm
+unlabelled/3.png  train/unlabelled/4.png      images to train with that have no label; beside either of them
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.limits import MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 _TRAIN = ("train", "training")
 _HELDOUT = ("test", "val", "valid", "validation", "heldout")
+_UNLABELLED = "unlabelled"
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -34,7 +37,7 @@ class ImageEntry:
 
     name: str
     place: int  # index among the archive's members
-    label: int
+    label: int  # UNLABELLED where there is none
     heldout: bool
 
 
@@ -73,6 +76,10 @@ def arrange(entries: list[Entry]) -> Layout:
 
     around = _wrapping_folders([parts for parts, _ in images])
     images = [(parts[around:], place) for parts, place in images]
+    unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]
+    images = [(parts, place) for parts, place in images if not _is_unlabelled(parts)]
+    if not images:
+        raise InvalidDataset("no image has a label; add class folders with a few images each")
     tops = {parts[0].lower() for parts, _ in images if len(parts) > 1}
     in_parts = bool(tops) and tops <= {*_TRAIN, *_HELDOUT} and bool(tops & set(_TRAIN)) and bool(tops & set(_HELDOUT))
     if in_parts:
@@ -85,6 +92,10 @@ def arrange(entries: list[Entry]) -> Layout:
             )
     for parts, place in files:
         inner = parts[around:]
+        if _is_unlabelled(inner) and not inner[-1].lower().endswith(IMAGE_SUFFIXES):
+            raise InvalidDataset(
+                f"{entries[place].name} is no image of a known type ({', '.join(IMAGE_SUFFIXES)}); convert or remove it"
+            )
         if len(inner) >= depth + 2 and not inner[-1].lower().endswith(IMAGE_SUFFIXES):
             raise InvalidDataset(
                 f"{entries[place].name} is no image of a known type ({', '.join(IMAGE_SUFFIXES)}); convert or remove it"
@@ -95,7 +106,7 @@ def arrange(entries: list[Entry]) -> Layout:
     ]
     train = {name for heldout, name, _, _ in found if not heldout}
     heldout = {name for is_heldout, name, _, _ in found if is_heldout}
-    named = {parts[around:][depth] for parts in folders if len(parts) == around + depth + 1}
+    named = {parts[around:][depth] for parts in folders if len(parts) == around + depth + 1} - {_UNLABELLED}
     empty = sorted(named - train - heldout)
     if empty:
         raise InvalidDataset(f"class {empty[0]!r} has no images; add some, or remove its folder")
@@ -112,7 +123,8 @@ def arrange(entries: list[Entry]) -> Layout:
         images=tuple(
             ImageEntry(entries[place].name, place, label_of[name], is_heldout)
             for is_heldout, name, _, place in sorted(found)
-        ),
+        )
+        + tuple(ImageEntry(entries[place].name, place, UNLABELLED, False) for _, place in sorted(unlabelled)),
     )
 
 
@@ -123,6 +135,12 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _is_junk(parts: tuple[str, ...]) -> bool:
     return any(part in _JUNK or part.startswith(".") for part in parts)
+
+
+def _is_unlabelled(parts: tuple[str, ...]) -> bool:
+    """Does an image lie in the folder `unlabelled`, at the top or in the training part?"""
+    folders = [part.lower() for part in parts[:-1]]
+    return folders[:1] == [_UNLABELLED] or (folders[:1] in ([_TRAIN[0]], [_TRAIN[1]]) and folders[1:2] == [_UNLABELLED])
 
 
 def _wrapping_folders(paths: list[tuple[str, ...]]) -> int:

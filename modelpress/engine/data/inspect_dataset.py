@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.registry import READERS, dataset_format
 from modelpress.engine.data.statistics import pixel_statistics
 from modelpress.spec.inspection import DatasetInspection
@@ -18,6 +19,7 @@ def inspect_dataset(path: Path) -> DatasetInspection:
         format=form,
         classes=content.classes,
         train_examples=len(content.train.labels),
+        unlabelled_examples=int((content.train.labels == UNLABELLED).sum()),
         heldout_examples=None if content.heldout is None else len(content.heldout.labels),
         image_shape=(channels, height, width),
         statistics=pixel_statistics(content.train.images),

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from modelpress.engine.data.damage import DAMAGED
-from modelpress.engine.data.labelled import DatasetContent, LabelledImages
+from modelpress.engine.data.labelled import UNLABELLED, DatasetContent, LabelledImages
 from modelpress.engine.data.limits import MAX_DECODED_BYTES, MAX_IMAGE_PIXELS, MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
 
@@ -20,7 +20,10 @@ _MOST_CHANNELS = 4
 
 
 def read_npz(path: Path) -> DatasetContent:
-    """Read an npz: images uint8 (N, H, W) or (N, H, W, C), labels integers (N,) from 0. Raises InvalidDataset."""
+    """Read an npz: images uint8 (N, H, W) or (N, H, W, C), labels integers (N,) from 0, -1 for none.
+
+    Raises InvalidDataset.
+    """
     with _open(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         missing = {"images", "labels"} - names
@@ -32,10 +35,10 @@ def read_npz(path: Path) -> DatasetContent:
         if ("test_images" in names) != ("test_labels" in names):
             raise InvalidDataset("`test_images` and `test_labels` belong together; give both or neither")
         train_images = _images(archive, "images")
-        labels = _labels(archive, "labels", len(train_images))
+        labels = _labels(archive, "labels", len(train_images), least=UNLABELLED)
         classes = _classes(archive, labels) if "classes" in names else _counted_classes(labels)
-        _check_labels("labels", labels, len(classes))
-        absent = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
+        _check_labels("labels", labels, len(classes), least=UNLABELLED)
+        absent = np.flatnonzero(np.bincount(labels[labels != UNLABELLED], minlength=len(classes)) == 0)
         if len(absent):
             raise InvalidDataset(
                 f"class {classes[absent[0]]!r} (label {absent[0]}) has no images in `images`; "
@@ -105,7 +108,7 @@ def _images(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images)
 
 
-def _labels(archive: zipfile.ZipFile, name: str, count: int) -> NDArray[np.int64]:
+def _labels(archive: zipfile.ZipFile, name: str, count: int, least: int = 0) -> NDArray[np.int64]:
     labels = _array(archive, name, 8 * MAX_IMAGES)
     if not np.issubdtype(labels.dtype, np.integer):
         raise InvalidDataset(f"`{name}` is of type {labels.dtype}; labels are integers counted from 0")
@@ -115,22 +118,24 @@ def _labels(archive: zipfile.ZipFile, name: str, count: int) -> NDArray[np.int64
         )
     labels = labels.reshape(count)
     # Before the cast: a large unsigned label would turn negative and be named wrongly.
-    _check_labels(name, labels, MAX_IMAGES)
+    _check_labels(name, labels, MAX_IMAGES, least)
     return labels.astype(np.int64)
 
 
-def _check_labels(name: str, labels: NDArray[Any], classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+def _check_labels(name: str, labels: NDArray[Any], classes: int, least: int = 0) -> None:
+    wrong = np.flatnonzero((labels < least) | (labels >= classes))
     if len(wrong):
         place = wrong[0]
         raise InvalidDataset(
             f"`{name}`[{place}] is {labels[place]}, out of range: there are {classes} classes, "
-            f"so labels go from 0 to {classes - 1}"
+            f"so labels go from 0 to {classes - 1}" + (", -1 for none" if least < 0 else "")
         )
 
 
 def _counted_classes(labels: NDArray[np.int64]) -> tuple[str, ...]:
     most = int(labels.max())
+    if most == UNLABELLED:
+        raise InvalidDataset("no image has a label; label a few of each class")
     if most >= len(labels):
         # There cannot be an image for each class up to this one.
         raise InvalidDataset(
@@ -146,7 +151,7 @@ def _classes(archive: zipfile.ZipFile, labels: NDArray[np.int64]) -> tuple[str, 
     decoded = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
     if len(set(decoded)) != len(decoded):
         raise InvalidDataset("`classes` names a class twice; give each label its own name")
-    _check_labels("labels", labels, len(decoded))
+    _check_labels("labels", labels, len(decoded), least=UNLABELLED)
     return decoded
 
 

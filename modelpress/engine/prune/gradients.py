@@ -28,6 +28,7 @@ class Gradients:
     def __init__(
         self, module: nn.Module, data: ImageData, preprocessing: Preprocessing, *, count: int, seed: int
     ) -> None:
+        data = data.labelled()
         self._module, self._data, self._preprocessing, self._seed = module, data, preprocessing, seed
         order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(seed))
         self._chosen = order[:count].sort().values

@@ -60,7 +60,7 @@ def test_arrays_stored_by_columns(tmp_path: Path):
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "there are no images"),
         ({"labels": LABELS[:5]}, r"`labels` has shape \(5,\), but there are 6 images"),
         ({"labels": LABELS.astype(float)}, "type float64; labels are integers"),
-        ({"labels": np.array([0, 1, 2, 0, -1, 2])}, r"`labels`\[4\] is -1, out of range"),
+        ({"labels": np.array([0, 1, 2, 0, -2, 2])}, r"`labels`\[4\] is -2, out of range"),
         ({"labels": np.array([0, 1, 2, 0, 2**63, 2], dtype=np.uint64)}, r"\[4\] is 9223372036854775808, out of range"),
         ({"labels": np.array([0, 1, 2, 0, 99, 2])}, "largest of `labels` is 99 for 6 images"),
         ({"labels": np.array([0, 1, 4, 0, 1, 4])}, r"class '2' \(label 2\) has no images"),
