@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelpress.spec.steps import Cubic
+from modelpress.spec.steps.prune import Iterative
 
 
 def cubic_sparsity(initial: float, final: float, share: float) -> float:
@@ -13,6 +14,24 @@ def cubic_sparsity(initial: float, final: float, share: float) -> float:
     With s_i = 0 and s_f = 0.8, half-way: 0.8 - 0.8 / 8 = 0.7.
     """
     return final + (initial - final) * (1 - min(max(share, 0.0), 1.0)) ** 3
+
+
+def even_sparsity(initial: float, final: float, share: float) -> float:
+    """s_i + share (s_f - s_i): the same again in every round."""
+    return initial + (final - initial) * share if share < 1 else final
+
+
+def rounds(schedule: Iterative, steps: int) -> dict[int, float]:
+    """The share of the way that is reached after each step (from 1) of a training on which a round falls.
+
+    The first round comes before the training, at step 0; the others are spread evenly up to `end`. Where a training
+    has fewer steps than rounds, those that fall on the same step come at once. Three rounds up to the middle of 8
+    steps: {0: 1/3, 2: 2/3, 4: 1}.
+    """
+    last = max(1, round(schedule.end * steps))
+    return {
+        round(last * index / (schedule.rounds - 1)): (index + 1) / schedule.rounds for index in range(schedule.rounds)
+    }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from modelpress.engine.prune.lamp import lamp_scores
 from modelpress.engine.prune.magnitude import size, zeros
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.prune.pattern import input_dimension, inputs_of, keep_pattern
-from modelpress.engine.prune.schedule import Updates, cubic_sparsity
+from modelpress.engine.prune.schedule import Updates, cubic_sparsity, even_sparsity, rounds
 from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
@@ -26,6 +26,7 @@ from modelpress.spec.check.prune import no_layer_fits, own_sparsities
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
 from modelpress.spec.steps import Cubic, Pattern, Prune
+from modelpress.spec.steps.prune import Iterative
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class _Group:
     initial: int
     final: float  # not rounded, for the schedule's sake
 
-    def removed(self, share: float) -> int:
+    def removed(self, share: float, schedule: object) -> int:
         """How many of its weights are gone when the schedule is this far."""
-        return round(cubic_sparsity(self.initial, self.final, share))
+        grown = even_sparsity if isinstance(schedule, Iterative) else cubic_sparsity
+        return round(grown(self.initial, self.final, share))
 
 
 def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
@@ -79,11 +81,15 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
             scores = {name: lamp_scores(magnitude) for name, magnitude in scores.items()}
         kept: dict[str, Tensor] = {}
         for group in groups:
-            kept |= keep_highest({name: scores[name] for name in group.names}, group.removed(share), held)
+            kept |= keep_highest(
+                {name: scores[name] for name in group.names}, group.removed(share, step.schedule), held
+            )
         masks.update(kept)
 
     summary = None
-    if step.training is None or not isinstance(step.schedule, Cubic):
+    if isinstance(step.schedule, Iterative):
+        remove(1 / step.schedule.rounds)
+    elif step.training is None or not isinstance(step.schedule, Cubic):
         remove(1.0)
         pruned.masks = masks.settle()
         pruned.module.to(torch.device("cpu"))
@@ -158,6 +164,14 @@ def _group(weights: dict[str, nn.Parameter], sparsity: float, where: str) -> _Gr
 
 
 def _gradually(schedule: object, remove: Callable[[float], None]) -> Callable[[int, int], None] | None:
+    if isinstance(schedule, Iterative):
+
+        def after_round(step: int, steps: int) -> None:
+            share = rounds(schedule, steps).get(step)
+            if share is not None:
+                remove(share)
+
+        return after_round
     if not isinstance(schedule, Cubic):
         return None
 

@@ -37,6 +37,16 @@ class Cubic(Config):
         return self
 
 
+class Iterative(Config):
+    """Rounds of pruning and training in turn, each taking the same number of weights (Han et al. 2015)."""
+
+    kind: Literal["iterative"] = "iterative"
+    rounds: int = Field(default=4, ge=2, le=1000, description="Rounds; the first comes before the training.")
+    end: float = Field(
+        default=0.75, gt=0, le=1, description="Where the last round comes, as a share of the training's steps."
+    )
+
+
 class Pattern(Config):
     """N:M sparsity: of every m consecutive weights along a layer's inputs, n are kept."""
 
@@ -93,7 +103,7 @@ class Prune(Config):
         description="Compare weights over all chosen layers together, or within each layer; `lamp` compares all by "
         "scores that are relative to each layer, `erk` gives small layers more density.",
     )
-    schedule: Annotated[OneShot | Cubic, Field(discriminator="kind")] = Field(
+    schedule: Annotated[OneShot | Cubic | Iterative, Field(discriminator="kind")] = Field(
         default_factory=OneShot, description="All at once, or growing during the training."
     )
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to prune.")
@@ -127,7 +137,7 @@ class Prune(Config):
             )
         if self.per_layer:
             raise ValueError("a pattern says the sparsity of every layer: leave `per_layer` out")
-        if isinstance(self.schedule, Cubic):
+        if not isinstance(self.schedule, OneShot):
             raise ValueError("a pattern acts at once: use the schedule one_shot; `training` then follows it")
         return self
 
@@ -149,4 +159,6 @@ class Prune(Config):
     def _gradual_needs_training(self) -> Prune:
         if isinstance(self.schedule, Cubic) and self.training is None:
             raise ValueError("a cubic schedule acts during training: give `training`, or use the schedule one_shot")
+        if isinstance(self.schedule, Iterative) and self.training is None:
+            raise ValueError("an iterative schedule trains between rounds: give `training`, or use one_shot")
         return self
