@@ -42,7 +42,7 @@ def plan_phases(
     current = float(macs)
     phases = [Phase("baseline", _PROCESS_SECONDS + _EXPORT_SECONDS + heldout_examples * macs / rate)]
     for index, step in enumerate(recipe.steps):
-        if isinstance(step, Distill):
+        if isinstance(step, Distill) and step.replaces_network:
             current = macs / 2
         training = step_training(step)
         seconds = _STEP_SECONDS + heldout_examples * current / rate

@@ -122,7 +122,7 @@ class _Job:
         if refusal is not None:
             # Better now than after the training, unless the result will be of another architecture.
             if ArtifactKind.ONNX in self.recipe.artifacts and not any(
-                isinstance(step, Distill) for step in self.recipe.steps
+                isinstance(step, Distill) and step.replaces_network for step in self.recipe.steps
             ):
                 raise IncompatibleSpec(refusal)
             self.tracker.warn(f"latency is not measured: {refusal}")

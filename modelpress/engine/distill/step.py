@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from modelpress.engine.architectures.registry import REJECTED, build
@@ -16,16 +18,19 @@ from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.failure import IncompatibleSpec, InvalidModel
 from modelpress.spec.network import NetworkDescription
 from modelpress.spec.steps import Distill
+from modelpress.spec.student import Current, Shallower, Student, Thinner, derived
 
 
 def distill(network: Network, step: Distill, context: StepContext) -> StepResult:
     """Train the step's student to give the original's outputs; it takes the place of `network`.
 
+    The student `current` is that network itself, whose masks and grids are held.
+
     Raises IncompatibleSpec when the student cannot be built, gives another number of outputs, cannot take the
     original's images, or lacks a layer that the loss names; and Diverged.
     """
     training_data(context)
-    student = build_student(network.description, step.student, _outputs(network, "the network"), context)
+    student = _student(network, step.student, context)
     with distillation_loss(
         step.chosen_loss,
         frozen_teacher(context.original.module, context.device),
@@ -34,6 +39,17 @@ def distill(network: Network, step: Distill, context: StepContext) -> StepResult
     ) as loss:
         summary = recover(student, step.training, context, loss=loss)
     return StepResult(student, training=summary)
+
+
+def _student(network: Network, wanted: Student, context: StepContext) -> Network:
+    if isinstance(wanted, Current):
+        return copy.deepcopy(network)
+    if isinstance(wanted, Thinner | Shallower):
+        try:
+            wanted = derived(context.original.description.architecture, wanted)
+        except ValueError as error:
+            raise IncompatibleSpec(f"`student`: {error}") from error
+    return build_student(network.description, wanted, _outputs(network, "the network"), context)
 
 
 def build_student(

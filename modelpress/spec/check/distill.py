@@ -7,10 +7,20 @@ from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.steps import Distill
 from modelpress.spec.steps.distillation_loss import Attention, Decoupled
+from modelpress.spec.student import Current, Shallower, Thinner, derived
 
 
 def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[Misfit]:
     """What keeps the student from the model's place."""
+    misfits = _loss_misfits(step, model, where)
+    if isinstance(step.student, Current):
+        return misfits
+    if isinstance(step.student, Thinner | Shallower):
+        try:
+            derived(model.network.architecture, step.student)
+        except ValueError as error:
+            misfits.append(Misfit(where=f"{where}.student", message=str(error)))
+        return misfits
     name, arguments = step.student.architecture, step.student.arguments
     if name not in ARCHITECTURES:
         return [
@@ -19,7 +29,6 @@ def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[M
                 message=f"there is no architecture {name!r}; `GET /v1/architectures` lists them",
             )
         ]
-    misfits = _loss_misfits(step, model, where)
     entry = ARCHITECTURES[name]
     unknown = [argument for argument in arguments if argument not in entry.arguments]
     if entry.family == "modelpress" and unknown:

@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
 from modelpress.spec.steps.distillation_loss import DistillationLoss, Hinton
+from modelpress.spec.student import Current, Student
 from modelpress.spec.training import Training
 
 
@@ -20,8 +20,9 @@ class Distill(Config):
     """
 
     kind: Literal["distill"] = "distill"
-    student: ArchitectureRef = Field(
-        description="The network to train. `num_classes` and `in_channels` are the original's unless given."
+    student: Student = Field(
+        description="The network to train: an architecture (`num_classes` and `in_channels` are the original's unless "
+        "given), the original made `thinner` or `shallower`, or the `current` network."
     )
     loss: DistillationLoss | None = Field(
         default=None,
@@ -39,6 +40,11 @@ class Distill(Config):
     def chosen_loss(self) -> DistillationLoss:
         """The loss, with the step's own fields where none is given."""
         return Hinton(temperature=self.temperature, alpha=self.alpha) if self.loss is None else self.loss
+
+    @property
+    def replaces_network(self) -> bool:
+        """True when the student is another network than the one that the steps before have made."""
+        return not isinstance(self.student, Current)
 
     @model_validator(mode="after")
     def _check_loss(self) -> Self:

@@ -115,6 +115,39 @@ def test_a_student_that_cannot_be_built():
         distill(original, step(wings=2), context(original, noise(8, size=32)))
 
 
+def with_student(student: dict[str, object]) -> Distill:
+    return Distill.model_validate({"student": student, "training": {"epochs": 1, "batch_size": 8}})
+
+
+def test_the_current_network_learns_with_its_zeros():
+    original = original_of()
+    pruned = prune(original, Prune(sparsity=0.8), context(original)).network
+    before = {name: tensor.clone() for name, tensor in pruned.module.state_dict().items()}
+    student = distill(pruned, with_student({"kind": "current"}), context(original, noise(size=32))).network
+    after = student.module.state_dict()
+    assert student.description == pruned.description
+    assert all(torch.equal(pruned.module.state_dict()[name], tensor) for name, tensor in before.items())
+    assert student.masks.keys() == pruned.masks.keys() != set()
+    for name, mask in pruned.masks.items():
+        assert not bool(after[name][~mask].any())
+        assert not torch.equal(after[name][mask], before[name][mask])
+
+
+def test_a_thinner_student_has_the_share_of_the_channels():
+    original = original_of()
+    student = distill(original, with_student({"kind": "thinner", "width": 0.5}), context(original, noise(size=32)))
+    # VGG-11 has 64 channels first; the original has an eighth of them.
+    assert student.network.module.get_parameter("features.0.weight").shape == (4, 1, 3, 3)
+    described = student.network.description.architecture
+    assert described.arguments == {"width": 0.0625, "num_classes": 3, "in_channels": 1}
+
+
+def test_a_student_of_an_architecture_without_width():
+    original = network(describe("resnet20_cifar", num_classes=3, in_channels=1))
+    with pytest.raises(IncompatibleSpec, match="resnet20_cifar takes no `width`"):
+        distill(original, with_student({"kind": "thinner", "width": 0.5}), context(original, noise(8, size=32)))
+
+
 def test_without_data():
     original = original_of()
     with pytest.raises(IncompatibleSpec, match="needs a data set"):

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.check import check
 from modelpress.spec.job import Recipe
 from modelpress.spec.steps import Distill
 from modelpress.spec.steps.distillation_loss import Decoupled, Hinton
+from modelpress.spec.student import Shallower, Thinner, derived
 from tests.spec.test_check import DATASET, DISTILL, MODEL
 
 
@@ -56,3 +58,48 @@ def test_attention_names_convolutions_of_the_model() -> None:
     assert refused("features.3") == []
     (message,) = refused("features.4")
     assert message.startswith("the model has no convolution features.4; its convolutions are features.0, ")
+
+
+@pytest.mark.parametrize(
+    ("original", "depth", "shallower"),
+    [
+        ("vgg19_bn_cifar", 0.9, "vgg16_bn_cifar"),
+        ("vgg16", 0.7, "vgg11"),
+        ("resnet56_cifar", 0.6, "resnet32_cifar"),
+        ("resnet34", 0.99, "resnet18"),
+        ("resnet152", 0.5, "resnet50"),
+        ("densenet201", 0.8, "densenet121"),
+    ],
+)
+def test_shallower_students(original: str, depth: float, shallower: str) -> None:
+    reference = ArchitectureRef(architecture=original, arguments={"num_classes": 7})
+    found = derived(reference, Shallower(depth=depth))
+    assert found == ArchitectureRef(architecture=shallower, arguments={"num_classes": 7})
+    assert shallower in ARCHITECTURES
+
+
+def test_students_that_the_original_does_not_have() -> None:
+    for name, student, message in (
+        ("vgg11", Shallower(depth=0.9), "the shallowest of the family of vgg11 has 11 layers"),
+        ("alexnet", Shallower(depth=0.9), "alexnet has no shallower form"),
+        ("resnet20_cifar", Thinner(width=0.5), "takes no `width`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            derived(ArchitectureRef(architecture=name), student)
+    recipe = Recipe.model_validate({"steps": [{**DISTILL, "student": {"kind": "shallower", "depth": 0.5}}]})
+    ((where, message),) = [(misfit.where, misfit.message) for misfit in check(recipe, MODEL, DATASET)]
+    assert where == "steps.0.student"
+    assert "raise `depth`" in message
+
+
+def test_the_layers_of_the_current_network_are_known_to_later_steps() -> None:
+    later = {"kind": "prune", "sparsity": 0.5, "layers": {"include": ["nothing"]}}
+    for student, misfits in (({"kind": "current"}, 1), ({"kind": "thinner", "width": 0.5}, 0)):
+        recipe = Recipe.model_validate({"steps": [{**DISTILL, "student": student}, later]})
+        assert len(check(recipe, MODEL, DATASET)) == misfits
+
+
+@pytest.mark.parametrize("student", [{"kind": "fat"}, {"kind": "thinner"}, {"kind": "thinner", "width": 1.0}, {}])
+def test_students_that_make_no_sense(student: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        read(student=student)
