@@ -35,6 +35,31 @@ class NarrowedLayer(Config):
     outputs: int = Field(ge=1, description="Output channels or features.")
 
 
+class TuckerLayer(Config):
+    """The convolution of this name became a 1 x 1, a thinner k x k and a 1 x 1 one (Tucker-2)."""
+
+    kind: Literal["tucker_layer"] = "tucker_layer"
+    layer: str = Field(description="Name of the convolution.")
+    input_rank: int = Field(ge=1, description="Channels between the first and the second.")
+    output_rank: int = Field(ge=1, description="Channels between the second and the third.")
+
+
+class CpLayer(Config):
+    """The convolution of this name became a 1 x 1, a k x 1 and a 1 x k depthwise and a 1 x 1 one (CP)."""
+
+    kind: Literal["cp_layer"] = "cp_layer"
+    layer: str = Field(description="Name of the convolution.")
+    rank: int = Field(ge=1, description="Channels between the four.")
+
+
+class FoldedNorm(Config):
+    """The batch norm of this name went into the convolution before it, which has a bias since."""
+
+    kind: Literal["folded_norm"] = "folded_norm"
+    layer: str = Field(description="Name of the batch norm, an identity since.")
+    into: str = Field(description="Name of the convolution.")
+
+
 class NarrowedLayers(Config):
     """Channels were taken out of these layers, in one step."""
 
@@ -42,7 +67,7 @@ class NarrowedLayers(Config):
     layers: tuple[NarrowedLayer, ...] = Field(min_length=1, description="Each layer that became smaller, once.")
 
 
-Edit = FactorizedLayer | NarrowedLayers
+Edit = FactorizedLayer | TuckerLayer | CpLayer | FoldedNorm | NarrowedLayers
 
 
 class Preprocessing(Config):
@@ -58,7 +83,9 @@ class NetworkDescription(Config):
     """The structure of a network, its input and what its outputs mean."""
 
     architecture: ArchitectureRef = Field(description="The modules as their authors wrote them.")
-    edits: tuple[Edit, ...] = Field(default=(), description="What steps changed in the structure, in order.")
+    edits: tuple[Annotated[Edit, Field(discriminator="kind")], ...] = Field(
+        default=(), description="What steps changed in the structure, in order."
+    )
     input_shape: tuple[int, int, int] = Field(description="Channels, height, width.")
     preprocessing: Preprocessing | None = Field(
         default=None, description="Null until it is known: given with the upload, or estimated from the data."

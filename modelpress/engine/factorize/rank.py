@@ -14,10 +14,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.evbmf import evbmf_rank
+from modelpress.spec.check.factorize import full_rank as rank_by_scheme
 from modelpress.spec.check.factorize import matrix_shape as shape_by_scheme
 from modelpress.spec.steps import ConvolutionScheme, RankEnergy, RankEvbmf, RankNumber, RankPerLayer, RankRatio
 
-Scheme = Literal["svd", "vertical_horizontal", "channel_svd"]
+Scheme = Literal["svd", "vertical_horizontal", "channel_svd", "tucker2", "cp"]
 DEFAULT_SCHEME: ConvolutionScheme = "vertical_horizontal"
 
 
@@ -42,8 +43,9 @@ def matrix_shape(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCH
 
 def full_rank(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCHEME) -> int | None:
     """Largest rank of a layer's pair, at which the pair is the layer itself; None where it cannot be factorized."""
-    shape = matrix_shape(layer, convolutions)
-    return None if shape is None else min(shape)
+    if untreated_reason(layer) is not None:
+        return None
+    return rank_by_scheme(layer.get_parameter("weight").shape, convolutions)
 
 
 def scheme_of(layer: nn.Module, convolutions: ConvolutionScheme = DEFAULT_SCHEME) -> Scheme:

@@ -9,7 +9,9 @@ from torch import nn
 
 from modelpress.engine.factorize.budget import budget_ranks
 from modelpress.engine.factorize.called import uncalled_layers
+from modelpress.engine.factorize.chain import INSERT, fill_chain
 from modelpress.engine.factorize.channel_svd import channel_matrix, channel_weights
+from modelpress.engine.factorize.fold import fold, foldable_norms
 from modelpress.engine.factorize.pair import insert_pair
 from modelpress.engine.factorize.rank import (
     Scheme,
@@ -21,16 +23,19 @@ from modelpress.engine.factorize.rank import (
     untreated_reason,
 )
 from modelpress.engine.factorize.svd import Decomposition, decompose, linear_matrix, linear_weights, singular_values
+from modelpress.engine.factorize.tensor_rank import find_chain
 from modelpress.engine.factorize.vertical_horizontal import convolution_matrix, convolution_weights
+from modelpress.engine.factorize.whitening import calibration_batches, input_moments, whitened_decomposition
 from modelpress.engine.layer_change import layer_change
+from modelpress.engine.measure import evaluating
 from modelpress.engine.network import Network, weighted_layers
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import factorize_ranks
-from modelpress.spec.check.factorize import budget_weights
+from modelpress.spec.check.factorize import budget_weights, unwhitened_reason
 from modelpress.spec.check.layers import is_selected
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.network import FactorizedLayer
+from modelpress.spec.network import CpLayer, FactorizedLayer, FoldedNorm, TuckerLayer
 from modelpress.spec.report import LayerChange, SkippedLayer
 from modelpress.spec.steps import AnyRank, ConvolutionScheme, Factorize, RankBudget
 
@@ -41,7 +46,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     Raises IncompatibleSpec when no layer matches, when a rank is above a layer's full rank, when a budget is below
     what rank 1 leaves, or when it trains without data; and Diverged.
     """
-    if step.training is not None:
+    if step.training is not None or step.whiten:
         training_data(context)
     result = Network(copy.deepcopy(network.module), network.description, dict(network.masks), dict(network.grids))
     layers = weighted_layers(result.module)
@@ -52,21 +57,36 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
     _check_ranks(ranks, layers, step.scheme)
-    kept_ranks = _budget_ranks(step, {name: layers[name] for name in ranks})
+    if reason := unwhitened_reason(step, {name: layers[name].get_parameter("weight").shape for name in ranks}):
+        raise IncompatibleSpec(reason)
 
     skipped = [
         SkippedLayer(name=name, reason=reason) for name, reason in reasons.items() if is_selected(name, step.layers)
     ]
+    if step.fold_batch_norm:
+        skipped += _fold_norms(result, list(ranks))
+    decompositions = _whitened(network, step, context, {name: layers[name] for name in ranks})
+    kept_ranks = _budget_ranks(step, {name: layers[name] for name in ranks}, decompositions)
     changes: dict[str, LayerChange] = {}
     for name in ranks:
         layer = layers[name]
         scheme = scheme_of(layer, step.scheme)
+        if isinstance(layer, nn.Conv2d) and (scheme == "tucker2" or scheme == "cp"):
+            chain = find_chain(layer, name, scheme, step.rank, context.seed)
+            if isinstance(chain, SkippedLayer):
+                skipped.append(chain)
+                continue
+            INSERT[chain.edit.kind](result.module, chain.edit)
+            fill_chain(result.module.get_submodule(name), layer, chain.weights)
+            _replaced(result, name, chain.edit)
+            changes[name] = layer_change(name, layer, result.module.get_submodule(name), chain.rank)
+            continue
         most = largest_smaller_rank(layer, step.scheme)
         if name in kept_ranks and kept_ranks[name] is None:
             reason = "the budget keeps it whole" if most > 0 else "no pair is smaller than the layer"
             skipped.append(SkippedLayer(name=name, reason=reason))
             continue
-        decomposition = decompose(_matrix(layer, scheme))
+        decomposition = decompositions.pop(name) if name in decompositions else decompose(_matrix(layer, scheme))
         rank = _rank(step.rank, name, decomposition, kept_ranks)
         if rank == 0:
             skipped.append(SkippedLayer(name=name, reason="none of its singular values is above the noise (EVBMF)"))
@@ -77,9 +97,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
         edit = FactorizedLayer(layer=name, scheme=scheme, rank=rank)
         insert_pair(result.module, edit)
         _fill(result.module.get_submodule(name), layer, scheme, decomposition)
-        result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
-        result.masks.pop(f"{name}.weight", None)
-        result.grids.pop(f"{name}.weight", None)
+        _replaced(result, name, edit)
         changes[name] = layer_change(name, layer, result.module.get_submodule(name), rank)
 
     summary = None
@@ -101,7 +119,47 @@ def _reasons(network: Network, layers: dict[str, nn.Module]) -> dict[str, str]:
     return reasons
 
 
-def _budget_ranks(step: Factorize, layers: dict[str, nn.Module]) -> dict[str, int | None]:
+def _replaced(result: Network, name: str, edit: FactorizedLayer | TuckerLayer | CpLayer) -> None:
+    """Note what took a layer's place; what was to be held of its weight goes with it."""
+    result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
+    result.masks.pop(f"{name}.weight", None)
+    result.grids.pop(f"{name}.weight", None)
+
+
+def _fold_norms(result: Network, names: list[str]) -> list[SkippedLayer]:
+    """Fold the norms behind these convolutions in place; gives those norms that are left, and why."""
+    pairs, left = foldable_norms(result.module)
+    for norm, convolution in pairs.items():
+        if convolution in names:
+            edit = FoldedNorm(layer=norm, into=convolution)
+            fold(result.module, edit)
+            result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
+            # Scaled by channel, zeros are zeros still, but quantized values are others.
+            result.grids.pop(f"{convolution}.weight", None)
+    return [SkippedLayer(name=name, reason=reason) for name, reason in left.items()]
+
+
+def _whitened(
+    network: Network, step: Factorize, context: StepContext, layers: dict[str, nn.Module]
+) -> dict[str, Decomposition]:
+    """Decompositions of the layers for the inputs that training images give them; none when the step does not whiten.
+
+    The inputs are those of the network that went in, as folding does not change them.
+    """
+    if not step.whiten:
+        return {}
+    batches = calibration_batches(network, context, step.calibration_images)
+    given = weighted_layers(network.module)
+    with evaluating(network.module):
+        return {
+            name: whitened_decomposition(_matrix(layers[name], scheme_of(layers[name], step.scheme)), moment)
+            for name, moment in input_moments(network.module, {name: given[name] for name in layers}, batches)
+        }
+
+
+def _budget_ranks(
+    step: Factorize, layers: dict[str, nn.Module], decompositions: dict[str, Decomposition]
+) -> dict[str, int | None]:
     """Ranks that share the budget, None for a layer that stays whole; no layers when the step has no budget."""
     if not isinstance(step.rank, RankBudget):
         return {}
@@ -111,7 +169,12 @@ def _budget_ranks(step: Factorize, layers: dict[str, nn.Module]) -> dict[str, in
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
     # Values alone, decomposed again later: the vectors of every layer at once may not fit into memory.
-    spectra = {name: singular_values(_matrix(layer, scheme_of(layer, step.scheme))) for name, layer in layers.items()}
+    spectra = {
+        name: decompositions[name].values
+        if name in decompositions
+        else singular_values(_matrix(layer, scheme_of(layer, step.scheme)))
+        for name, layer in layers.items()
+    }
     return budget_ranks(spectra, shapes, weights)
 
 

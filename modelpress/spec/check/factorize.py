@@ -16,11 +16,16 @@ def factorize_misfits(step: Factorize, layers: list[LayerInspection], where: str
     shapes = {
         layer.name: matrix_shape(layer.weight_shape, step.scheme) for layer in layers if layer.full_rank is not None
     }
-    full_ranks = {name: min(shape) for name, shape in shapes.items()}
+    full_ranks = {
+        layer.name: full_rank(layer.weight_shape, step.scheme) for layer in layers if layer.full_rank is not None
+    }
     try:
         wanted = factorize_ranks(step, list(full_ranks))
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
+    kernels = {layer.name: layer.weight_shape for layer in layers}
+    if reason := unwhitened_reason(step, {name: kernels[name] for name in wanted}):
+        return [Misfit(where=f"{where}.whiten", message=reason)]
     if isinstance(step.rank, RankBudget):
         try:
             budget_weights(step.rank, [shapes[name] for name in wanted])
@@ -64,6 +69,38 @@ def matrix_shape(weight_shape: Sequence[int], scheme: ConvolutionScheme) -> tupl
     if scheme == "channel_svd":
         return inputs * height * width, outputs
     return inputs * height, outputs * width
+
+
+def full_rank(weight_shape: Sequence[int], scheme: ConvolutionScheme) -> int:
+    """Largest rank that a layer can be given, at which what takes its place can be the layer itself."""
+    if _is_kernel(weight_shape) and scheme == "tucker2":
+        return min(weight_shape[:2])
+    if _is_kernel(weight_shape) and scheme == "cp":
+        return math.prod(weight_shape) // max(weight_shape)
+    return min(matrix_shape(weight_shape, scheme))
+
+
+def unwhitened_reason(step: Factorize, shapes: dict[str, Sequence[int]]) -> str | None:
+    """What keeps a step from whitening layers with weights of these shapes, in words."""
+    kernels = [name for name, shape in shapes.items() if _is_kernel(shape)]
+    if not step.whiten or step.scheme == "channel_svd" or not kernels:
+        return None
+    return (
+        f"k x k convolutions are whitened by the scheme `channel_svd` only, as the halves of `{step.scheme}` share no "
+        f"single input; set `scheme`, or exclude {listed(kernels)}"
+    )
+
+
+def factorize_data_misfits(step: Factorize, where: str) -> list[Misfit]:
+    """What keeps a step that does not train from being done without a data set."""
+    if not step.whiten:
+        return []
+    message = "`whiten` looks at training images, which needs a data set; give `dataset`, or drop it"
+    return [Misfit(where=f"{where}.whiten", message=message)]
+
+
+def _is_kernel(weight_shape: Sequence[int]) -> bool:
+    return len(weight_shape) == 4 and tuple(weight_shape[2:]) != (1, 1)
 
 
 def budget_weights(rank: RankBudget, shapes: Iterable[tuple[int, int]]) -> int:

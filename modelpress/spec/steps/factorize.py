@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelpress.spec.config import Config
 from modelpress.spec.steps.selection import LayerSelection
@@ -63,7 +63,7 @@ class RankBudget(Config):
 
 AnyRank = RankNumber | RankPerLayer | RankRatio | RankEnergy | RankEvbmf | RankBudget
 Rank = Annotated[AnyRank, Field(discriminator="kind")]
-ConvolutionScheme = Literal["vertical_horizontal", "channel_svd"]
+ConvolutionScheme = Literal["vertical_horizontal", "channel_svd", "tucker2", "cp"]
 
 
 class Factorize(Config):
@@ -71,7 +71,9 @@ class Factorize(Config):
 
     Linear layers and 1 x 1 convolutions become two (rank columns between). k x k convolutions become, by the scheme,
     `vertical_horizontal`: a vertical k x 1 and a horizontal 1 x k one (Tai et al. 2015, equations 2-5 of SlimNets);
-    `channel_svd`: a k x k one to fewer channels and a 1 x 1 one back (Zhang et al. 2016).
+    `channel_svd`: a k x k one to fewer channels and a 1 x 1 one back (Zhang et al. 2016);
+    `tucker2`: a 1 x 1, a thinner k x k and a 1 x 1 one (Kim et al. 2016); `cp`: a 1 x 1, a k x 1 and a 1 x k depthwise
+    and a 1 x 1 one (Lebedev et al. 2015).
     A layer whose pair would not be smaller stays as it is, and the report names it.
     """
 
@@ -79,4 +81,35 @@ class Factorize(Config):
     rank: Rank = Field(description="How thin the pairs are.", examples=[{"kind": "energy", "value": 0.9}])
     scheme: ConvolutionScheme = Field(default="vertical_horizontal", description="How k x k convolutions are split.")
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to factorize.")
+    whiten: bool = Field(
+        default=False,
+        description="Lose as little as possible of the layers' outputs on training images, not of their weights. "
+        "Needs data, not its labels; k x k convolutions need the scheme `channel_svd`.",
+    )
+    calibration_images: int = Field(
+        default=256, ge=1, le=100_000, description="Training images that `whiten` looks at, drawn by the job's seed."
+    )
+    fold_batch_norm: bool = Field(
+        default=False,
+        description="Fold each batch norm into the convolution that it follows first: the same function, faster. "
+        "Trainings that follow have no norm there.",
+    )
     training: Recovery | None = Field(default=None, description="Training of the pairs; null for none.")
+
+    @model_validator(mode="after")
+    def _whitened_matrices(self) -> Factorize:
+        if self.whiten and self.scheme in ("tucker2", "cp"):
+            raise ValueError(f"whiten is defined for matrices: use the scheme channel_svd, not {self.scheme}")
+        if self.whiten and isinstance(self.rank, RankEvbmf):
+            raise ValueError("evbmf finds the noise in weights: use it without whiten, or another rank")
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_of_tensors(self) -> Factorize:
+        refused = {"tucker2": (RankBudget,), "cp": (RankBudget, RankEnergy, RankEvbmf)}.get(self.scheme, ())
+        if isinstance(self.rank, refused):
+            raise ValueError(
+                f"the scheme {self.scheme} has no singular values that a rank {self.rank.kind} could share: "
+                "give a number, per_layer or a ratio, or use another scheme"
+            )
+        return self
