@@ -94,6 +94,8 @@ def train(
         optimizer = _optimizer(module, training)
         journal = _Journal(training, batches, optimizer, device, on_progress)
 
+        # A loss that keeps what its teacher said of each image asks which images a batch has.
+        follow = getattr(loss, "follow", None)
         step = 0
         for epoch in range(training.epochs):
             for images, labels in batches.epoch():
@@ -102,6 +104,8 @@ def train(
                     group["lr"] = rate
                 if before_forward is not None:
                     before_forward()
+                if follow is not None:
+                    follow(batches.indices, len(data.train_labels))
                 with arithmetic.autocast(device):
                     outputs = logits_of(module(images)).float()
                     value = loss(outputs, labels, images)

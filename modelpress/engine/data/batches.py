@@ -47,6 +47,8 @@ class Batches:
         self._generator = generator
         self._device = device
         self.memory_format = torch.channels_last  # of the batches
+        # Places (B,) of the latest batch's images in the data set; None where they were changed at random.
+        self.indices: Tensor | None = None
         # One row of pixels is W * C numbers; statistics of that length let the arithmetic run along memory.
         self._mean = (torch.tensor(preprocessing.mean) * 255).repeat(width).to(device)  # (W * C,)
         self._scale = (1 / (torch.tensor(preprocessing.std) * 255)).repeat(width).to(device)
@@ -80,6 +82,7 @@ class Batches:
             centres = (torch.rand(2, count, generator=self._generator) * sides).long().to(self._device)
         for begin in range(0, self._used, self._batch_size):
             chosen = order[begin : begin + self._batch_size]
+            self.indices = chosen if self._augmentation == Augmentation() else None
             images = self._images[chosen]
             if shifts is not None or mirrored is not None:
                 images = augment(

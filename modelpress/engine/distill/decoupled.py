@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.engine.data.labelled import UNLABELLED
-from modelpress.engine.distill.hinton import label_loss, taught_logits
+from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.distill.hinton import label_loss
 
 
 class DecoupledLoss:
@@ -27,7 +28,8 @@ class DecoupledLoss:
         label_weight: float,
         label_smoothing: float = 0.0,
     ) -> None:
-        self._teacher = teacher
+        self._teacher = CachedTeacher(teacher)
+        self.follow = self._teacher.follow
         self._temperature = temperature
         self._alpha = alpha
         self._beta = beta
@@ -36,7 +38,7 @@ class DecoupledLoss:
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); an image without a label has the teacher's largest output for its class."""
-        taught = taught_logits(self._teacher, images)
+        taught = self._teacher(images)
         classes = torch.where(labels == UNLABELLED, taught.argmax(1), labels)
         target, others = decoupled_divergences(outputs / self._temperature, taught / self._temperature, classes)
         divergence = self._temperature**2 * (self._alpha * target + self._beta * others).mean()

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.arithmetic import lay_out, logits_of
+from modelpress.engine.arithmetic import lay_out
 from modelpress.engine.data.labelled import UNLABELLED
+from modelpress.engine.distill.cache import CachedTeacher
 
 
 class LabelLoss:
@@ -31,14 +32,15 @@ class HintonLoss:
     """
 
     def __init__(self, teacher: nn.Module, *, temperature: float, alpha: float, label_smoothing: float = 0.0) -> None:
-        self._teacher = teacher
+        self._teacher = CachedTeacher(teacher)
+        self.follow = self._teacher.follow
         self._temperature = temperature
         self._alpha = alpha
         self._label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); the teacher sees the same augmented `images`, under the same autocast."""
-        taught = taught_logits(self._teacher, images)
+        taught = self._teacher(images)
         softened = softened_divergence(outputs, taught, self._temperature)
         hard = label_loss(outputs, labels, self._label_smoothing)
         return self._alpha * softened + (1 - self._alpha) * hard
@@ -53,12 +55,6 @@ def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) ->
         return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
     total = F.cross_entropy(outputs, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum")
     return total / (labels != UNLABELLED).sum().clamp(min=1)
-
-
-def taught_logits(teacher: nn.Module, images: Tensor) -> Tensor:
-    """The teacher's logits (B, K), float32, without gradients."""
-    with torch.no_grad():
-        return logits_of(teacher(images)).float()
 
 
 def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.distill.hinton import label_loss, taught_logits
+from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.distill.hinton import label_loss
 
 
 class LogitLoss:
@@ -15,13 +16,14 @@ class LogitLoss:
     """
 
     def __init__(self, teacher: nn.Module, *, label_weight: float, label_smoothing: float = 0.0) -> None:
-        self._teacher = teacher
+        self._teacher = CachedTeacher(teacher)
+        self.follow = self._teacher.follow
         self._label_weight = label_weight
         self._label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K)."""
-        squared = F.mse_loss(outputs, taught_logits(self._teacher, images))
+        squared = F.mse_loss(outputs, self._teacher(images))
         if self._label_weight == 0:
             return squared
         return squared + self._label_weight * label_loss(outputs, labels, self._label_smoothing)

@@ -1,0 +1,46 @@
+"""A teacher's logits, computed once where the images come back as they were."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.engine.arithmetic import logits_of
+
+_MOST_KEPT = 2**28  # numbers: 1 GiB
+
+
+class CachedTeacher:
+    """A teacher's logits (B, K), float32, without gradients; kept by the image's index where `follow` tells it."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self._teacher = teacher
+        self._indices: Tensor | None = None
+        self._count = 0
+        self._logits: Tensor | None = None  # (N, K)
+        self._known = torch.zeros(0, dtype=torch.bool)  # (N,)
+
+    def follow(self, indices: Tensor | None, count: int) -> None:
+        """The next batch by its places (B,) among `count` images; None when its images were changed at random."""
+        self._indices, self._count = indices, count
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The logits of normalised `images` (B, C, H, W)."""
+        if self._indices is None:
+            return self._compute(images)
+        indices = self._indices.to(images.device)
+        if self._logits is not None and bool(self._known[indices].all()):
+            return self._logits[indices]
+        taught = self._compute(images)
+        if self._count * taught.shape[1] > _MOST_KEPT:
+            return taught
+        if self._logits is None:
+            self._logits = taught.new_zeros(self._count, taught.shape[1])
+            self._known = torch.zeros(self._count, dtype=torch.bool, device=taught.device)
+        self._logits[indices] = taught
+        self._known[indices] = True
+        return taught
+
+    def _compute(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return logits_of(self._teacher(images)).float()

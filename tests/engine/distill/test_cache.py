@@ -1,0 +1,78 @@
+"""The teacher is asked once for each image that comes back as it was, and says the same as when it is asked anew."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.distill.decoupled import DecoupledLoss
+from modelpress.engine.distill.hinton import HintonLoss
+from modelpress.engine.distill.logits import LogitLoss
+from modelpress.engine.training import Loss, train
+from modelpress.spec.training import Augmentation, Training
+from tests.support.image_data import noise
+from tests.support.tiny import tiny_module, tiny_network
+
+CPU = torch.device("cpu")
+
+
+class Counting(nn.Module):
+    """A teacher that counts the images it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = tiny_network(classes=3, seed=7).module
+        self.seen = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        logits: Tensor = self.inner(images)
+        return logits
+
+
+def learnt(loss: Loss, augmentation: Augmentation) -> nn.Module:
+    torch.manual_seed(0)
+    module = tiny_module(classes=3)
+    data = noise(20)
+    training = Training(epochs=3, batch_size=8, learning_rate=0.01, augmentation=augmentation, precision="fp32")
+    train(module, data, data.statistics, training, loss=loss, seed=0, device=CPU)
+    return module
+
+
+@pytest.mark.parametrize("kind", ["hinton", "dkd", "logits"])
+def test_cached_trains_as_uncached(kind: str):
+    def loss(teacher: nn.Module) -> HintonLoss | DecoupledLoss | LogitLoss:
+        if kind == "hinton":
+            return HintonLoss(teacher, temperature=4.0, alpha=0.9)
+        if kind == "dkd":
+            return DecoupledLoss(teacher, temperature=4.0, alpha=1.0, beta=2.0, label_weight=1.0)
+        return LogitLoss(teacher, label_weight=0.5)
+
+    cached, asked = Counting(), Counting()
+    uncached = loss(asked)
+    uncached.follow = lambda indices, count: None
+    one, other = learnt(loss(cached), Augmentation()), learnt(uncached, Augmentation())
+    assert (cached.seen, asked.seen) == (20, 60)
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"horizontal_flip": True}, {"crop_padding": 1}, {"cutout": 2}])
+def test_images_changed_at_random_are_asked_anew(change: dict[str, object]):
+    teacher = Counting()
+    learnt(HintonLoss(teacher, temperature=4.0, alpha=0.9), Augmentation.model_validate(change))
+    assert teacher.seen == 60
+
+
+def test_logits_go_to_their_images():
+    teacher = Counting()
+    cached = CachedTeacher(teacher)
+    images = torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        expected = teacher.inner(images)
+    for order in ([3, 1], [0, 3], [4, 2], [2, 0, 1, 3, 4]):
+        cached.follow(torch.tensor(order), 5)
+        torch.testing.assert_close(cached(images[order]), expected[order])
+    assert teacher.seen == 6
