@@ -49,8 +49,8 @@ METHODS: dict[str, Method] = {
     ),
     "factorize": Method(
         kind="factorize",
-        summary="Replace layers by pairs of thinner ones, by truncated SVD.",
-        source="Tai et al. 2015, arXiv 1511.06067",
+        summary="Replace layers by thinner ones in a row, by SVD, Tucker-2 or CP.",
+        source="Tai et al. 2015, arXiv 1511.06067; Kim et al. 2016, 1511.06530; Lebedev et al. 2015, 1412.6553",
         needs_data=False,
         parameters=Factorize.model_json_schema(),
         example={

@@ -149,6 +149,29 @@ def test_a_budget_below_rank_one() -> None:
     assert "keep 144 of 1152 weights; give at least 0.125" in message
 
 
+def test_what_cannot_be_whitened() -> None:
+    whiten = {**FACTORIZE, "rank": {"kind": "ratio", "value": 0.5}, "whiten": True}
+    assert _check({**whiten, "scheme": "channel_svd"}) == []
+    ((where, message),) = _check(whiten)
+    assert where == "steps.0.whiten"
+    assert "exclude features.3" in message
+    ((where, message),) = _check({**whiten, "scheme": "channel_svd"}, dataset=None)
+    assert where == "steps.0.whiten"
+    assert "needs a data set" in message
+
+
+def test_a_rank_above_that_of_the_scheme() -> None:
+    def messages(scheme: str, rank: int) -> list[str]:
+        step = {**FACTORIZE, "scheme": scheme, "rank": {"kind": "per_layer", "values": {"features.3": rank}}}
+        return [message for _, message in _check(step)]
+
+    # A kernel of 8 x 4 x 3 x 3.
+    assert messages("tucker2", 4) == []
+    assert messages("tucker2", 5)[0].startswith("rank 5 is above the full rank 4")
+    assert messages("cp", 36) == []
+    assert messages("cp", 37)[0].startswith("rank 37 is above the full rank 36")
+
+
 def test_a_rank_for_a_layer_that_cannot_be_factorized() -> None:
     ((where, message),) = _check({**FACTORIZE, "rank": {"kind": "per_layer", "values": {"features.0": 2}}})
     assert where == "steps.0.layers"

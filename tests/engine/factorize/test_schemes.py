@@ -77,18 +77,24 @@ def test_tucker_by_energy_keeps_at_least_that_much():
 
 def test_layers_that_would_not_shrink_stay_and_are_named():
     original = tiny_network()
-    options = {"layers": {"include": ["3"]}}
-    for scheme, rank, words in (
-        ("tucker2", 8, "convolutions of ranks 8 and 8 would not be smaller"),
-        ("cp", 50, "convolutions of rank 50 would not be smaller; up to rank 38 they are"),
-    ):
-        spec = step(scheme=scheme, rank={"kind": "number", "value": rank}, **options)
-        result = factorize(original, spec, context(original))
-        # 16 x 8 x 9 = 1152 weights; Tucker-2 of 8 and 8 has 64 + 576 + 128, so that it is smaller.
-        if scheme == "tucker2":
-            assert [change.parameters_after for change in result.layers] == [64 + 576 + 128 + 16]
-        else:
-            assert [(skip.name, skip.reason) for skip in result.skipped] == [("3", words)]
+    spec = step(scheme="cp", rank={"kind": "number", "value": 50}, layers={"include": ["3"]})
+    result = factorize(original, spec, context(original))
+    # 16 x 8 x 9 = 1152 weights; a component has 16 + 8 + 3 + 3.
+    assert [(skip.name, skip.reason) for skip in result.skipped] == [
+        ("3", "convolutions of rank 50 would not be smaller; up to rank 38 they are")
+    ]
+    spec = step(scheme="tucker2", rank={"kind": "ratio", "value": 1.0}, layers={"include": ["3"]})
+    result = factorize(original, spec, context(original))
+    assert [(skip.name, skip.reason) for skip in result.skipped] == [
+        ("3", "convolutions of ranks 8 and 16 would not be smaller; lower ranks may be")
+    ]
+
+
+def test_the_weights_of_a_tucker_layer():
+    original = tiny_network()
+    spec = step(scheme="tucker2", rank={"kind": "number", "value": 8}, layers={"include": ["3"]})
+    result = factorize(original, spec, context(original))
+    assert [change.parameters_after for change in result.layers] == [8 * 8 + 8 * 8 * 9 + 8 * 16 + 16]
 
 
 def test_masks_and_grids_of_what_was_replaced_are_dropped():
