@@ -142,6 +142,12 @@ def _walk(root: Node, place: Sequence[str | int]) -> tuple[list[str], Node, Node
         if part in mapping:
             node = _resolved(root, {"$ref": mapping[part]})
             continue
+        if "oneOf" in node and not mapping:
+            # Alternatives of which one has no `kind` (a student that is named by its architecture).
+            choices = [_resolved(root, choice) for choice in node["oneOf"]]
+            kinds = [choice.get("properties", {}).get("kind", {}).get("const") for choice in choices]
+            node = choices[kinds.index(part if part in kinds else None)]
+            continue
         where.append(str(part))
         parent = node
         if isinstance(part, int):

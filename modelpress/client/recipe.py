@@ -150,7 +150,7 @@ def _place(location: tuple[int | str, ...], document: Any) -> str:
     parts = []
     for part in location:
         if isinstance(document, Mapping):
-            if part not in document and part == document.get("kind"):
+            if part not in document and part == document.get("kind", "named"):
                 continue
             document = document.get(part)
         elif isinstance(document, Sequence) and isinstance(part, int):

@@ -30,6 +30,16 @@ SPEC = {"model": "mdl_any", "dataset": "dts_any", "steps": [PRUNE]}
             "'sgd' or 'adamw'",
         ),
         ({"steps": [TRAIN | {"training": 5}]}, "steps.0.training", "an object of fields"),
+        (
+            {"steps": [{"kind": "distill", "student": {"architecture": "nin_cifar", "argments": {}}, "training": {}}]},
+            "steps.0.student.argments",
+            "did you mean `arguments`?",
+        ),
+        (
+            {"steps": [{"kind": "distill", "student": {"kind": "thinner", "width": 2}, "training": {}}]},
+            "steps.0.student.width",
+            "it must be below 1, not 2",
+        ),
         ({"epochs": 5}, "epochs", "there is no such field; the fields here are `seed`"),
         ({"seed": -1}, "seed", "it must be at least 0, not -1"),
         ({"artifacts": ["onnx", "onnx"]}, "artifacts", "each kind of artifact can be asked for once"),
