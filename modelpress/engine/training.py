@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -91,7 +91,7 @@ def train(
         arithmetic = choose_arithmetic(module, batches.sample(), precision=training.precision, steps=steps)
         batches.memory_format = arithmetic.memory_format
         lay_out(module, arithmetic.memory_format)
-        optimizer = _optimizer(module, training)
+        optimizer = _optimizer(module, training, getattr(loss, "parameters", tuple)())
         journal = _Journal(training, batches, optimizer, device, on_progress)
 
         # A loss that keeps what its teacher said of each image asks which images a batch has.
@@ -159,8 +159,9 @@ def learning_rate(training: Training, step: int, steps: int) -> float:
     return peak * (steps - step) / (steps - rising + 1)
 
 
-def _optimizer(module: nn.Module, training: Training) -> torch.optim.Optimizer:
-    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def _optimizer(module: nn.Module, training: Training, beside: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """For the module's weights and those that a loss learns beside them."""
+    weights = [parameter for parameter in [*module.parameters(), *beside] if parameter.requires_grad]
     groups = [
         # Biases and the scales and shifts of norms are vectors; pulling them to zero only costs accuracy.
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": training.weight_decay},

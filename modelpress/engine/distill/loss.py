@@ -10,13 +10,14 @@ from torch import nn
 from modelpress.engine.distill.attention import AttentionLoss, require_convolutions
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss
+from modelpress.engine.distill.hints import HintLoss
 from modelpress.engine.distill.logits import LogitLoss
 from modelpress.engine.distill.relational import RelationalLoss
 from modelpress.engine.distill.watch import watch_inputs, watch_outputs
 from modelpress.engine.network import weighted_layers
 from modelpress.engine.training import Loss
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.steps.distillation_loss import Decoupled, DistillationLoss, LogitRegression, Relational
+from modelpress.spec.steps.distillation_loss import Decoupled, DistillationLoss, Hints, LogitRegression, Relational
 
 
 @contextmanager
@@ -56,7 +57,24 @@ def distillation_loss(
         require_convolutions(teacher, of_teacher, "the original")
         require_convolutions(student, of_student, "the student")
         with watch_outputs(teacher, of_teacher) as taught, watch_outputs(student, of_student) as learnt:
+            if isinstance(wanted, Hints):
+                yield HintLoss(
+                    hinton,
+                    taught,
+                    learnt,
+                    layers=wanted.layers,
+                    channels=[
+                        (_channels(student, pair.student), _channels(teacher, pair.teacher)) for pair in wanted.layers
+                    ],
+                    weight=wanted.weight,
+                    device=next(teacher.parameters()).device,
+                )
+                return
             yield AttentionLoss(hinton, taught, learnt, layers=wanted.layers, weight=wanted.weight)
+
+
+def _channels(module: nn.Module, name: str) -> int:
+    return len(module.get_submodule(name).get_parameter("weight"))
 
 
 def _last(module: nn.Module, whose: str) -> str:

@@ -6,7 +6,7 @@ from modelpress.spec.architecture import ARCHITECTURES
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.steps import Distill
-from modelpress.spec.steps.distillation_loss import Attention, Decoupled
+from modelpress.spec.steps.distillation_loss import Attention, Decoupled, Hints
 from modelpress.spec.student import Current, Shallower, Thinner, derived
 
 
@@ -57,7 +57,7 @@ def _loss_misfits(step: Distill, model: ModelInspection, where: str) -> list[Mis
         return [
             Misfit(where=f"{where}.loss", message="`dkd` compares classes, and the model has one output; take `logits`")
         ]
-    if isinstance(step.loss, Attention):
+    if isinstance(step.loss, Attention | Hints):
         # Convolutions have kernels of four dimensions; the student's are known once it is built.
         known = [layer.name for layer in model.layers if len(layer.weight_shape) == 4]
         unknown = [pair.teacher for pair in step.loss.layers if pair.teacher not in known]

@@ -74,4 +74,21 @@ class Attention(Config):
     alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels.")
 
 
-DistillationLoss = Annotated[Hinton | Decoupled | LogitRegression | Relational | Attention, Field(discriminator="kind")]
+class Hints(Config):
+    """Hinton's loss, plus the difference of feature maps (FitNets, Romero et al. 2015, arXiv 1412.6550).
+
+    Where the channels differ a 1x1 convolution is learned along, where the sizes do the larger map is averaged down.
+    """
+
+    kind: Literal["hints"] = "hints"
+    layers: tuple[LayerPair, ...] = Field(
+        min_length=1, max_length=64, description="Pairs of convolutions, `{teacher: ..., student: ...}`."
+    )
+    weight: float = Field(default=1.0, gt=0, le=1_000_000, description="Weight of the feature maps.")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="Softening T of both outputs.")
+    alpha: float = Field(default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels.")
+
+
+DistillationLoss = Annotated[
+    Hinton | Decoupled | LogitRegression | Relational | Attention | Hints, Field(discriminator="kind")
+]
