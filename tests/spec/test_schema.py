@@ -150,7 +150,7 @@ def test_a_description_of_a_network_survives_a_round_trip_and_refuses_more() -> 
     description = NetworkDescription.model_validate(
         {
             "architecture": {"architecture": "snn_1k", "arguments": {"in_channels": 1}},
-            "edits": [{"layer": "features.0", "scheme": "svd", "rank": 3}],
+            "edits": [{"kind": "factorized_layer", "layer": "features.0", "scheme": "svd", "rank": 3}],
             "input_shape": [1, 32, 32],
             "preprocessing": {"mean": [0.1307], "std": [0.3081]},
         }
