@@ -19,7 +19,7 @@ SPEC = {"model": "mdl_any", "dataset": "dts_any", "steps": [PRUNE]}
     [
         ({"steps": [PRUNE | {"sparsity": 1.5}]}, "steps.0.sparsity", "it must be below 1, not 1.5"),
         ({"steps": [PRUNE | {"sparcity": 1}]}, "steps.0.sparcity", "did you mean `sparsity`?"),
-        ({"steps": [{"kind": "prun"}]}, "steps.0.kind", "no kind \"prun\"; it is one of 'prune', 'factorize'"),
+        ({"steps": [{"kind": "prun"}]}, "steps.0.kind", "no kind \"prun\"; it is one of 'prune', 'prune_channels'"),
         ({"steps": [{}]}, "steps.0.kind", "it is required, and is one of 'distill'"),
         ({"steps": []}, "steps", "at least 1 entries"),
         ({"steps": [PRUNE | {"schedule": {"kind": "cubic"}}]}, "steps.0", "give `training`"),

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Resource
 
-NAMES = ("slimnets", "smallest", "gentle", "no-data")
+NAMES = ("slimnets", "smallest", "fastest-cpu", "gentle", "no-data")
 
 
 class ReadyRecipe(Resource):
