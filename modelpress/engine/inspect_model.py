@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from modelpress.engine.architectures.registry import REJECTED
 from modelpress.engine.exhaustion import exhaustion
-from modelpress.engine.factorize.called import uncalled_layers
-from modelpress.engine.factorize.rank import full_rank, untreated_reason
+from modelpress.engine.factorize.called import untreated_layers
+from modelpress.engine.factorize.rank import full_rank
 from modelpress.engine.formats.safetensors import stored_bytes
 from modelpress.engine.measure import count_macs, count_parameters, evaluating
 from modelpress.engine.network import Network, weighted_layers
@@ -25,7 +25,7 @@ def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
     network = load_original(model, folder)
     outputs = _outputs(network)
     shape = network.description.input_shape
-    uncalled = uncalled_layers(network.module, shape)
+    untreated = untreated_layers(network.module, shape)
     return ModelInspection(
         network=network.description,
         format=model.format,
@@ -34,7 +34,7 @@ def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
         num_classes=outputs.shape[1],
         fp32_bytes=stored_bytes(network.module.state_dict()),
         layers=tuple(
-            _layer(name, layer, called=name not in uncalled) for name, layer in weighted_layers(network.module).items()
+            _layer(name, layer, untreated.get(name)) for name, layer in weighted_layers(network.module).items()
         ),
     )
 
@@ -74,12 +74,8 @@ def _culprit(module: nn.Module) -> str:
     return f"these weights are not: {', '.join(broken[:12])}{more}"
 
 
-def _layer(name: str, layer: nn.Module, called: bool) -> LayerInspection:
+def _layer(name: str, layer: nn.Module, untreated: str | None) -> LayerInspection:
     weight = layer.get_parameter("weight")
-    untreated = untreated_reason(layer)
-    if untreated is None and not called:
-        # As the step `factorize` itself finds: another module in its place would not be called either.
-        untreated = "the network reads its weight without calling it, or uses it in training only"
     return LayerInspection(
         name=name,
         type=type(layer).__name__,

@@ -91,3 +91,7 @@ class NetworkDescription(Config):
         default=None, description="Null until it is known: given with the upload, or estimated from the data."
     )
     classes: tuple[str, ...] | None = Field(default=None, description="Names of the outputs, where known.")
+
+    def edited(self, edit: Edit) -> NetworkDescription:
+        """This network after one more edit."""
+        return self.model_copy(update={"edits": (*self.edits, edit)})

@@ -1,10 +1,11 @@
-"""Which layers a network really calls."""
+"""Which layers a network really calls, and so which can be replaced."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from modelpress.engine.factorize.rank import untreated_reason
 from modelpress.engine.network import weighted_layers
 
 
@@ -29,3 +30,16 @@ def uncalled_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> fro
         for handle in handles:
             handle.remove()
     return frozenset(weighted_layers(module)) - called
+
+
+def untreated_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, str]:
+    """Weighted layers that nothing thinner can replace, each with the reason in words."""
+    uncalled = uncalled_layers(module, input_shape)
+    reasons = {}
+    for name, layer in weighted_layers(module).items():
+        reason = untreated_reason(layer)
+        if reason is None and name in uncalled:
+            reason = "the network reads its weight without calling it, or uses it in training only"
+        if reason is not None:
+            reasons[name] = reason
+    return reasons

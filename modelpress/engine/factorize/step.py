@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from modelpress.engine.factorize.budget import budget_ranks
-from modelpress.engine.factorize.called import uncalled_layers
+from modelpress.engine.factorize.called import untreated_layers
 from modelpress.engine.factorize.chain import INSERT, fill_chain
 from modelpress.engine.factorize.channel_svd import channel_matrix, channel_weights
 from modelpress.engine.factorize.fold import fold, foldable_norms
@@ -20,7 +20,6 @@ from modelpress.engine.factorize.rank import (
     largest_smaller_rank,
     matrix_shape,
     scheme_of,
-    untreated_reason,
 )
 from modelpress.engine.factorize.svd import Decomposition, decompose, linear_matrix, linear_weights, singular_values
 from modelpress.engine.factorize.tensor_rank import find_chain
@@ -50,7 +49,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
         training_data(context)
     result = Network(copy.deepcopy(network.module), network.description, dict(network.masks), dict(network.grids))
     layers = weighted_layers(result.module)
-    reasons = _reasons(result, layers)
+    reasons = untreated_layers(result.module, network.description.input_shape)
     able = [name for name in layers if name not in reasons]
     try:
         ranks = factorize_ranks(step, able)
@@ -106,22 +105,9 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     return StepResult(result, layers=tuple(changes.values()), skipped=tuple(skipped), training=summary)
 
 
-def _reasons(network: Network, layers: dict[str, nn.Module]) -> dict[str, str]:
-    """Layers that no pair can replace, and why."""
-    uncalled = uncalled_layers(network.module, network.description.input_shape)
-    reasons = {}
-    for name, layer in layers.items():
-        reason = untreated_reason(layer)
-        if reason is None and name in uncalled:
-            reason = "the network reads its weight without calling it, or uses it in training only"
-        if reason is not None:
-            reasons[name] = reason
-    return reasons
-
-
 def _replaced(result: Network, name: str, edit: FactorizedLayer | TuckerLayer | CpLayer) -> None:
     """Note what took a layer's place; what was to be held of its weight goes with it."""
-    result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
+    result.description = result.description.edited(edit)
     result.masks.pop(f"{name}.weight", None)
     result.grids.pop(f"{name}.weight", None)
 
@@ -133,7 +119,7 @@ def _fold_norms(result: Network, names: list[str]) -> list[SkippedLayer]:
         if convolution in names:
             edit = FoldedNorm(layer=norm, into=convolution)
             fold(result.module, edit)
-            result.description = result.description.model_copy(update={"edits": (*result.description.edits, edit)})
+            result.description = result.description.edited(edit)
             # Scaled by channel, zeros are zeros still, but quantized values are others.
             result.grids.pop(f"{convolution}.weight", None)
     return [SkippedLayer(name=name, reason=reason) for name, reason in left.items()]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelpress.spec.steps import Cubic
-from modelpress.spec.steps.prune import Iterative
+from modelpress.spec.steps import Cubic, Iterative
 
 
 def cubic_sparsity(initial: float, final: float, share: float) -> float:

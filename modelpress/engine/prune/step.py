@@ -25,8 +25,7 @@ from modelpress.spec.check import select_layers
 from modelpress.spec.check.prune import no_layer_fits, own_sparsities
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
-from modelpress.spec.steps import Cubic, Pattern, Prune
-from modelpress.spec.steps.prune import Iterative
+from modelpress.spec.steps import Cubic, Iterative, OneShot, Pattern, Prune
 
 
 @dataclass(frozen=True)
@@ -163,20 +162,17 @@ def _group(weights: dict[str, nn.Parameter], sparsity: float, where: str) -> _Gr
     return _Group(tuple(weights), gone, final)
 
 
-def _gradually(schedule: object, remove: Callable[[float], None]) -> Callable[[int, int], None] | None:
-    if isinstance(schedule, Iterative):
-
-        def after_round(step: int, steps: int) -> None:
-            share = rounds(schedule, steps).get(step)
-            if share is not None:
-                remove(share)
-
-        return after_round
-    if not isinstance(schedule, Cubic):
+def _gradually(
+    schedule: OneShot | Cubic | Iterative, remove: Callable[[float], None]
+) -> Callable[[int, int], None] | None:
+    if isinstance(schedule, OneShot):
         return None
 
     def after_step(step: int, steps: int) -> None:
-        share = Updates.of(schedule, steps).share(step)
+        if isinstance(schedule, Iterative):
+            share = rounds(schedule, steps).get(step)
+        else:
+            share = Updates.of(schedule, steps).share(step)
         if share is not None:
             remove(share)
 

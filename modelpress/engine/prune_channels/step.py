@@ -42,7 +42,7 @@ def prune_channels(network: Network, step: PruneChannels, context: StepContext) 
 
     result = Network(narrowed(network.module, removals).eval(), network.description)
     edit = edit_of(network.module, removals)
-    result.description = network.description.model_copy(update={"edits": (*network.description.edits, edit)})
+    result.description = network.description.edited(edit)
     result.masks = {name: _cut_mask(network.module, name, mask, removals) for name, mask in network.masks.items()}
     result.grids = {name: _cut_grid(network.module, name, grid, removals) for name, grid in network.grids.items()}
     summary = recover(result, step.training, context) if step.training is not None else None

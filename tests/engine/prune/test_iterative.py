@@ -9,8 +9,7 @@ from modelpress.engine import training as loop
 from modelpress.engine.prune.schedule import even_sparsity, rounds
 from modelpress.engine.prune.step import prune
 from modelpress.engine.training import TrainingProgress
-from modelpress.spec.steps import Prune
-from modelpress.spec.steps.prune import Iterative
+from modelpress.spec.steps import Iterative, Prune
 from modelpress.spec.training import Recovery
 from tests.support.contexts import context
 from tests.support.image_data import noise
