@@ -29,7 +29,8 @@ from benchmarks.result import RESULTS, commit
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.formats.registry import WRITERS
-from modelpress.engine.measure import count_macs, count_nonzero, count_parameters, open_session, run_session
+from modelpress.engine.latency import open_session, run_session
+from modelpress.engine.measure import count_macs, count_nonzero, count_parameters
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.provenance import machine, versions
 from modelpress.engine.step import StepContext

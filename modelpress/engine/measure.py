@@ -1,4 +1,4 @@
-"""The figures of a network: parameters, multiply-accumulates, accuracy, latency, memory.
+"""The figures of a network: parameters, multiply-accumulates, accuracy, memory.
 
 Everything is measured in fp32 with TF32 off, so that an accuracy does not depend on the precision that a training
 chose, and so that the figures of a CPU and of a GPU mean the same.
@@ -6,13 +6,10 @@ chose, and so that the figures of a CPU and of a GPU mean the same.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,18 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelpress.spec.failure import Diverged
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.report import Accuracy, Agreement, Latency
+from modelpress.spec.report import Accuracy, Agreement
 
 # Images of a batch: 256 of 32 x 32, 20 of 224 x 224, so that activations stay within some hundred megabytes.
 _MOST_IMAGES = 256
 _BATCH_PIXELS = 2**20
-
-# A block of one network's runs before the other's turn: long enough that the caches hold that network's weights (a
-# turn after every run would charge the small one for what the large one evicted), short enough that a machine that
-# slows down slows both.
-_BLOCK_SECONDS = 0.05
-_LATENCY_SECONDS = 1.0
-_MOST_RUNS = 2000
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -52,16 +42,35 @@ def count_macs(module: nn.Module, input_shape: Sequence[int]) -> int:
     runtime skips them. A convolution has out_channels x in_channels / groups x kernel height x kernel width x output
     height x output width of them, a linear layer in_features x out_features.
     """
+    return count_layer_macs(module, {}, input_shape)[0]
+
+
+def count_layer_macs(
+    module: nn.Module, layers: Mapping[str, nn.Module], input_shape: Sequence[int]
+) -> tuple[int, dict[str, int]]:
+    """`count_macs` of the module, and by name how much of it falls into the calls of each of its `layers`."""
     counter = FlopCounterMode(display=False)
+    found = dict.fromkeys(layers, 0)
+
+    def count(name: str, sign: int) -> Callable[..., None]:
+        def hook(*_: object) -> None:
+            found[name] += sign * counter.get_total_flops() // 2
+
+        return hook
+
     # The fused attention of `nn.MultiheadAttention` and of the CPU has no formula in the counter: it would count as 0.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    hooks = [layer.register_forward_pre_hook(count(name, -1)) for name, layer in layers.items()]
+    hooks += [layer.register_forward_hook(count(name, 1)) for name, layer in layers.items()]
     try:
         with evaluating(module), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
             module(torch.zeros(1, *input_shape, device=_device_of(module)))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return counter.get_total_flops() // 2
+        for hook in hooks:
+            hook.remove()
+    return counter.get_total_flops() // 2, found
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -128,65 +137,6 @@ def agreement_of(original: Tensor, outputs: Tensor) -> Agreement:
         kl=max(0.0, float((told.exp() * (told - found)).sum(1).mean())),
         examples=len(outputs),
     )
-
-
-def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU with so many threads and no more."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
-    """Outputs (N, classes) of an ONNX model with one input and one output for fp32 images (N, C, H, W)."""
-    outputs: np.ndarray = session.run(None, {session.get_inputs()[0].name: images})[0]
-    return outputs
-
-
-def measure_latency(
-    paths: Sequence[Path],
-    input_shape: Sequence[int],
-    *,
-    threads: int = 1,
-    batch: int = 1,
-    seconds: float = _LATENCY_SECONDS,
-) -> list[Latency]:
-    """Latency of each ONNX file in ONNX Runtime on the CPU, in the order of `paths`.
-
-    The files take turns in short blocks, so that all of them saw the same machine state; `seconds` is the time given
-    to each, but every file runs at least ten times after its warm-up.
-    """
-    image = np.random.default_rng(0).standard_normal((batch, *input_shape), dtype=np.float32)
-    sessions = [open_session(path, threads) for path in paths]
-    for session in sessions:
-        for _ in range(3):
-            run_session(session, image)
-    times: list[list[float]] = [[] for _ in sessions]
-    while any(len(runs) < 10 or (sum(runs) < seconds and len(runs) < _MOST_RUNS) for runs in times):
-        for session, runs in zip(sessions, times, strict=True):
-            run_session(session, image)  # fetches the weights back into the caches; not counted
-            runs += _timed_block(session, image)
-    return [
-        Latency(
-            runtime="onnxruntime",
-            threads=threads,
-            batch=batch,
-            p50_ms=float(np.percentile(runs, 50)) * 1e3,
-            p90_ms=float(np.percentile(runs, 90)) * 1e3,
-        )
-        for runs in times
-    ]
-
-
-def _timed_block(session: onnxruntime.InferenceSession, image: np.ndarray) -> list[float]:
-    runs: list[float] = []
-    while not runs or (sum(runs) < _BLOCK_SECONDS and len(runs) < _MOST_RUNS // 10):
-        start = time.perf_counter()
-        run_session(session, image)
-        runs.append(time.perf_counter() - start)
-    return runs
 
 
 def reset_peak_memory(device: torch.device | str = "cpu") -> None:

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modelpress.engine.formats.load import load_network
+from modelpress.engine.latency import measure_latency, open_session, run_session
 from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.measure import (
     accuracy_of,
@@ -38,13 +39,10 @@ from modelpress.engine.measure import (
     count_parameters,
     evaluating,
     exact_arithmetic,
-    measure_latency,
     normalise,
-    open_session,
     outputs_of,
     peak_memory,
     reset_peak_memory,
-    run_session,
 )
 from modelpress.engine.network import Network
 from modelpress.engine.results import write_result

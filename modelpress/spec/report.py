@@ -35,7 +35,8 @@ class Agreement(Resource):
 class Latency(Resource):
     """Time of one forward pass."""
 
-    runtime: Literal["onnxruntime", "pytorch"] = Field(description="What ran the network.")
+    runtime: Literal["onnxruntime", "pytorch"] = Field(description="What ran the network; PyTorch eagerly.")
+    precision: Literal["fp32", "int8"] = Field(default="fp32", description="What it computed in.")
     threads: int = Field(description="CPU threads it had.")
     batch: int = Field(description="Images of one pass.")
     p50_ms: float = Field(description="Median, milliseconds.")

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 from torch import nn
 
 from modelpress.engine.measure import (
@@ -21,10 +19,7 @@ from modelpress.engine.measure import (
     count_nonzero,
     count_parameters,
     evaluate,
-    measure_latency,
     normalise,
-    open_session,
-    run_session,
 )
 from modelpress.spec.failure import Diverged
 from modelpress.spec.network import Preprocessing
@@ -151,37 +146,6 @@ def test_outputs_that_are_not_numbers_are_refused() -> None:
     outputs[1, 0] = float("nan")
     with pytest.raises(Diverged, match="1 of 3 held-out images"):
         accuracy_of(outputs, torch.zeros(3, dtype=torch.int64))
-
-
-def _linear_onnx(path: Path, width: int, layers: int) -> np.ndarray:
-    """A chain of `layers` square matrix products; returns the one matrix."""
-    matrix = np.random.default_rng(1).standard_normal((width, width)).astype(np.float32) / width**0.5
-    names = ["x", *[f"h{index}" for index in range(layers - 1)], "y"]
-    nodes = [helper.make_node("MatMul", [names[index], "w"], [names[index + 1]]) for index in range(layers)]
-    graph = helper.make_graph(
-        nodes,
-        "chain",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", width])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", width])],
-        [helper.make_tensor("w", TensorProto.FLOAT, matrix.shape, matrix.tobytes(), raw=True)],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-    return matrix
-
-
-def test_latency_of_files_that_take_turns(tmp_path: Path) -> None:
-    _linear_onnx(tmp_path / "large.onnx", 256, 60)
-    _linear_onnx(tmp_path / "small.onnx", 256, 2)
-    large, small = measure_latency([tmp_path / "large.onnx", tmp_path / "small.onnx"], (256,), seconds=0.05)
-    assert large.p50_ms > small.p50_ms > 0
-    assert large.p90_ms >= large.p50_ms
-    assert (small.runtime, small.threads, small.batch) == ("onnxruntime", 1, 1)
-
-
-def test_a_session_gives_the_product(tmp_path: Path) -> None:
-    matrix = _linear_onnx(tmp_path / "one.onnx", 8, 1)
-    images = np.random.default_rng(2).standard_normal((5, 8)).astype(np.float32)
-    np.testing.assert_allclose(run_session(open_session(tmp_path / "one.onnx"), images), images @ matrix, rtol=1e-5)
 
 
 def test_peak_memory_sees_an_allocation() -> None:
