@@ -143,7 +143,7 @@ def summary(report: Report, command: str) -> str:
     table = [_row(name, measurement) for name, measurement in rows]
     ratios, machine, trainings = report.ratios, report.provenance.machine, [s.training for s in report.stages]
     epochs = ", ".join(f"{t.epochs} epochs {t.precision} {t.images_per_second:.0f} images/s" for t in trainings if t)
-    latency = report.final.latency
+    latency = report.final.latency_in()
     return "\n".join(
         [
             "# SlimNets' combined recipe through the service",
@@ -174,7 +174,8 @@ def summary(report: Report, command: str) -> str:
 
 def _row(name: str, measurement: Measurement) -> str:
     size = f"{min(measurement.stored_bytes.values()):,}" if measurement.stored_bytes else ""
-    latency = f"{measurement.latency.p50_ms:.2f}" if measurement.latency else ""
+    timed = measurement.latency_in()
+    latency = f"{timed.p50_ms:.2f}" if timed else ""
     return (
         f"| {name} | {size} | {measurement.parameters:,} | {measurement.nonzero_parameters:,} | "
         f"{_percent(_top1(measurement))} | {latency} |"

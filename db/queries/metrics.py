@@ -59,9 +59,10 @@ def _figures(measurement: Measurement) -> Iterator[tuple[str, float]]:
         yield "accuracy.top1", measurement.accuracy.top1
         yield "accuracy.top5", measurement.accuracy.top5
         yield "accuracy.loss", measurement.accuracy.loss
-    if measurement.latency is not None:
-        yield "latency.p50_ms", measurement.latency.p50_ms
-        yield "latency.p90_ms", measurement.latency.p90_ms
+    for latency in measurement.latencies:
+        name = f"latency.{latency.runtime}.{latency.precision}.{latency.batch}"
+        yield f"{name}.p50_ms", latency.p50_ms
+        yield f"{name}.p90_ms", latency.p90_ms
     if measurement.peak_memory_bytes is not None:
         yield "peak_memory_bytes", measurement.peak_memory_bytes
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
-from modelpress.spec.report import Measurement, Ratios, Report
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.report import Accuracy, ArtifactProof, Latency, Measurement, Ratios, Report
 
 NOT_MEASURED = "-"
 
@@ -15,8 +16,8 @@ NOT_MEASURED = "-"
 def result_table(reports: Mapping[str, Report], title: str | None = None) -> Table:
     """Results by name, after the original that they share (that of the first report).
 
-    Stored bytes are those of the original's fp32 file and of each result's smallest artifact; latency is the median of
-    one image in the runtime that the column names.
+    Stored bytes are those of the original's fp32 file and of each result's smallest file; latency is the median of one
+    image in the runtime that the column names. A file that computes in fewer bits has a line of its own.
     """
     first = next(iter(reports.values()))
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -34,6 +35,10 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
     table.add_row("original", *_row(first.baseline, None), end_section=True)
     for name, report in reports.items():
         table.add_row(Text(name), *_row(report.final, report.ratios))
+        for proof in report.proofs:
+            precision = ARTIFACT_FILES[ArtifactKind(proof.kind)].precision
+            if precision != "fp32" and len(report.proofs) > 1:
+                table.add_row(Text(f"{name}, {precision}"), *_file_row(proof, report.final))
     return table
 
 
@@ -57,7 +62,7 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
 
 
 def _latency_heading(report: Report) -> str:
-    latency = report.final.latency or report.baseline.latency
+    latency = report.final.latency_in() or report.baseline.latency_in()
     if latency is None:
         return "latency"
     threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
@@ -66,28 +71,52 @@ def _latency_heading(report: Report) -> str:
 
 
 def _row(measured: Measurement, ratios: Ratios | None) -> list[str]:
-    smallest = min(measured.stored_bytes.values(), default=None)
+    """Cells of a result, or of the original, which has no ratios."""
+    latency = measured.latency_in()
+    if ratios is None:
+        compression = 1.0
+        retention = None if measured.accuracy is None else 1.0
+        speed_up = None if latency is None else 1.0
+    else:
+        compression, retention, speed_up = ratios.stored_bytes, ratios.accuracy_retention, ratios.latency
+    size = min(measured.stored_bytes.values(), default=None)
+    return _cells(size, compression, measured.accuracy, retention, measured.macs, latency, speed_up)
+
+
+def _file_row(proof: ArtifactProof, measured: Measurement) -> list[str]:
+    """Cells of one file of a result."""
+    facts = ARTIFACT_FILES[ArtifactKind(proof.kind)]
+    ratios = proof.ratios
+    latency = measured.latency_in(facts.runtime, facts.precision)
+    return _cells(
+        proof.bytes,
+        None if ratios is None else ratios.stored_bytes,
+        proof.accuracy,
+        None if ratios is None else ratios.accuracy_retention,
+        measured.macs,
+        latency,
+        None if ratios is None else ratios.latency,
+    )
+
+
+def _cells(
+    size: int | None,
+    compression: float | None,
+    accuracy: Accuracy | None,
+    retention: float | None,
+    macs: int,
+    latency: Latency | None,
+    speed_up: float | None,
+) -> list[str]:
     return [
-        NOT_MEASURED if smallest is None else in_bytes(smallest),
-        "1x" if ratios is None else _times(ratios.stored_bytes),
-        NOT_MEASURED if measured.accuracy is None else f"{100 * measured.accuracy.top1:.2f}%",
-        _retention(measured, ratios),
-        in_counts(measured.macs),
-        NOT_MEASURED if measured.latency is None else f"{measured.latency.p50_ms:.3g} ms",
-        _speed_up(measured, ratios),
+        NOT_MEASURED if size is None else in_bytes(size),
+        NOT_MEASURED if compression is None else _times(compression),
+        NOT_MEASURED if accuracy is None else f"{100 * accuracy.top1:.2f}%",
+        NOT_MEASURED if retention is None else f"{100 * retention:.1f}%",
+        in_counts(macs),
+        NOT_MEASURED if latency is None else f"{latency.p50_ms:.3g} ms",
+        NOT_MEASURED if speed_up is None else _times(speed_up),
     ]
-
-
-def _retention(measured: Measurement, ratios: Ratios | None) -> str:
-    if ratios is None:
-        return NOT_MEASURED if measured.accuracy is None else "100.0%"
-    return NOT_MEASURED if ratios.accuracy_retention is None else f"{100 * ratios.accuracy_retention:.1f}%"
-
-
-def _speed_up(measured: Measurement, ratios: Ratios | None) -> str:
-    if ratios is None:
-        return NOT_MEASURED if measured.latency is None else "1x"
-    return NOT_MEASURED if ratios.latency is None else _times(ratios.latency)
 
 
 def _times(ratio: float) -> str:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,9 +25,10 @@ import torch
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import naming
+from modelpress.engine.latency import take_turns, torch_contender
+from modelpress.engine.layer_figures import layer_figures
 from modelpress.engine.loading import Inputs, load_inputs, preprocessing_of
 from modelpress.engine.measure import (
-    count_macs,
     count_nonzero,
     count_parameters,
     evaluate,
@@ -35,23 +37,24 @@ from modelpress.engine.measure import (
 )
 from modelpress.engine.network import Network
 from modelpress.engine.phases import first_phases, plan_phases
+from modelpress.engine.proof_request import Verified
 from modelpress.engine.provenance import available_cores, provenance
-from modelpress.engine.proving import Prover, write
-from modelpress.engine.ratios import check_goal, compare
+from modelpress.engine.proving import Prover
+from modelpress.engine.ratios import check_goal, compare, compare_file
 from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.engine.training import TrainingProgress
-from modelpress.engine.verify import Verified, WrittenFile
 from modelpress.spec.event import Event, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
-from modelpress.spec.report import Measurement, Report, Stage
+from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage
 from modelpress.spec.steps import Distill, Step, step_training
 from modelpress.spec.task import ARTIFACTS_FOLDER, REPORT_FILE, Compress
 
 LOG = logging.getLogger(__name__)
 
 SCRATCH_FOLDER = "scratch"
+_NOTABLE_LOSS = 0.01  # of top-1 accuracy
 
 
 def compress(task: Compress, folder: Path, emit: Callable[[Event], None]) -> Report:
@@ -96,18 +99,24 @@ class _Job:
         self._plan(inputs)
         self.tracker.enter("baseline")
         baseline = self._measure_original(inputs, prover)
-        self.emit(StageDone(stage="baseline", measurement=baseline))
+        self._tell_stage("baseline", baseline)
         network, stages = self._fold_steps(inputs)
         self.tracker.enter("artifacts")
-        files = self._write_artifacts(network)
+        files = prover.write_files(
+            network,
+            self.recipe.artifacts,
+            self.folder / ARTIFACTS_FOLDER,
+            calibration_images=self.recipe.calibration_images,
+            seed=self.recipe.seed,
+        )
         self.tracker.enter("verification")
         with naming("verifying the files"):
             verified = prover.prove(network, files, self.tracker.warn)
         report = self._report(network, baseline, stages, verified)
         write_result(report, self.folder / REPORT_FILE)
-        self.emit(StageDone(stage="final", measurement=report.final))
+        self._tell_stage("final", report.final)
         self.tracker.finish()
-        check_goal(self.recipe.goal, report.ratios)
+        check_goal(self.recipe.goal, report.proofs)
         return report
 
     def _plan(self, inputs: Inputs) -> None:
@@ -121,11 +130,11 @@ class _Job:
             baseline, refusal = prover.measure_original(inputs.original)
         if refusal is not None:
             # Better now than after the training, unless the result will be of another architecture.
-            if ArtifactKind.ONNX in self.recipe.artifacts and not any(
+            if any(ARTIFACT_FILES[kind].runtime == "onnxruntime" for kind in self.recipe.artifacts) and not any(
                 isinstance(step, Distill) and step.replaces_network for step in self.recipe.steps
             ):
                 raise IncompatibleSpec(refusal)
-            self.tracker.warn(f"latency is not measured: {refusal}")
+            self.tracker.warn(f"latency in ONNX Runtime is not measured: {refusal}")
         if baseline.accuracy is not None and inputs.data is not None:
             chance = 1 / len(inputs.data.classes)
             if baseline.accuracy.top1 < 1.5 * chance:
@@ -156,8 +165,12 @@ class _Job:
                 training=result.training,
             )
             stages.append(stage)
-            self.emit(StageDone(stage="step", step=index, step_kind=step.kind, measurement=measurement))
+            self._tell_stage("step", measurement, step=index, step_kind=step.kind)
         return network, stages
+
+    def _tell_stage(self, stage: Literal["baseline", "step", "final"], measurement: Measurement, **step: Any) -> None:
+        # Without the table of layers, which the report has: events are read while the job runs, and kept for long.
+        self.emit(StageDone(stage=stage, measurement=measurement.model_copy(update={"layers": ()}), **step))
 
     def _take_step(self, network: Network, step: Step, index: int, inputs: Inputs) -> StepResult:
         context = StepContext(
@@ -180,21 +193,15 @@ class _Job:
         # The measurement that follows a training is the last twentieth of its step.
         self.tracker.advance(0.95 * progress.fraction, epoch=progress.epoch, epochs=progress.epochs, metrics=metrics)
 
-    def _write_artifacts(self, network: Network) -> tuple[WrittenFile, ...]:
-        files = []
-        for kind in self.recipe.artifacts:
-            path = self.folder / ARTIFACTS_FOLDER / ARTIFACT_FILES[kind].filename
-            write(network, kind, path)
-            files.append(WrittenFile(kind=kind, path=path))
-        return tuple(files)
-
     def _report(self, network: Network, baseline: Measurement, stages: list[Stage], verified: Verified) -> Report:
         final = verified.measurement
-        if verified.latencies:
-            before, after = verified.latencies
-            baseline = baseline.model_copy(update={"latency": before})
-            final = final.model_copy(update={"latency": after})
+        baseline = baseline.model_copy(update={"latencies": verified.original_latencies})
         ratios = compare(baseline, final)
+        proofs = tuple(
+            proof.model_copy(update={"ratios": compare_file(baseline, final, proof)}) for proof in verified.proofs
+        )
+        for proof in proofs[1:]:
+            self._warn_of_loss(proof, proofs[0])
         if ratios.stored_bytes < 1:
             self.tracker.warn(
                 f"the smallest file is {1 / ratios.stored_bytes:.3f} times the original's size: this recipe, with "
@@ -206,26 +213,42 @@ class _Job:
             stages=tuple(stages),
             final=final,
             ratios=ratios,
-            proofs=verified.proofs,
+            proofs=proofs,
             warnings=tuple(self.tracker.warnings),
             provenance=provenance(self.task, self.device, self.started),
         )
 
+    def _warn_of_loss(self, proof: ArtifactProof, first: ArtifactProof) -> None:
+        """Say so when a file does worse than the network that it was made of."""
+        if proof.accuracy is None or first.accuracy is None:
+            return
+        loss = first.accuracy.top1 - proof.accuracy.top1
+        if loss > _NOTABLE_LOSS:
+            self.tracker.warn(
+                f"{proof.file} is right on {proof.accuracy.top1:.2%} of the held-out images where {first.file} is on "
+                f"{first.accuracy.top1:.2%}: computing in 8 bits costs that; raise `calibration_images`, or train with "
+                "a step `quantize` of 8 bits first"
+            )
+
 
 def _measure_in_memory(network: Network, data: ImageData | None, device: torch.device) -> Measurement:
-    """The figures of a network on the CPU, between two steps; accuracy is taken on `device`."""
+    """The figures of a network that lies on the CPU, between two steps; accuracy is taken on `device`."""
     accuracy = None
     if data is not None:
         module = network.module.to(device)
         accuracy = evaluate(module, data.heldout_images, data.heldout_labels, preprocessing_of(network), device)
         module.to("cpu")
+    peak = peak_memory(device)
+    macs, layers = layer_figures(network.module, network.description)
     return Measurement(
         measured_on="memory",
         parameters=count_parameters(network.module),
         nonzero_parameters=count_nonzero(network.module),
-        macs=count_macs(network.module, network.description.input_shape),
+        macs=macs,
         accuracy=accuracy,
-        peak_memory_bytes=peak_memory(device),
+        latencies=tuple(take_turns([torch_contender(network.module)], network.description.input_shape, seconds=0.2)),
+        layers=layers,
+        peak_memory_bytes=peak,
     )
 
 

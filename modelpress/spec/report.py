@@ -1,7 +1,7 @@
 """What a job reports: the figures of the original, after each step, and of the file that is downloaded.
 
 `baseline` and `final` are measured on files reloaded from disk in a fresh process. `stages` are measured between
-steps on the network in memory and carry no latency and no stored bytes.
+steps on the network in memory and carry no stored bytes.
 """
 
 from __future__ import annotations
@@ -43,6 +43,23 @@ class Latency(Resource):
     p90_ms: float = Field(description="90th percentile, milliseconds.")
 
 
+class LayerFigures(Resource):
+    """The figures of one layer that has a matrix or a kernel."""
+
+    name: str = Field(description="Name of the layer.")
+    type: str = Field(description="Its class, such as `Conv2d`.")
+    weight_shape: tuple[int, ...] = Field(description="Shape of its weight.")
+    parameters: int = Field(description="Its parameters, with its bias.")
+    sparsity: float = Field(description="Share of its weight's elements that are zero.")
+    rank: int | None = Field(
+        default=None, description="Rank of the factorization that it is part of, the lowest of several; else null."
+    )
+    macs: int = Field(description="Multiply-accumulates of its own calls for one image; 0 if it is never called.")
+    time_share: float = Field(
+        description="Share of the time of a forward pass of one image in eager PyTorch, one thread, 0..1."
+    )
+
+
 class Measurement(Resource):
     """The figures of one network."""
 
@@ -55,8 +72,26 @@ class Measurement(Resource):
     agreement: Agreement | None = Field(
         default=None, description="With the original, measured on the reloaded file; null elsewhere and without data."
     )
-    latency: Latency | None = Field(default=None, description="Null where it was not measured.")
+    latencies: tuple[Latency, ...] = Field(
+        default=(),
+        description="Of one image with one thread, and of a large batch with all threads of the job, in ONNX Runtime "
+        "and in eager PyTorch; original and result in turns. After a step, of one image in eager PyTorch alone.",
+    )
+    layers: tuple[LayerFigures, ...] = Field(default=(), description="Of each layer, in the network's order.")
     peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")
+
+    def latency_in(
+        self, runtime: Literal["onnxruntime", "pytorch"] = "onnxruntime", precision: Literal["fp32", "int8"] = "fp32"
+    ) -> Latency | None:
+        """Latency of one image, by default in ONNX Runtime and fp32; None where it was not measured."""
+        return next(
+            (
+                latency
+                for latency in self.latencies
+                if (latency.runtime, latency.precision, latency.batch) == (runtime, precision, 1)
+            ),
+            None,
+        )
 
 
 class LayerChange(Resource):
@@ -104,6 +139,17 @@ class Stage(Resource):
     training: TrainingSummary | None = Field(default=None, description="Its training; null without one.")
 
 
+class FileRatios(Resource):
+    """Original over one file, like with like."""
+
+    stored_bytes: float = Field(description="fp32 bytes of the original over bytes of the file.")
+    latency: float | None = Field(
+        description="One image, one thread, both in the file's runtime (PyTorch for what PyTorch loads). Null when not "
+        "measured."
+    )
+    accuracy_retention: float | None = Field(description="Top-1 of the file over top-1 of the original.")
+
+
 class ArtifactProof(Resource):
     """What reloading one written file in a fresh process showed."""
 
@@ -111,18 +157,30 @@ class ArtifactProof(Resource):
     file: str = Field(description="Name of the file.")
     bytes: int = Field(description="Its size.")
     sha256: str = Field(description="Its SHA-256, hexadecimal.")
-    largest_difference: float = Field(description="Largest absolute difference of outputs on the probe images.")
+    largest_difference: float = Field(
+        description="Largest absolute difference of outputs on the probe images: from those of the network in memory; "
+        "of `onnx_int8` from those of its own graph computed in fp32, as rounding to 8 bits is meant to change them."
+    )
     tolerance: float = Field(description="Largest difference that would have been accepted.")
+    accuracy: Accuracy | None = Field(default=None, description="Of this file in its runtime, null without a data set.")
+    agreement: Agreement | None = Field(default=None, description="Of this file with the original.")
+    ratios: FileRatios | None = Field(default=None, description="Original over this file.")
 
 
 class Ratios(Resource):
-    """Original over result, like with like (1 is no change, 4 is four times smaller or faster)."""
+    """Original over result, like with like (1 is no change, 4 is four times smaller or faster).
 
-    stored_bytes: float = Field(description="fp32 bytes of the original over bytes of the smallest artifact.")
+    The result is the network itself: a file that computes something else (`onnx_int8`) has its own ratios beside its
+    proof, and counts here only where no other file was asked for.
+    """
+
+    stored_bytes: float = Field(description="fp32 bytes of the original over bytes of the smallest file.")
     parameters: float = Field(description="Of the numbers of parameters.")
     nonzero_parameters: float = Field(description="Of the numbers of parameters that are not zero.")
     macs: float = Field(description="Of the multiply-accumulates for one image.")
-    latency: float | None = Field(description="Same runtime, threads and batch. Null when not measured.")
+    latency: float | None = Field(
+        description="Of one image with one thread, both in ONNX Runtime. Null when not measured."
+    )
     accuracy_retention: float | None = Field(description="Top-1 of the result over top-1 of the original.")
 
 

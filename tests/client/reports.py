@@ -46,7 +46,7 @@ def _measurement(stored: dict[str, int], top1: float, milliseconds: float, measu
         macs=222_498_000,
         stored_bytes=stored,
         accuracy=Accuracy(top1=top1, top5=1.0, loss=0.1, examples=100) if measured else None,
-        latency=Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=milliseconds, p90_ms=9.0)
+        latencies=(Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=milliseconds, p90_ms=9.0),)
         if measured
-        else None,
+        else (),
     )

@@ -15,7 +15,7 @@ BASELINE = Measurement(
     macs=50_000,
     stored_bytes={"safetensors": 4_000, "onnx": 4_400},
     accuracy=Accuracy(top1=0.9, top5=0.99, loss=0.31, examples=200),
-    latency=Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=2.0, p90_ms=2.5),
+    latencies=(Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=2.0, p90_ms=2.5),),
     peak_memory_bytes=123_456_789_012,
 )
 AFTER_STEP = Measurement(

@@ -1,6 +1,6 @@
 """The files that a network can be written as.
 
-To add one: a file beside this one with a `write`, a line here, and its kind, file name and content type in
+To add one: a file beside this one with a `write` (or a `quantize`), a line here, and its kind and facts in
 `modelpress.spec.job`. State dicts that users bring are read by `state_dict.READERS`.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from modelpress.engine.formats import compact, onnx, safetensors
+from torch import Tensor
+
+from modelpress.engine.formats import compact, onnx, onnx_int8, safetensors
 from modelpress.engine.network import Network
 from modelpress.spec.job import ArtifactKind
 
@@ -19,3 +21,8 @@ WRITERS: dict[ArtifactKind, Callable[[Network, Path], None]] = {
     ArtifactKind.ONNX: onnx.write,
 }
 """Each writes a network to a path, and raises a CompressionError when it cannot be written so."""
+
+QUANTIZERS: dict[ArtifactKind, Callable[[Path, Path, list[Tensor]], None]] = {
+    ArtifactKind.ONNX_INT8: onnx_int8.quantize,
+}
+"""Each makes, of the fp32 ONNX file, a file that computes in fewer bits; its ranges come from batches of images."""

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelpress.engine.formats.registry import WRITERS
+from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from tests.support.networks import describe, network
 
 
 def test_every_kind_of_the_spec_has_a_writer() -> None:
-    assert list(WRITERS) == list(ArtifactKind) == list(ARTIFACT_FILES)
-    assert len({file.filename for file in ARTIFACT_FILES.values()}) == len(WRITERS)
+    assert [*WRITERS, *QUANTIZERS] == list(ArtifactKind) == list(ARTIFACT_FILES)
+    assert len({file.filename for file in ARTIFACT_FILES.values()}) == len(ArtifactKind)
+    assert {kind for kind, file in ARTIFACT_FILES.items() if file.precision != "fp32"} == set(QUANTIZERS)
 
 
-@pytest.mark.parametrize("kind", list(ArtifactKind))
+@pytest.mark.parametrize("kind", list(WRITERS))
 class TestEveryFormat:
     def test_it_writes_one_file_and_leaves_the_network_alone(self, kind: ArtifactKind, tmp_path: Path) -> None:
         original = network(describe("snn_1k"))

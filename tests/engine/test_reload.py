@@ -12,24 +12,19 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from modelpress.engine import reload
 from modelpress.engine.architectures.registry import build
-from modelpress.engine.formats.registry import WRITERS
-from modelpress.engine.measure import count_macs, evaluate
-from modelpress.engine.network import Network
-from modelpress.engine.verify import (
-    Request,
-    WrittenFile,
-    check_files,
-    hash_weights,
-    probe_images,
-    verify,
-    write_heldout,
-    write_probe,
-)
+from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
+from modelpress.engine.measure import count_macs, evaluate, normalise
+from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.proof_request import Request, TimedFiles, WrittenFile
+from modelpress.engine.reload import check_files
+from modelpress.engine.verify import hash_weights, probe_images, verify, write_heldout, write_probe
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import Diverged, VerificationFailed
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.report import Latency
 
 PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,))
 SHAPE = (1, 32, 32)
@@ -66,36 +61,35 @@ def test_the_network_under_test_is_alive(network: Network) -> None:
 
 @pytest.fixture
 def request_(network: Network, tmp_path: Path) -> Request:
-    """All three artifacts of a network, with what the fresh process needs to check them."""
+    """All artifacts of a network, with what the fresh process needs to check them."""
     files = tuple(WrittenFile(kind=kind, path=tmp_path / ARTIFACT_FILES[kind].filename) for kind in ArtifactKind)
-    for file in files:
-        WRITERS[file.kind](network, file.path)
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (40, *SHAPE), dtype=torch.uint8, generator=generator)
+    for file in files[:3]:
+        WRITERS[file.kind](network, file.path)
+    QUANTIZERS[files[3].kind](files[2].path, files[3].path, [normalise(images, PREPROCESSING)])
     labels = torch.randint(0, 10, (40,), generator=generator)
     write_heldout(images, labels, tmp_path / "heldout.npz")
     write_probe(network, probe_images(SHAPE, images, PREPROCESSING), tmp_path / "probe.npz")
     return Request(
         files=files,
         network=files[0].path,
-        accuracy=files[0],
         weights=hash_weights(network.module),
         probe=tmp_path / "probe.npz",
         heldout=tmp_path / "heldout.npz",
         preprocessing=PREPROCESSING,
         input_shape=SHAPE,
-        latency=(files[2].path, files[2].path),
         threads=1,
     )
 
 
-def test_a_fresh_process_proves_all_three_files(network: Network, request_: Request, tmp_path: Path) -> None:
+def test_a_fresh_process_proves_all_files(network: Network, request_: Request, tmp_path: Path) -> None:
     verified = verify(request_, tmp_path)
-    assert [proof.kind for proof in verified.proofs] == ["compact", "safetensors", "onnx"]
+    assert [proof.kind for proof in verified.proofs] == ["compact", "safetensors", "onnx", "onnx_int8"]
     for proof, file in zip(verified.proofs, request_.files, strict=True):
         assert proof.largest_difference <= proof.tolerance
         assert proof.bytes == file.path.stat().st_size == verified.measurement.stored_bytes[proof.kind]
-    compact, safetensors, _ = verified.proofs
+    compact, safetensors, onnx_file, int8 = verified.proofs
     # The same runtime and the same bits in memory.
     assert compact.largest_difference == safetensors.largest_difference
     parameters = sum(parameter.numel() for parameter in network.module.parameters())
@@ -111,18 +105,49 @@ def test_a_fresh_process_proves_all_three_files(network: Network, request_: Requ
     assert measurement.accuracy is not None
     assert measurement.accuracy.top1 == expected.top1
     assert measurement.accuracy.loss == pytest.approx(expected.loss, rel=1e-5)
-    assert len(verified.latencies) == 2
+    assert compact.accuracy == safetensors.accuracy == measurement.accuracy
+    # In ONNX Runtime the same but for rounding; in 8 bits nearly.
+    assert onnx_file.accuracy is not None
+    assert onnx_file.accuracy.top1 == expected.top1
+    assert onnx_file.accuracy.loss == pytest.approx(expected.loss, rel=1e-4)
+    assert int8.accuracy is not None
+    assert int8.accuracy.loss == pytest.approx(expected.loss, rel=0.05)
+    assert int8.accuracy.loss != onnx_file.accuracy.loss
+    assert [layer.name for layer in measurement.layers] == list(weighted_layers(network.module))
     assert measurement.peak_memory_bytes
+    assert measurement.latencies == verified.original_latencies == ()
 
 
-def test_accuracy_of_the_onnx_file_is_the_networks(network: Network, request_: Request) -> None:
-    onnx_file = request_.files[2]
-    by_onnx = check_files(request_.model_copy(update={"accuracy": onnx_file, "latency": ()})).measurement.accuracy
-    by_torch = check_files(request_.model_copy(update={"latency": ()})).measurement.accuracy
-    assert by_onnx is not None
-    assert by_torch is not None
-    assert by_onnx.top1 == by_torch.top1
-    assert by_onnx.loss == pytest.approx(by_torch.loss, rel=1e-4)
+def test_original_and_result_are_timed_in_each_runtime(request_: Request) -> None:
+    original = TimedFiles(network=request_.files[1].path, onnx=None)
+    result = TimedFiles(network=request_.files[0].path, onnx=request_.files[2].path)
+    verified = check_files(request_.model_copy(update={"timed": (original, result), "threads": 2, "heldout": None}))
+
+    def kinds(latencies: tuple[Latency, ...]) -> list[tuple[str, str, int, int]]:
+        return [(latency.runtime, latency.precision, latency.batch, latency.threads) for latency in latencies]
+
+    assert kinds(verified.original_latencies) == [("pytorch", "fp32", 1, 1), ("pytorch", "fp32", 32, 2)]
+    assert kinds(verified.measurement.latencies) == [
+        (runtime, precision, batch, threads)
+        for batch, threads in ((1, 1), (32, 2))
+        for runtime, precision in (("pytorch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"))
+    ]
+    assert verified.proofs[0].accuracy is None
+
+
+def test_an_8_bit_file_that_kernels_compute_otherwise_is_found(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands in for a processor whose kernels overflow, which this machine's do not."""
+    run = reload._run_onnx
+
+    def overflowing(path: Path, images: np.ndarray, threads: int, *, optimised: bool = True) -> np.ndarray:
+        outputs = run(path, images, threads, optimised=optimised)
+        return outputs / 2 if optimised and path == request_.files[3].path else outputs
+
+    monkeypatch.setattr(reload, "_run_onnx", overflowing)
+    with pytest.raises(VerificationFailed, match=r"model\.int8\.onnx does not give .* a difference of .* is allowed"):
+        check_files(request_)
 
 
 def test_one_altered_bit_of_a_weight_is_found(request_: Request, tmp_path: Path) -> None:
