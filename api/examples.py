@@ -13,9 +13,12 @@ from modelpress.spec.network import NetworkDescription, Preprocessing
 from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import (
     Accuracy,
+    Agreement,
     ArtifactProof,
+    FileRatios,
     Latency,
     LayerChange,
+    LayerFigures,
     Measurement,
     Provenance,
     Ratios,
@@ -120,6 +123,21 @@ SPECS: dict[str, JobSpec] = {
 }
 
 _PRUNE = SPECS["prune"]
+_LATENCIES = (
+    Latency(runtime="pytorch", threads=1, batch=1, p50_ms=0.34, p90_ms=0.39),
+    Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=0.21, p90_ms=0.24),
+    Latency(runtime="pytorch", threads=2, batch=32, p50_ms=4.1, p90_ms=4.4),
+    Latency(runtime="onnxruntime", threads=2, batch=32, p50_ms=2.6, p90_ms=2.7),
+)
+_LAYER = LayerFigures(
+    name="classifier.0",
+    type="Linear",
+    weight_shape=(1000, 400),
+    parameters=401_000,
+    sparsity=0.0,
+    macs=400_000,
+    time_share=0.31,
+)
 _BASELINE = Measurement(
     measured_on="file",
     parameters=413_882,
@@ -127,7 +145,8 @@ _BASELINE = Measurement(
     macs=1_059_200,
     stored_bytes={"safetensors": 1_655_400, "onnx": 1_657_311},
     accuracy=Accuracy(top1=0.7696, top5=0.9811, loss=0.7012, examples=10_000),
-    latency=Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=0.21, p90_ms=0.24),
+    latencies=_LATENCIES,
+    layers=(_LAYER,),
     peak_memory_bytes=301_989_888,
 )
 _STAGE = Measurement(
@@ -136,12 +155,14 @@ _STAGE = Measurement(
     nonzero_parameters=105_014,
     macs=1_059_200,
     accuracy=Accuracy(top1=0.7631, top5=0.9804, loss=0.7122, examples=10_000),
+    latencies=_LATENCIES[:1],
+    layers=(_LAYER.model_copy(update={"sparsity": 0.762}),),
 )
 _FINAL = _STAGE.model_copy(
     update={
         "measured_on": "file",
         "stored_bytes": {"compact": 429_310, "safetensors": 1_655_400, "onnx": 1_657_311},
-        "latency": Latency(runtime="onnxruntime", threads=1, batch=1, p50_ms=0.21, p90_ms=0.24),
+        "latencies": _LATENCIES,
         "peak_memory_bytes": 301_989_888,
     }
 )
@@ -189,6 +210,9 @@ REPORT = Report(
             sha256=_ARTIFACT_SHA256,
             largest_difference=0.0,
             tolerance=1e-5,
+            accuracy=_STAGE.accuracy,
+            agreement=Agreement(top1=0.981, kl=0.0113, examples=10_000),
+            ratios=FileRatios(stored_bytes=3.856, latency=1.0, accuracy_retention=0.9916),
         ),
     ),
     provenance=Provenance(

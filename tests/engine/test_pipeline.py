@@ -326,3 +326,45 @@ def test_a_network_that_guesses_is_warned_of(folder: WorkFolder) -> None:
         r"the upload names no preprocessing, so pixels are normalised by the data set's own mean", warnings[0]
     )
     assert "the original is right on 25.0% of the held-out images" in warnings[1]
+
+
+def test_an_8_bit_file_is_made_measured_and_held_to_the_goal(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(
+        folder,
+        module,
+        {"kind": "prune_channels", "target": {"kind": "channels", "removed": 0.25}, "training": TRAINING},
+        artifacts=["onnx_int8", "compact"],
+        calibration_images=32,
+        goal={"min_accuracy_retention": 0.5, "min_compression_ratio": 1.5},
+    )
+    run = folder.run(task)
+    assert run.returncode == 0, run.stdout
+    # The fp32 graph that it is made of was not asked for, and is gone.
+    assert folder.artifacts == {"model.mpz", "model.int8.onnx"}
+    report = folder.report
+    assert [proof.kind for proof in report.proofs] == ["compact", "onnx_int8"]
+
+    # Accuracy of the 8-bit file by hand: in ONNX Runtime, on the held-out images.
+    session = onnxruntime.InferenceSession(str(folder.path / "artifacts/model.int8.onnx"))
+    outputs = session.run(None, {"images": _normalised().numpy()})[0]
+    _, labels = patterned_images(64, seed=1)
+    int8 = report.proofs[1]
+    assert int8.accuracy is not None
+    assert int8.accuracy.top1 == float((outputs.argmax(1) == labels).mean())
+    assert int8.ratios is not None
+    assert int8.ratios.stored_bytes == report.baseline.stored_bytes["safetensors"] / int8.bytes
+
+    # The ratios of the report are the network's own; the 8-bit file's latency is in ONNX Runtime as the original's.
+    assert report.ratios.stored_bytes == report.baseline.stored_bytes["safetensors"] / report.proofs[0].bytes
+    before, after = report.baseline.latency_in(), report.final.latency_in(precision="int8")
+    assert before is not None
+    assert after is not None
+    assert int8.ratios.latency == before.p50_ms / after.p50_ms
+    assert {(latency.runtime, latency.precision) for latency in report.final.latencies} == {
+        ("pytorch", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "int8"),
+    }
+    # Each stage has its table of layers.
+    assert [len(part.layers) for part in (report.baseline, report.stages[0].measurement, report.final)] == [11, 11, 11]
+    assert [latency.runtime for latency in report.stages[0].measurement.latencies] == ["pytorch"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.check import check, factorize_ranks, select_layers
@@ -53,6 +54,19 @@ PRUNE = {"kind": "prune", "sparsity": 0.5}
 FACTORIZE = {"kind": "factorize", "rank": {"kind": "number", "value": 12}}
 DISTILL = {"kind": "distill", "student": {"architecture": "nin_cifar"}, "training": TRAINING}
 FINETUNE = {"kind": "finetune", "training": TRAINING}
+
+
+def test_an_8_bit_file_needs_images_to_calibrate_on() -> None:
+    assert _check(PRUNE, artifacts=["compact", "onnx_int8"]) == []
+    assert _check(PRUNE, artifacts=["compact", "onnx_int8"], dataset=None) == [
+        ("artifacts", "onnx_int8 is calibrated on images; give `dataset`, or leave it out")
+    ]
+
+
+def test_a_goal_for_speed_needs_a_file_that_is_timed() -> None:
+    with pytest.raises(ValidationError, match="ask for `onnx` or `onnx_int8`"):
+        _check(PRUNE, artifacts=["compact"], goal={"min_speed_up": 2})
+    assert _check(PRUNE, artifacts=["compact", "onnx"], goal={"min_speed_up": 2}) == []
 
 
 def test_recipes_that_fit_have_no_misfit() -> None:

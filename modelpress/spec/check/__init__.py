@@ -9,12 +9,12 @@ from __future__ import annotations
 from modelpress.spec.check.distill import distill_misfits
 from modelpress.spec.check.factorize import factorize_data_misfits, factorize_misfits, factorize_ranks
 from modelpress.spec.check.layers import select_layers
-from modelpress.spec.check.misfit import Misfit
+from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
 from modelpress.spec.check.prune_channels import prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
-from modelpress.spec.job import Recipe
+from modelpress.spec.job import ARTIFACT_FILES, Recipe
 from modelpress.spec.method import METHODS
 from modelpress.spec.steps import Distill, Factorize, Prune, PruneChannels, Quantize
 
@@ -53,6 +53,14 @@ def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | N
             if layers is not None:
                 misfits += factorize_misfits(step, layers, where)
             layers = None
+    uncalibrated = [kind for kind in recipe.artifacts if ARTIFACT_FILES[kind].precision != "fp32"]
+    if dataset is None and uncalibrated:
+        misfits.append(
+            Misfit(
+                where="artifacts",
+                message=f"{listed(uncalibrated)} is calibrated on images; give `dataset`, or leave it out",
+            )
+        )
     if dataset is None and recipe.goal is not None and recipe.goal.min_accuracy_retention is not None:
         misfits.append(
             Misfit(
