@@ -13,7 +13,7 @@ from modelpress.engine.factorize.called import untreated_layers
 from modelpress.engine.factorize.rank import full_rank
 from modelpress.engine.formats.safetensors import stored_bytes
 from modelpress.engine.measure import count_macs, count_parameters, evaluating
-from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.network import Network, layer_type, weighted_layers
 from modelpress.engine.original import load_original
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import LayerInspection, ModelInspection
@@ -78,7 +78,7 @@ def _layer(name: str, layer: nn.Module, untreated: str | None) -> LayerInspectio
     weight = layer.get_parameter("weight")
     return LayerInspection(
         name=name,
-        type=type(layer).__name__,
+        type=layer_type(layer),
         weight_shape=tuple(weight.shape),
         parameters=sum(parameter.numel() for parameter in layer.parameters(recurse=False)),
         prunable=True,

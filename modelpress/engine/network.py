@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,16 @@ def weighted_layers(module: nn.Module) -> dict[str, nn.Module]:
     Subclasses count too (`nn.NonDynamicallyQuantizableLinear` inside attention, say).
     """
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, WEIGHTED)}
+
+
+def layer_type(layer: nn.Module) -> str:
+    """Name of the class among `WEIGHTED` that a layer is or derives from; of any other module, its own class's."""
+    return next((kind.__name__ for kind in WEIGHTED if isinstance(layer, kind)), type(layer).__name__)
+
+
+def layer_types(layers: Mapping[str, nn.Module]) -> dict[str, str]:
+    """The type of each layer by its name, as selections of layers look at it."""
+    return {name: layer_type(layer) for name, layer in layers.items()}
 
 
 def rebuild(description: NetworkDescription) -> nn.Module:

@@ -14,7 +14,7 @@ class LayerInspection(Resource):
     """One layer that has weights, and what each method can do with it."""
 
     name: str = Field(description="Name of the module, as `named_modules()` gives it.")
-    type: str = Field(description="Class of the module, such as Conv2d.")
+    type: str = Field(description="Class of torch that the layer is, or derives from, such as Conv2d.")
     weight_shape: tuple[int, ...] = Field(description="Shape of its weight.")
     parameters: int = Field(description="Number of its weights and biases.")
     prunable: bool = Field(description="Step `prune` can treat it.")

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from modelpress.engine.network import EDITS, Network, rebuild, weighted_layers
+from modelpress.engine.network import EDITS, WEIGHTED, Network, layer_types, rebuild, weighted_layers
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import Edit, FactorizedLayer
+from modelpress.spec.steps.selection import LayerType
 from tests.support.networks import describe
 
 
@@ -27,7 +28,14 @@ def test_weighted_layers_come_by_name_in_order() -> None:
 
 
 def test_subclasses_count_as_weighted() -> None:
-    assert list(weighted_layers(nn.MultiheadAttention(4, 2))) == ["out_proj"]
+    layers = weighted_layers(nn.MultiheadAttention(4, 2))
+    assert type(layers["out_proj"]) is not nn.Linear
+    assert layer_types(layers) == {"out_proj": "Linear"}
+
+
+def test_the_types_that_can_be_asked_for_are_those_of_weighted_layers() -> None:
+    assert get_args(LayerType) == tuple(kind.__name__ for kind in WEIGHTED)
+    assert layer_types({"a": nn.ConvTranspose2d(1, 1, 1), "b": nn.ReLU()}) == {"a": "ConvTranspose2d", "b": "ReLU"}
 
 
 def test_a_network_has_no_masks_unless_given() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,28 @@ def original_of() -> Network:
 
 def test_each_method_of_the_spec_is_carried_out():
     assert set(STEPS) == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"kind": "prune", "sparsity": 0.5},
+        {"kind": "factorize", "rank": {"kind": "ratio", "value": 0.2}},
+        {"kind": "quantize"},
+        {"kind": "prune_channels", "target": {"kind": "channels", "removed": 0.1}},
+    ],
+    ids=lambda step: step["kind"],
+)
+def test_layers_are_chosen_by_type(step: dict[str, Any]):
+    original = original_of()
+    linear = {name for name, layer in original.module.named_modules() if isinstance(layer, torch.nn.Linear)}
+    chosen = STEP.validate_python({**step, "layers": {"types": ["Linear"]}})
+    result = STEPS[chosen.kind](original, chosen, context(original))
+    assert result.layers
+    assert {layer.name for layer in (*result.layers, *result.skipped)} <= linear
+    wrong = STEP.validate_python({**step, "layers": {"types": ["Conv1d"]}})
+    with pytest.raises(IncompatibleSpec, match="no layer is of type Conv1d; the types are Conv2d, Linear"):
+        STEPS[wrong.kind](original, wrong, context(original))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(RECIPES, 3)), ids="-".join)

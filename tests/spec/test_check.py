@@ -15,6 +15,7 @@ from modelpress.spec.network import NetworkDescription, Preprocessing
 from modelpress.spec.steps import Factorize, LayerSelection
 
 NAMES = ["features.0", "features.3", "features.7", "classifier.1", "classifier.4"]
+LAYERS = dict(zip(NAMES, ("Conv2d", "Conv2d", "Conv1d", "Linear", "Linear"), strict=True))
 TRAINING = {"epochs": 1}
 
 
@@ -219,7 +220,7 @@ def test_all_misfits_come_at_once() -> None:
     ],
 )
 def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], chosen: list[str]) -> None:
-    assert select_layers(NAMES, LayerSelection(include=include, exclude=exclude)) == chosen
+    assert select_layers(LAYERS, LayerSelection(include=include, exclude=exclude)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -233,17 +234,60 @@ def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], chosen: l
 )
 def test_selections_of_nothing(include: tuple[str, ...], exclude: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        select_layers(NAMES, LayerSelection(include=include, exclude=exclude))
+        select_layers(LAYERS, LayerSelection(include=include, exclude=exclude))
+
+
+@pytest.mark.parametrize(
+    ("selection", "chosen"),
+    [
+        ({"types": ["Linear"]}, NAMES[3:]),
+        ({"types": ["Conv1d", "Linear"]}, NAMES[2:]),
+        ({"types": ["Conv2d"], "exclude": ["re:features\\.0"]}, ["features.3"]),
+        ({"types": ["Linear", "Conv2d"], "include": ["*.[47]", "features.3"]}, ["features.3", "classifier.4"]),
+    ],
+)
+def test_selection_by_type(selection: dict[str, Any], chosen: list[str]) -> None:
+    assert select_layers(LAYERS, LayerSelection.model_validate(selection)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"types": ["Linear", "Conv3d"]}, "no layer is of type Conv3d; the types are Conv2d, Conv1d, Linear"),
+        ({"types": ["Linear"], "include": ["features.*"]}, "the patterns pick no layer of the `types`"),
+        # A pattern that matches layers of another type only is no misspelt one.
+        ({"types": ["Conv2d"], "exclude": ["classifer.*"]}, r"no layer matches 'classifer\.\*'"),
+    ],
+)
+def test_selections_of_no_such_type(selection: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        select_layers(LAYERS, LayerSelection.model_validate(selection))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        PRUNE,
+        FACTORIZE,
+        {"kind": "quantize"},
+        {"kind": "prune_channels", "target": {"kind": "macs", "removed": 0.5}},
+    ],
+    ids=lambda step: step["kind"],
+)
+def test_every_step_looks_at_the_types(step: dict[str, Any]) -> None:
+    assert _check({**step, "layers": {"types": ["Conv2d"]}}) == []
+    ((where, message),) = _check({**step, "layers": {"types": ["Linear"]}})
+    assert (where, message) == ("steps.0.layers", "no layer is of type Linear; the types are Conv2d")
 
 
 def test_long_lists_of_layers_are_cut() -> None:
     with pytest.raises(ValueError, match=r"layers are l0, .*, l11 and 88 more"):
-        select_layers([f"l{index}" for index in range(100)], LayerSelection(include=("x",)))
+        select_layers({f"l{index}": "Linear" for index in range(100)}, LayerSelection(include=("x",)))
 
 
 def test_ranks_by_layer() -> None:
     def ranks(rank: dict[str, Any], **layers: Any) -> dict[str, int | None]:
-        return factorize_ranks(Factorize.model_validate({"rank": rank, **layers}), NAMES)
+        return factorize_ranks(Factorize.model_validate({"rank": rank, **layers}), LAYERS)
 
     assert ranks({"kind": "number", "value": 3}, layers={"include": ["classifier.*"]}) == dict.fromkeys(NAMES[3:], 3)
     assert ranks({"kind": "energy", "value": 0.9}) == dict.fromkeys(NAMES)

@@ -96,6 +96,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"kind": "prune", "sparsity": 0.5, "schedule": {"kind": "cubic", "begin": 0.8, "end": 0.5}, "training": {}},
         "must lie before end",
     ),
+    ({"kind": "prune", "sparsity": 0.5, "layers": {"types": ["conv2d"]}}, "Input should be 'Linear', 'Conv1d'"),
+    ({"kind": "prune", "sparsity": 0.5, "layers": {"types": []}}, "at least 1 item"),
+    ({"kind": "quantize", "bits_per_layer": {"re:(a+)+": 4}}, "what a pattern cannot have, a repeated group"),
     ({"kind": "prune_channels"}, "Field required"),
     ({"kind": "prune_channels", "target": {"kind": "macs", "removed": 1.0}}, "less than 1"),
     (

@@ -27,7 +27,7 @@ from modelpress.engine.factorize.vertical_horizontal import convolution_matrix, 
 from modelpress.engine.factorize.whitening import calibration_batches, input_moments, whitened_decomposition
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.measure import evaluating
-from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.network import Network, layer_type, layer_types, weighted_layers
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import factorize_ranks
@@ -52,7 +52,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     reasons = untreated_layers(result.module, network.description.input_shape)
     able = [name for name in layers if name not in reasons]
     try:
-        ranks = factorize_ranks(step, able)
+        ranks = factorize_ranks(step, layer_types({name: layers[name] for name in able}))
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
     _check_ranks(ranks, layers, step.scheme)
@@ -60,7 +60,9 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
         raise IncompatibleSpec(reason)
 
     skipped = [
-        SkippedLayer(name=name, reason=reason) for name, reason in reasons.items() if is_selected(name, step.layers)
+        SkippedLayer(name=name, reason=reason)
+        for name, reason in reasons.items()
+        if is_selected(name, layer_type(layers[name]), step.layers)
     ]
     if step.fold_batch_norm:
         skipped += _fold_norms(result, list(ranks))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
-from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.network import Network, layer_types, weighted_layers
 from modelpress.engine.prune.criteria import importance
 from modelpress.engine.prune.erk import erk_kept
 from modelpress.engine.prune.lamp import lamp_scores
@@ -56,7 +56,7 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     pruned = copy.deepcopy(network)
     layers = weighted_layers(pruned.module)
     try:
-        chosen = select_layers(list(layers), step.layers)
+        chosen = select_layers(layer_types(layers), step.layers)
         own = own_sparsities(step, chosen)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error

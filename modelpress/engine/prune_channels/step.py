@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.measure import count_macs, count_parameters
-from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.network import Network, layer_types, weighted_layers
 from modelpress.engine.prune_channels.choice import least, most_removable, ranked, rounded
 from modelpress.engine.prune_channels.groups import Group, find_groups, narrowed, together
 from modelpress.engine.prune_channels.importance import importance
@@ -33,7 +33,7 @@ def prune_channels(network: Network, step: PruneChannels, context: StepContext) 
         training_data(context)
     layers = weighted_layers(network.module)
     try:
-        chosen = select_layers(list(layers), step.layers)
+        chosen = select_layers(layer_types(layers), step.layers)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
     groups, scores, reasons = _treatable(network, step, set(chosen), context.seed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
-from modelpress.engine.network import Network, weighted_layers
+from modelpress.engine.network import Network, layer_type, layer_types, weighted_layers
 from modelpress.engine.quantize.codebook import codebook_grid
 from modelpress.engine.quantize.grid import Grid
 from modelpress.engine.quantize.uniform import uniform_grid
@@ -33,7 +33,7 @@ def quantize(network: Network, step: Quantize, context: StepContext) -> StepResu
     quantized = copy.deepcopy(network)
     layers = weighted_layers(quantized.module)
     try:
-        chosen = select_layers(list(layers), step.layers)
+        chosen = select_layers(layer_types(layers), step.layers)
         bits = quantize_bits(step, list(layers), chosen)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
@@ -62,7 +62,8 @@ def _skipped(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize)
     found = []
     for name, parameter in module.named_parameters():
         owner = name.rpartition(".")[0]
-        if is_selected(owner, step.layers) and owner not in layers and parameter.ndim > 1:
+        chosen = is_selected(owner, layer_type(module.get_submodule(owner)), step.layers)
+        if chosen and owner not in layers and parameter.ndim > 1:
             found.append(SkippedLayer(name=name, reason=reason))
     return tuple(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit, listed
@@ -20,7 +20,7 @@ def factorize_misfits(step: Factorize, layers: list[LayerInspection], where: str
         layer.name: full_rank(layer.weight_shape, step.scheme) for layer in layers if layer.full_rank is not None
     }
     try:
-        wanted = factorize_ranks(step, list(full_ranks))
+        wanted = factorize_ranks(step, {layer.name: layer.type for layer in layers if layer.name in full_ranks})
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
     kernels = {layer.name: layer.weight_shape for layer in layers}
@@ -42,16 +42,16 @@ def factorize_misfits(step: Factorize, layers: list[LayerInspection], where: str
     ]
 
 
-def factorize_ranks(step: Factorize, names: list[str]) -> dict[str, int | None]:
+def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int | None]:
     """Layers that a step treats, with the rank that the spec gives each (None where it follows from the weights).
 
-    `names` are the layers that can be factorized. Raises ValueError when a name or a pattern matches none of them.
+    `layers` are those that can be factorized, names to types. Raises ValueError when a name or a pattern matches none of them.
     """
-    chosen = select_layers(names, step.layers)
+    chosen = select_layers(layers, step.layers)
     if isinstance(step.rank, RankPerLayer):
-        unknown = [name for name in step.rank.values if name not in names]
+        unknown = [name for name in step.rank.values if name not in layers]
         if unknown:
-            raise ValueError(f"no layer {listed(unknown)} that can be factorized; these can: {listed(names)}")
+            raise ValueError(f"no layer {listed(unknown)} that can be factorized; these can: {listed(list(layers))}")
         return {name: step.rank.values[name] for name in chosen if name in step.rank.values}
     rank = step.rank.value if isinstance(step.rank, RankNumber) else None
     return dict.fromkeys(chosen, rank)

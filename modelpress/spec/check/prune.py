@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelpress.spec.check.layers import select_layers
+from modelpress.spec.check.layers import matching, select_layers
 from modelpress.spec.check.misfit import Misfit
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.steps import LayerSelection, Pattern, Prune
+from modelpress.spec.steps import Pattern, Prune
 
 
 def prune_data_misfits(step: Prune, where: str) -> list[Misfit]:
@@ -20,9 +20,9 @@ def prune_data_misfits(step: Prune, where: str) -> list[Misfit]:
 
 def prune_misfits(step: Prune, layers: list[LayerInspection], where: str) -> list[Misfit]:
     """What keeps the step from the model's layers."""
-    names = [layer.name for layer in layers if layer.prunable]
+    types = {layer.name: layer.type for layer in layers if layer.prunable}
     try:
-        chosen = select_layers(names, step.layers)
+        chosen = select_layers(types, step.layers)
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
     try:
@@ -43,7 +43,7 @@ def own_sparsities(step: Prune, chosen: list[str]) -> dict[str, float]:
     """
     found: dict[str, tuple[str, float]] = {}
     for pattern, sparsity in step.per_layer.items():
-        for name in select_layers(chosen, LayerSelection(include=(pattern,))):
+        for name in matching(chosen, pattern):
             if name in found:
                 raise ValueError(
                     f"both {found[name][0]!r} and {pattern!r} match layer {name!r}; name each layer by one pattern"

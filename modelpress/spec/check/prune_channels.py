@@ -11,7 +11,7 @@ from modelpress.spec.steps import PruneChannels
 def prune_channels_misfits(step: PruneChannels, layers: list[LayerInspection], where: str) -> list[Misfit]:
     """What keeps the step from the model's layers."""
     try:
-        select_layers([layer.name for layer in layers], step.layers)
+        select_layers({layer.name: layer.type for layer in layers}, step.layers)
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
     return []

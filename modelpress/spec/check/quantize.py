@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.inspection import LayerInspection
+from modelpress.spec.name_pattern import matches
 from modelpress.spec.steps import Quantize
 
 
@@ -14,7 +13,7 @@ def quantize_misfits(step: Quantize, layers: list[LayerInspection], where: str) 
     """What keeps the step from the model's layers."""
     names = [layer.name for layer in layers]
     try:
-        chosen = select_layers(names, step.layers)
+        chosen = select_layers({layer.name: layer.type for layer in layers}, step.layers)
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
     try:
@@ -31,13 +30,13 @@ def quantize_bits(step: Quantize, names: list[str], chosen: list[str]) -> dict[s
     when a pattern of `bits_per_layer` matches none of the chosen.
     """
     for pattern in step.bits_per_layer:
-        if not any(fnmatchcase(name, pattern) for name in chosen):
+        if not any(matches(name, pattern) for name in chosen):
             raise ValueError(f"no layer to quantize matches {pattern!r}; these are: {listed(chosen)}")
     bits = dict.fromkeys(chosen, step.bits)
     if step.first_and_last_bits is not None:
         bits |= {name: step.first_and_last_bits for name in (names[0], names[-1]) if name in bits}
     for name in chosen:
-        matching = [value for pattern, value in step.bits_per_layer.items() if fnmatchcase(name, pattern)]
+        matching = [value for pattern, value in step.bits_per_layer.items() if matches(name, pattern)]
         if matching:
             bits[name] = matching[0]
     return bits

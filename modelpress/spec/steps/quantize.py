@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelpress.spec.config import Config
-from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.steps.selection import LayerSelection, NamePattern
 from modelpress.spec.training import Recovery
 
 Bits = Annotated[int, Field(ge=2, le=8)]
@@ -30,7 +30,7 @@ class Quantize(Config):
         default=None,
         description="Bits for the network's first and last layer, which bear few values badly; null for `bits`.",
     )
-    bits_per_layer: dict[str, Bits] = Field(
+    bits_per_layer: dict[NamePattern, Bits] = Field(
         default_factory=dict,
         description="Layer name, or pattern, to bits; wins over the other two, and of several the first that matches.",
     )

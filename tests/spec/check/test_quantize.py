@@ -52,6 +52,8 @@ def test_bits_for_a_layer_that_is_not_chosen() -> None:
 def test_a_layer_s_own_bits_go_before_those_of_the_ends_and_these_before_the_rest() -> None:
     step = Quantize(bits=3, first_and_last_bits=8, bits_per_layer={"classifier.4": 5, "classifier.*": 6})
     assert quantize_bits(step, NAMES, NAMES) == dict(zip(NAMES, (8, 3, 3, 6, 5), strict=True))
+    step = Quantize(bits=3, bits_per_layer={r"re:features\.[03]": 2})
+    assert quantize_bits(step, NAMES, NAMES) == dict(zip(NAMES, (2, 2, 3, 3, 3), strict=True))
     # The ends are the network's, not those of what was chosen.
     step = Quantize(bits=3, first_and_last_bits=8)
     assert quantize_bits(step, NAMES, NAMES[1:4]) == dict.fromkeys(NAMES[1:4], 3)
