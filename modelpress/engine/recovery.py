@@ -27,13 +27,14 @@ def recover(
     *,
     loss: Loss | None = None,
     masks: Masks | None = None,
+    after_backward: Callable[[int, int], None] | None = None,
     after_step: Callable[[int, int], None] | None = None,
 ) -> TrainingSummary:
     """Train a step's network in place and leave it on the CPU.
 
     `loss` is what `choose_loss` gives unless the step has its own; `masks` (the network's own, by default) are held
-    after each step of the training, behind `after_step`, and so are the network's grids. Raises IncompatibleSpec
-    without data, and Diverged.
+    after each step of the training, behind `after_step`, and so are the network's grids. `after_backward` finds every
+    gradient, those of masked weights too. Raises IncompatibleSpec without data, and Diverged.
     """
     data = training_data(context)
     chosen = choose_loss(training, context) if loss is None else loss
@@ -43,8 +44,10 @@ def recover(
     held = Masks(network.module, network.masks) if masks is None else masks
     grids = HeldGrids(network.module, network.grids)
 
-    def finish_backward() -> None:
+    def finish_backward(step: int, steps: int) -> None:
         grids.restore()
+        if after_backward is not None:
+            after_backward(step, steps)
         # Masked weights may have gradients all the same, which only matters where their norm is taken.
         if training.gradient_clip is not None:
             held.apply_to_gradients()
@@ -70,7 +73,8 @@ def recover(
         seed=context.seed,
         device=context.device,
         before_forward=grids.quantize if grids.names else None,
-        after_backward=finish_backward if grids.names or training.gradient_clip is not None else None,
+        on_optimizer=held.follow,
+        after_backward=finish_backward,
         after_step=hold,
         on_progress=report,
     )

@@ -59,17 +59,18 @@ def train(
     seed: int,
     device: torch.device,
     before_forward: Callable[[], None] | None = None,
-    after_backward: Callable[[], None] | None = None,
+    on_optimizer: Callable[[torch.optim.Optimizer], None] | None = None,
+    after_backward: Callable[[int, int], None] | None = None,
     after_step: Callable[[int, int], None] | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainingSummary:
     """Train `module` in place; it is on `device` and in evaluation mode afterwards.
 
-    `before_forward()` is called before each batch, `after_backward()` when its gradients are there,
-    `after_step(step, steps)` after each update of the weights, with steps counted from 1. The same seed on the same
-    machine gives the same weights, unless the trial of `precision: auto` chooses otherwise because two kinds of
-    arithmetic are equally fast there. Raises Diverged when the loss or a weight is infinite or not a number, and
-    IncompatibleSpec for batches of one image with batch norm.
+    `before_forward()` is called before each batch, `after_backward(step, steps)` when its gradients are there,
+    `after_step(step, steps)` after each update of the weights, with steps counted from 1; `on_optimizer` is given the
+    optimiser before the first of them. The same seed on the same machine gives the same weights, unless the trial of
+    `precision: auto` chooses otherwise because two kinds of arithmetic are equally fast there. Raises Diverged when the
+    loss or a weight is infinite or not a number, and IncompatibleSpec for batches of one image with batch norm.
     """
     with _reproducible(seed, device):
         module.to(device).train()
@@ -92,6 +93,8 @@ def train(
         batches.memory_format = arithmetic.memory_format
         lay_out(module, arithmetic.memory_format)
         optimizer = _optimizer(module, training, getattr(loss, "parameters", tuple)())
+        if on_optimizer is not None:
+            on_optimizer(optimizer)
         journal = _Journal(training, batches, optimizer, device, on_progress)
 
         # A loss that keeps what its teacher said of each image asks which images a batch has.
@@ -112,7 +115,7 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(value)
                 if after_backward is not None:
-                    after_backward()
+                    after_backward(step + 1, steps)
                 if training.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(module.parameters(), training.gradient_clip)
                 optimizer.step()

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from modelpress.engine.network import Network
 from modelpress.engine.prune.gradients import Gradients
 from modelpress.engine.prune.magnitude import magnitudes
+from modelpress.engine.prune.movement import Movement
 from modelpress.engine.recovery import preprocessing_of
 from modelpress.engine.step import StepContext
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps import Prune
 
-# Scores of the weights as they are now, none below zero; asked for at each update of the masks.
+# Scores of the weights as they are now; asked for at each update of the masks.
 Importance = Callable[[Mapping[str, nn.Parameter]], dict[str, Tensor]]
 
 
@@ -26,6 +27,8 @@ def importance(network: Network, step: Prune, context: StepContext) -> Importanc
             return magnitudes
         case "random":
             return lambda weights: draws(weights, context.seed)
+        case "movement":
+            return Movement()
         case "taylor":
             gradients = _gradients(network, step, context)
             return lambda weights: first_order(weights, gradients.of(weights))

@@ -16,6 +16,7 @@ class Masks:
 
     def __init__(self, module: nn.Module, kept: Mapping[str, Tensor] | None = None) -> None:
         self._module = module
+        self._optimizer: torch.optim.Optimizer | None = None
         # As factors 0 and 1 of the weights' type: multiplying by them is seven times faster than by bools on the CPU.
         self._factors: dict[str, Tensor] = {}
         self._sparsity = 0.0
@@ -35,12 +36,23 @@ class Masks:
         """The masks, on the CPU."""
         return {name: (factor != 0).cpu().contiguous() for name, factor in self._factors.items()}
 
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take note of the module's optimiser, whose memory of weights that come back is to be cleared."""
+        self._optimizer = optimizer
+
     def update(self, kept: Mapping[str, Tensor]) -> None:
-        """Take new masks for some weights, and apply all of them."""
+        """Take new masks for some weights, and apply all of them.
+
+        A weight that comes back does so without momentum: what the optimiser remembers of it, gradients under the mask
+        among that, is set to zero.
+        """
         for name, mask in kept.items():
             weight = self._module.get_parameter(name)
             # Laid out like the weight (channels last, maybe), so that both are walked through in order of memory.
-            self._factors[name] = torch.empty_like(weight, requires_grad=False).copy_(mask)
+            factor = torch.empty_like(weight, requires_grad=False).copy_(mask)
+            if name in self._factors:
+                self._forget(weight, factor > self._like(name, self._factors[name]))
+            self._factors[name] = factor
         total = sum(factor.numel() for factor in self._factors.values())
         left = sum(float(factor.sum(dtype=torch.float64)) for factor in self._factors.values())
         self._sparsity = 1 - left / total if total else 0.0
@@ -69,6 +81,14 @@ class Masks:
             gradient = self._module.get_parameter(name).grad
             if gradient is not None:
                 gradient.mul_(self._like(name, factor))
+
+    def _forget(self, weight: Tensor, back: Tensor) -> None:
+        """Clear momentum and second moments of the weights that are True in `back`, of the weight's shape."""
+        if self._optimizer is None or weight not in self._optimizer.state:
+            return
+        for moment in self._optimizer.state[weight].values():
+            if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                moment.masked_fill_(back, 0.0)
 
     def _like(self, name: str, factor: Tensor) -> Tensor:
         weight = self._module.get_parameter(name)

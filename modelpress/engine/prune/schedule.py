@@ -1,10 +1,11 @@
-"""When and how far the sparsity grows during a training (Zhu and Gupta 2017)."""
+"""When and how far the sparsity grows during a training, and how many weights are exchanged."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from modelpress.spec.steps import Cubic, Iterative
+from modelpress.spec.steps import Cubic, Iterative, RigL
 
 
 def cubic_sparsity(initial: float, final: float, share: float) -> float:
@@ -20,17 +21,28 @@ def even_sparsity(initial: float, final: float, share: float) -> float:
     return initial + (final - initial) * share if share < 1 else final
 
 
-def rounds(schedule: Iterative, steps: int) -> dict[int, float]:
+def rounds(schedule: Iterative, steps: int, *, trained_first: bool = False) -> dict[int, float]:
     """The share of the way that is reached after each step (from 1) of a training on which a round falls.
 
-    The first round comes before the training, at step 0; the others are spread evenly up to `end`. Where a training
-    has fewer steps than rounds, those that fall on the same step come at once. Three rounds up to the middle of 8
-    steps: {0: 1/3, 2: 2/3, 4: 1}.
+    The first round comes before the training, at step 0, and the others are spread evenly up to `end`; or all of them
+    are, each behind a part of the training, when `trained_first`. Where a training has fewer steps than rounds, those
+    that fall on the same step come at once. Three rounds up to the middle of 8 steps: {0: 1/3, 2: 2/3, 4: 1}.
     """
     last = max(1, round(schedule.end * steps))
+    first, parts = (1, schedule.rounds) if trained_first else (0, schedule.rounds - 1)
     return {
-        round(last * index / (schedule.rounds - 1)): (index + 1) / schedule.rounds for index in range(schedule.rounds)
+        max(first, round(last * (index + first) / parts)): (index + 1) / schedule.rounds
+        for index in range(schedule.rounds)
     }
+
+
+def dropped_share(schedule: RigL, step: int, steps: int) -> float:
+    """f(t) = alpha / 2 (1 + cos(t pi / T_end)), of a layer's remaining weights (Evci et al. 2020, section 3 (2)).
+
+    `step` t is counted from 1. With alpha = 0.3: half-way 0.15, and 0 at T_end and behind it.
+    """
+    last = schedule.last(steps)
+    return schedule.drop / 2 * (1 + math.cos(math.pi * min(step, last) / last))
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, layer_types, weighted_layers
-from modelpress.engine.prune.criteria import importance
-from modelpress.engine.prune.erk import erk_kept
+from modelpress.engine.prune.criteria import Importance, importance
+from modelpress.engine.prune.groups import groups_of
 from modelpress.engine.prune.lamp import lamp_scores
-from modelpress.engine.prune.magnitude import size, zeros
 from modelpress.engine.prune.masks import Masks
+from modelpress.engine.prune.movement import Movement
 from modelpress.engine.prune.pattern import input_dimension, inputs_of, keep_pattern
-from modelpress.engine.prune.schedule import Updates, cubic_sparsity, even_sparsity, rounds
+from modelpress.engine.prune.regrowth import Regrowth
+from modelpress.engine.prune.schedule import Updates, rounds
 from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
@@ -25,28 +25,15 @@ from modelpress.spec.check import select_layers
 from modelpress.spec.check.prune import no_layer_fits, own_sparsities
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
-from modelpress.spec.steps import Cubic, Iterative, OneShot, Pattern, Prune
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Layers whose weights are compared with one another, and how many of them are gone, at first and at the end."""
-
-    names: tuple[str, ...]
-    initial: int
-    final: float  # not rounded, for the schedule's sake
-
-    def removed(self, share: float, schedule: object) -> int:
-        """How many of its weights are gone when the schedule is this far."""
-        grown = even_sparsity if isinstance(schedule, Iterative) else cubic_sparsity
-        return round(grown(self.initial, self.final, share))
+from modelpress.spec.steps import Cubic, Iterative, Pattern, Prune, RigL
 
 
 def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     """Prune the chosen layers to exactly round(sparsity * weights) zeros, together or each by itself, or by a pattern.
 
-    What is zero already stays so from the first step, be it masked or only found so in an uploaded file; a pattern may
-    so leave more zeros than it asks for. Layers that a pattern does not fit are skipped.
+    What is zero already goes first and stays so, be it masked or only found so in an uploaded file; a pattern may so
+    leave more zeros than it asks for. Under the schedule `rigl` alone it may come back. Layers that a pattern does not
+    fit are skipped.
 
     Raises IncompatibleSpec when no layer matches or fits, when layers are sparser already, or when data is needed and
     there is none; and Diverged.
@@ -63,15 +50,17 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     skipped = _skipped({name: layers[name] for name in chosen}, step.pattern)
     chosen = [name for name in chosen if name not in skipped]
     weights = {f"{name}.weight": layers[name].get_parameter("weight") for name in chosen}
-    groups = _groups(weights, step, own) if step.pattern is None else []
+    groups = groups_of(weights, step, own) if step.pattern is None else []
     score = importance(pruned, step, context)
     pruned.module.to(context.device)
     # All of them are masked from the start, so that gradients are held too.
-    masks = Masks(pruned.module, pruned.masks | _nonzero(weights, pruned.masks))
+    found = _nonzero(weights, pruned.masks)
+    masks = Masks(pruned.module, pruned.masks | found)
+    movement = score if isinstance(score, Movement) else None
 
     def remove(share: float) -> None:
         masks.apply()  # behind an update of the optimiser, which moves what is pruned
-        held = masks.kept()
+        held = masks.kept() if movement is None else found  # by movement, what went before may come back
         scores = score(weights)
         if step.pattern is not None:
             masks.update(_by_pattern(step.pattern, layers, scores, held))
@@ -83,17 +72,27 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
             kept |= keep_highest(
                 {name: scores[name] for name in group.names}, group.removed(share, step.schedule), held
             )
+        if movement is not None:
+            movement.exchange(weights, kept)
         masks.update(kept)
 
     summary = None
     if isinstance(step.schedule, Iterative):
-        remove(1 / step.schedule.rounds)
-    elif step.training is None or not isinstance(step.schedule, Cubic):
+        if movement is None:
+            remove(1 / step.schedule.rounds)
+    elif not isinstance(step.schedule, Cubic):
         remove(1.0)
         pruned.masks = masks.settle()
         pruned.module.to(torch.device("cpu"))
     if step.training is not None:
-        summary = recover(pruned, step.training, context, masks=masks, after_step=_gradually(step.schedule, remove))
+        summary = recover(
+            pruned,
+            step.training,
+            context,
+            masks=masks,
+            after_backward=_behind_backward(step, score, weights, masks),
+            after_step=_gradually(step, remove),
+        )
     return StepResult(
         pruned,
         layers=tuple(layer_change(name, layers[name], layers[name]) for name in chosen),
@@ -131,48 +130,26 @@ def _nonzero(weights: dict[str, nn.Parameter], masks: dict[str, Tensor]) -> dict
     return {name: mask & masks[name] if name in masks else mask for name, mask in found.items()}
 
 
-def _groups(weights: dict[str, nn.Parameter], step: Prune, own: dict[str, float]) -> list[_Group]:
-    layers = {name: name.removesuffix(".weight") for name in weights}
-    alone = [name for name in weights if step.scope == "layer" or layers[name] in own]
-    groups = [
-        _group({name: weights[name]}, own.get(layers[name], step.sparsity), f"layer {layers[name]!r}") for name in alone
-    ]
-    weights = {name: weight for name, weight in weights.items() if name not in alone}
-    if not weights:
-        return groups
-    together = _group(weights, step.sparsity, "the chosen layers")
-    if step.scope != "erk":
-        return [*groups, together]
-    gone = {name: zeros({name: weight}) for name, weight in weights.items()}
-    kept = erk_kept(
-        {name: tuple(weight.shape) for name, weight in weights.items()},
-        size(weights) - round(together.final),
-        {name: weight.numel() - gone[name] for name, weight in weights.items()},
-    )
-    return groups + [_Group((name,), gone[name], weight.numel() - kept[name]) for name, weight in weights.items()]
-
-
-def _group(weights: dict[str, nn.Parameter], sparsity: float, where: str) -> _Group:
-    gone, final = zeros(weights), sparsity * size(weights)
-    if gone > round(final):
-        raise IncompatibleSpec(
-            f"{gone} of {size(weights)} weights of {where} are zero already ({gone / size(weights):.1%}), more than "
-            f"`sparsity` {sparsity:g} asks for; ask for a higher one, or choose other layers"
-        )
-    return _Group(tuple(weights), gone, final)
-
-
-def _gradually(
-    schedule: OneShot | Cubic | Iterative, remove: Callable[[float], None]
+def _behind_backward(
+    step: Prune, score: Importance, weights: dict[str, nn.Parameter], masks: Masks
 ) -> Callable[[int, int], None] | None:
-    if isinstance(schedule, OneShot):
+    if isinstance(score, Movement):
+        return lambda *_: score.gather(weights)
+    if isinstance(step.schedule, RigL):
+        return Regrowth(step.schedule, weights, masks)
+    return None
+
+
+def _gradually(step: Prune, remove: Callable[[float], None]) -> Callable[[int, int], None] | None:
+    schedule = step.schedule
+    if not isinstance(schedule, Cubic | Iterative):
         return None
 
-    def after_step(step: int, steps: int) -> None:
+    def after_step(at: int, steps: int) -> None:
         if isinstance(schedule, Iterative):
-            share = rounds(schedule, steps).get(step)
+            share = rounds(schedule, steps, trained_first=step.criterion == "movement").get(at)
         else:
-            share = Updates.of(schedule, steps).share(step)
+            share = Updates.of(schedule, steps).share(at)
         if share is not None:
             remove(share)
 

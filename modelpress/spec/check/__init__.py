@@ -31,8 +31,8 @@ def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | N
             misfits.append(
                 Misfit(where=where, message=f"step `{step.kind}` trains, which needs a data set; give `dataset`")
             )
-        elif dataset is None and isinstance(step, Prune):
-            misfits += prune_data_misfits(step, where)
+        elif isinstance(step, Prune):
+            misfits += prune_data_misfits(step, dataset, where)
         elif dataset is None and isinstance(step, Factorize):
             misfits += factorize_data_misfits(step, where)
         # A student's layers are not known before it is built, nor a pair's once a layer was factorized, nor how large

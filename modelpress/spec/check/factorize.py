@@ -45,7 +45,8 @@ def factorize_misfits(step: Factorize, layers: list[LayerInspection], where: str
 def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int | None]:
     """Layers that a step treats, with the rank that the spec gives each (None where it follows from the weights).
 
-    `layers` are those that can be factorized, names to types. Raises ValueError when a name or a pattern matches none of them.
+    `layers` are those that can be factorized, names to types. Raises ValueError when a name, a pattern or a type
+    matches none of them.
     """
     chosen = select_layers(layers, step.layers)
     if isinstance(step.rank, RankPerLayer):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 from modelpress.spec.check.layers import matching, select_layers
 from modelpress.spec.check.misfit import Misfit
-from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.steps import Pattern, Prune
+from modelpress.spec.inspection import DatasetInspection, LayerInspection
+from modelpress.spec.steps import Pattern, Prune, RigL
 
 
-def prune_data_misfits(step: Prune, where: str) -> list[Misfit]:
-    """What keeps a step that does not train from being done without a data set."""
-    if not step.takes_gradients:
-        return []
-    message = (
-        f"the criterion `{step.criterion}` takes gradients, which needs a data set; give `dataset`, or use `magnitude`"
-    )
-    return [Misfit(where=f"{where}.criterion", message=message)]
+def prune_data_misfits(step: Prune, dataset: DatasetInspection | None, where: str) -> list[Misfit]:
+    """What keeps the step from the data set, or one that does not train from being done without any."""
+    if dataset is None:
+        if step.training is not None or not step.takes_gradients:
+            return []  # what trains is told so whatever its kind
+        message = (
+            f"the criterion `{step.criterion}` takes gradients, which needs a data set; give `dataset`, or use "
+            "`magnitude`"
+        )
+        return [Misfit(where=f"{where}.criterion", message=message)]
+    if isinstance(step.schedule, RigL) and step.training is not None:
+        # At most: images may be held out, or without a label to learn from.
+        steps = step.training.epochs * math.ceil(dataset.train_examples / step.training.batch_size)
+        if not step.schedule.updates(steps):
+            return [Misfit(where=f"{where}.schedule", message=never_exchanged(step.schedule, steps))]
+    return []
 
 
 def prune_misfits(step: Prune, layers: list[LayerInspection], where: str) -> list[Misfit]:
@@ -50,6 +60,14 @@ def own_sparsities(step: Prune, chosen: list[str]) -> dict[str, float]:
                 )
             found[name] = pattern, sparsity
     return {name: sparsity for name, (_, sparsity) in found.items()}
+
+
+def never_exchanged(schedule: RigL, steps: int) -> str:
+    """What is said when a training of so many steps is too short for a single exchange of weights."""
+    return (
+        f"the schedule rigl exchanges weights every {schedule.frequency} steps, before step {schedule.last(steps)} of "
+        f"the training's {steps}, so never; lower `frequency`, or train for more epochs"
+    )
 
 
 def no_layer_fits(pattern: Pattern) -> str:

@@ -24,7 +24,7 @@ from modelpress.spec.steps.factorize import (
     RankRatio,
 )
 from modelpress.spec.steps.finetune import Finetune
-from modelpress.spec.steps.prune import Cubic, Iterative, OneShot, Pattern, Prune
+from modelpress.spec.steps.prune import Cubic, Iterative, OneShot, Pattern, Prune, RigL
 from modelpress.spec.steps.prune_channels import ChannelTarget, PruneChannels
 from modelpress.spec.steps.quantize import Quantize
 from modelpress.spec.steps.selection import LayerSelection
@@ -52,6 +52,7 @@ __all__ = [
     "RankNumber",
     "RankPerLayer",
     "RankRatio",
+    "RigL",
     "Step",
     "step_training",
 ]

@@ -41,10 +41,40 @@ class Iterative(Config):
     """Rounds of pruning and training in turn, each taking the same number of weights (Han et al. 2015)."""
 
     kind: Literal["iterative"] = "iterative"
-    rounds: int = Field(default=4, ge=2, le=1000, description="Rounds; the first comes before the training.")
+    rounds: int = Field(
+        default=4,
+        ge=2,
+        le=1000,
+        description="Rounds; the first comes before the training, with the criterion `movement` behind its first part.",
+    )
     end: float = Field(
         default=0.75, gt=0, le=1, description="Where the last round comes, as a share of the training's steps."
     )
+
+
+class RigL(Config):
+    """Sparse from the start; now and then small weights go and others take their places (Evci et al. 2020)."""
+
+    kind: Literal["rigl"] = "rigl"
+    frequency: int = Field(
+        default=100, ge=1, le=100_000, description="Training steps between two exchanges of weights (the paper's dT)."
+    )
+    drop: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="Share of each layer's remaining weights that the first exchange drops (the paper's alpha); it "
+        "falls to zero at `end` as half a cosine.",
+    )
+    end: float = Field(default=0.75, gt=0, le=1, description="Where exchanges end, as a share of the training's steps.")
+
+    def updates(self, steps: int) -> range:
+        """The steps, from 1, of a training of so many at which weights are exchanged; empty when it is too short."""
+        return range(self.frequency, self.last(steps), self.frequency)
+
+    def last(self, steps: int) -> int:
+        """The step at which the dropped share reaches zero (the paper's T_end)."""
+        return max(1, round(self.end * steps))
 
 
 class Pattern(Config):
@@ -70,10 +100,10 @@ class Prune(Config):
 
     kind: Literal["prune"] = "prune"
     granularity: Literal["weight"] = Field(default="weight", description="What is removed: single weights.")
-    criterion: Literal["magnitude", "random", "taylor"] = Field(
+    criterion: Literal["magnitude", "random", "taylor", "movement"] = Field(
         default="magnitude",
-        description="Importance of a weight: its magnitude, a number drawn by the seed, or its magnitude times the "
-        "loss's gradient (which needs data).",
+        description="Importance of a weight: its magnitude, a number drawn by the seed, its magnitude times the loss's "
+        "gradient (which needs data), or how far the training has moved it away from zero.",
     )
     calibration_images: int = Field(
         default=512,
@@ -103,8 +133,9 @@ class Prune(Config):
         description="Compare weights over all chosen layers together, or within each layer; `lamp` compares all by "
         "scores that are relative to each layer, `erk` gives small layers more density.",
     )
-    schedule: Annotated[OneShot | Cubic | Iterative, Field(discriminator="kind")] = Field(
-        default_factory=OneShot, description="All at once, or growing during the training."
+    schedule: Annotated[OneShot | Cubic | Iterative | RigL, Field(discriminator="kind")] = Field(
+        default_factory=OneShot,
+        description="All at once, growing during the training, or all at once with weights exchanged during it.",
     )
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to prune.")
     training: Recovery | None = Field(default=None, description="Training under the masks; null for none.")
@@ -119,6 +150,19 @@ class Prune(Config):
         except ValidationError:
             sparsity = 0.5  # of no effect: what is wrong with the pattern is told at its own place, and alone
         return {**given, "sparsity": sparsity}
+
+    @model_validator(mode="after")
+    def _movement_comes_with_training(self) -> Prune:
+        if self.criterion != "movement":
+            return self
+        if self.pattern is not None:
+            raise ValueError("a pattern acts before the training, when no weight has moved: use another criterion")
+        if not isinstance(self.schedule, Cubic | Iterative):
+            raise ValueError(
+                f"before a training, when {self.schedule.kind} prunes, no weight has moved: with the criterion "
+                "movement use the schedule cubic or iterative, and give `training`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pattern_agrees(self) -> Prune:
@@ -161,4 +205,6 @@ class Prune(Config):
             raise ValueError("a cubic schedule acts during training: give `training`, or use the schedule one_shot")
         if isinstance(self.schedule, Iterative) and self.training is None:
             raise ValueError("an iterative schedule trains between rounds: give `training`, or use one_shot")
+        if isinstance(self.schedule, RigL) and self.training is None:
+            raise ValueError("the schedule rigl exchanges weights during training: give `training`, or use one_shot")
         return self

@@ -27,7 +27,7 @@ class LayerSelection(Config):
     types: tuple[LayerType, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Types of layers, such as Conv2d, as the model's inspection shows them; the network must have each. "
-        "Null for any.",
+        description="Types of layers, such as Conv2d, as the model's inspection shows them; the network must have "
+        "each. Null for any.",
         examples=[["Conv2d"]],
     )
