@@ -22,9 +22,9 @@ class Method(Resource):
 METHODS: dict[str, Method] = {
     "prune": Method(
         kind="prune",
-        summary="Set the least important weights to zero, at once or gradually during training.",
+        summary="Set the least important weights to zero, at once, gradually, or with regrowth during training.",
         source="Zhu and Gupta 2017, arXiv 1710.01878; Molchanov et al. 2019, arXiv 1906.10771; Evci et al. 2020, "
-        "arXiv 1911.11134; Lee et al. 2021, arXiv 2010.07611",
+        "arXiv 1911.11134; Lee et al. 2021, arXiv 2010.07611; Sanh et al. 2020, arXiv 2005.07683",
         needs_data=False,
         parameters=Prune.model_json_schema(),
         example={

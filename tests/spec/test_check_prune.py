@@ -72,6 +72,14 @@ def test_gradients_need_data_and_draws_do_not():
         ({"pattern": {"n": 2, "m": 4}, "per_layer": {"0": 0.5}}, "leave `per_layer` out"),
         ({"sparsity": 0.5, "per_layer": {"0": 1.0}}, "less than 1"),
         ({"pattern": None}, "Field required"),
+        ({"sparsity": 0.5, "criterion": "movement"}, "no weight has moved: with the criterion movement use the"),
+        ({"sparsity": 0.5, "criterion": "movement", "schedule": {"kind": "cubic"}}, "acts during training"),
+        ({"sparsity": 0.5, "criterion": "movement", "schedule": {"kind": "rigl"}, "training": {}}, "when rigl prunes"),
+        ({"pattern": {"n": 2, "m": 4}, "criterion": "movement"}, "a pattern acts before the training"),
+        ({"sparsity": 0.5, "criterion": "movement", "scope": "lamp", "schedule": {"kind": "cubic"}}, "lamp is defined"),
+        ({"sparsity": 0.5, "schedule": {"kind": "rigl"}}, "exchanges weights during training: give `training`"),
+        ({"sparsity": 0.5, "schedule": {"kind": "rigl", "drop": 0.0}, "training": {}}, "greater than 0"),
+        ({"pattern": {"n": 2, "m": 4}, "schedule": {"kind": "rigl"}, "training": {}}, "a pattern acts at once"),
     ],
 )
 def test_what_no_step_can_be(spec: dict[str, Any], words: str):
@@ -116,3 +124,14 @@ def test_sparsities_of_layers_that_are_not_there(per_layer: dict[str, float], wo
     ((where, message),) = misfits({**step, "per_layer": per_layer})
     assert where == "steps.0.per_layer"
     assert words in message
+
+
+def test_a_training_too_short_for_a_single_exchange():
+    """100 images in batches of 32 are 4 steps an epoch; `end` is behind three quarters of them."""
+    step = {"kind": "prune", "sparsity": 0.5, "schedule": {"kind": "rigl", "frequency": 12}}
+    assert misfits({**step, "training": {"epochs": 5, "batch_size": 32}}) == []
+    ((where, message),) = misfits(DISTILL, {**step, "training": {"epochs": 4, "batch_size": 32}})
+    assert where == "steps.1.schedule"
+    assert message.startswith("the schedule rigl exchanges weights every 12 steps, before step 12 of the training's 16")
+    # Without data the training is what is wrong.
+    assert [where for where, _ in misfits({**step, "training": {}}, dataset=None)] == ["steps.0"]

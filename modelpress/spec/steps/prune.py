@@ -63,8 +63,8 @@ class RigL(Config):
         default=0.3,
         gt=0,
         le=1,
-        description="Share of each layer's remaining weights that the first exchange drops (the paper's alpha); it "
-        "falls to zero at `end` as half a cosine.",
+        description="Share of each layer's remaining weights that an exchange drops (the paper's alpha), as training "
+        "begins; it falls to zero at `end` as half a cosine.",
     )
     end: float = Field(default=0.75, gt=0, le=1, description="Where exchanges end, as a share of the training's steps.")
 

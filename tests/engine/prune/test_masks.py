@@ -40,6 +40,31 @@ def test_held_through_momentum_and_weight_decay(optimizer: str, channels_last: b
     assert torch.equal(masks.settle()["weight"], kept)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_comes_back_has_no_momentum_and_the_others_keep_theirs(optimizer: str):
+    layer, kept = masked_layer()
+    masks = Masks(layer, {"weight": kept})
+    if optimizer == "sgd":
+        stepper: torch.optim.Optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    else:
+        stepper = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    masks.follow(stepper)
+    masks.update({"weight": kept})  # before the optimiser has seen a gradient
+    layer(torch.randn(2, 3, 5, 5)).square().mean().backward()
+    stepper.step()
+    before = {key: moment.clone() for key, moment in stepper.state[layer.weight].items()}
+    wider = kept.clone()
+    wider[0] = True
+    masks.update({"weight": wider})
+    back = wider & ~kept
+    for key, moment in stepper.state[layer.weight].items():
+        if key == "step":
+            assert torch.equal(moment, before[key])
+            continue
+        assert bool(before[key][back].all()), "gradients reach masked weights too"
+        assert torch.equal(moment, torch.where(back, 0.0, before[key]))
+
+
 def test_settled_zeros_are_all_the_same_bytes():
     layer, kept = masked_layer()
     masks = Masks(layer, {"weight": kept})
