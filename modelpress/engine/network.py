@@ -46,8 +46,10 @@ class Network:
     """A module and what it is.
 
     `description` says how the module is built again; `masks` says which weights later trainings must leave at zero:
-    name in the state dict (`features.0.weight`) to a bool tensor of the weight's shape, True where it is kept. A
-    weight without a mask is free. A network read from a file has no masks: its zeros are found in its weights.
+    name in the state dict (`features.0.weight`) to a bool tensor of the weight's shape, True where it is kept (a
+    step `prune` with regrowth may choose other ones, as many). A weight without a mask is free. A network read from a
+    file has no masks: its zeros are found in its weights.
+
     `grids` says by the same names which weights are quantized, and to which values.
     """
 

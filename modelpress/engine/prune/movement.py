@@ -35,7 +35,7 @@ class Movement:
                 self._scores[name].addcmul_(weight.grad, weight + self._parked[name], value=-1.0)
 
     def __call__(self, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        """The scores, in the shapes of the weights, none of which has been pruned where nothing was gathered."""
+        """The scores as gathered so far, in the shapes of the weights; at least one batch comes first."""
         return {name: self._scores[name] for name in weights}
 
     @torch.no_grad()
