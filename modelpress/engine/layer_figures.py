@@ -11,7 +11,7 @@ from torch import nn
 
 from modelpress.engine.latency import torch_threads
 from modelpress.engine.measure import count_layer_macs, count_parameters, evaluating
-from modelpress.engine.network import WEIGHTED, weighted_layers
+from modelpress.engine.network import layer_type, weighted_layers
 from modelpress.spec.network import CpLayer, FactorizedLayer, NetworkDescription, TuckerLayer
 from modelpress.spec.report import LayerFigures
 
@@ -32,7 +32,7 @@ def layer_figures(module: nn.Module, description: NetworkDescription) -> tuple[i
     return macs, tuple(
         LayerFigures(
             name=name,
-            type=_class_of(layer),
+            type=layer_type(layer),
             weight_shape=tuple(layer.get_parameter("weight").shape),
             parameters=count_parameters(layer),
             sparsity=float((layer.get_parameter("weight") == 0).double().mean()),
@@ -42,11 +42,6 @@ def layer_figures(module: nn.Module, description: NetworkDescription) -> tuple[i
         )
         for name, layer in layers.items()
     )
-
-
-def _class_of(layer: nn.Module) -> str:
-    """The class that users know: attention's projection is a subclass of Linear with a name of torch's own."""
-    return next(cls.__name__ for cls in type(layer).__mro__ if cls in WEIGHTED)
 
 
 def _ranks(description: NetworkDescription) -> dict[str, int]:
