@@ -1,8 +1,8 @@
-"""VGG-19 with three quarters of its channels gone and in 8 bits, against the dense one in fp32: images per second.
+"""VGG-19 with three quarters of its channels gone and in 8 bits, against the dense one in fp32: times of one image.
 
-Both in ONNX Runtime, one image, one thread, in turns within one process; medians. The steps are those of a job: channels
-by `prune_channels`, files by the writers of the artifacts `onnx` and `onnx_int8`. Weights and images are random, as
-speed does not depend on them; what such a network is worth in accuracy is another benchmark's matter.
+Both in ONNX Runtime, one image, one thread, in turns within one process; medians. The steps are those of a job:
+channels by `prune_channels`, files by the writers of the artifacts `onnx` and `onnx_int8`. Weights and images are
+random, as speed does not depend on them; what such a network is worth in accuracy is another benchmark's matter.
 """
 
 from __future__ import annotations
