@@ -148,6 +148,8 @@ async def _handle(request: Request, error: Exception) -> Response:
     extra: dict[str, JsonValue] = {}
     errors: tuple[FieldError, ...] = ()
     detail = str(error)
+    if isinstance(error, refusals.Refusal) and error.where is not None:
+        errors = (FieldError(where=error.where, message=detail),)
     match error:
         case RequestValidationError():
             errors = tuple(field_errors(_validated(request, error), error.errors()))

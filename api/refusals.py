@@ -24,7 +24,14 @@ from modelpress.spec.resources import FieldError
 
 
 class Refusal(Exception):
-    """The request is not carried out; the message says why, and what to do."""
+    """The request is not carried out; the message says why, and what to do.
+
+    `where` is the field of the request that it is about (`steps.0.student.model`), where it is about one.
+    """
+
+    def __init__(self, message: str, where: str | None = None) -> None:
+        super().__init__(message)
+        self.where = where
 
 
 class NoKey(Refusal):
@@ -38,8 +45,10 @@ class MissingScope(Refusal):
 class NotThere(Refusal):
     """No such thing for this team (another team's is none)."""
 
-    def __init__(self, kind: str, row_id: str) -> None:
-        super().__init__(f"there is no {kind} {row_id!r}; it was never there, was deleted, or belongs to another team")
+    def __init__(self, kind: str, row_id: str, where: str | None = None) -> None:
+        super().__init__(
+            f"there is no {kind} {row_id!r}; it was never there, was deleted, or belongs to another team", where
+        )
 
 
 class InvalidRequest(Refusal):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from api.refusals import NotReady, NotThere, UnfitSpec, UnusableUpload
+from db.errors import NotFound
 from db.models import Dataset, Job, Model
 from db.queries import jobs, uploads
 from modelpress.spec.check import check
+from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import FieldError
 from modelpress.spec.state import UploadState
+from modelpress.spec.steps import uploaded_students
 
 
 def submit(session: Session, team_id: str, spec: JobSpec, idempotency_key: str | None) -> tuple[Job, bool]:
@@ -18,7 +21,11 @@ def submit(session: Session, team_id: str, spec: JobSpec, idempotency_key: str |
 
     A replay is answered before the check: what was accepted stays accepted, whatever became of its inputs.
     """
-    job, created = jobs.create_job(session, team_id, spec, idempotency_key=idempotency_key)
+    try:
+        job, created = jobs.create_job(session, team_id, spec, idempotency_key=idempotency_key)
+    except NotFound:
+        check_spec(session, team_id, spec)  # says which field names what is missing
+        raise
     if created:
         check_spec(session, team_id, spec)
     return job, created
@@ -26,27 +33,40 @@ def submit(session: Session, team_id: str, spec: JobSpec, idempotency_key: str |
 
 def check_spec(session: Session, team_id: str, spec: JobSpec) -> None:
     """Raises NotThere, NotReady, UnusableUpload or UnfitSpec unless the job can be carried out."""
-    model = uploads.get_model(session, team_id, spec.model)
-    if model is None:
-        raise NotThere("model", spec.model)
+    # Each model once, with the field that names it first: what the job compresses, and what its students begin as.
+    places = {spec.model: "model"}
+    for model_id, where in uploaded_students(spec.steps).items():
+        places.setdefault(model_id, where)
+    models = {model_id: _model(session, team_id, model_id, where) for model_id, where in places.items()}
     dataset = None
     if spec.dataset is not None:
         dataset = uploads.get_dataset(session, team_id, spec.dataset)
         if dataset is None:
-            raise NotThere("data set", spec.dataset)
-    _require_ready("model", model)
+            raise NotThere("data set", spec.dataset, "dataset")
+    inspections = {model_id: _inspection(model, places[model_id]) for model_id, model in models.items()}
     if dataset is not None:
-        _require_ready("data set", dataset)
-    inspection = model.inspection
-    assert inspection is not None  # noqa: S101  # for the type checker: `ready` means inspected
-    misfits = check(spec, inspection, dataset.inspection if dataset else None)
+        _require_ready("data set", dataset, "dataset")
+    misfits = check(spec, inspections[spec.model], dataset.inspection if dataset else None, inspections)
     if misfits:
         raise UnfitSpec([FieldError(where=misfit.where, message=misfit.message) for misfit in misfits])
 
 
-def _require_ready(kind: str, upload: Model | Dataset) -> None:
+def _model(session: Session, team_id: str, model_id: str, where: str) -> Model:
+    model = uploads.get_model(session, team_id, model_id)
+    if model is None:
+        raise NotThere("model", model_id, where)
+    return model
+
+
+def _inspection(model: Model, where: str) -> ModelInspection:
+    _require_ready("model", model, where)
+    assert model.inspection is not None  # noqa: S101  # for the type checker: `ready` means inspected
+    return model.inspection
+
+
+def _require_ready(kind: str, upload: Model | Dataset, where: str) -> None:
     if upload.state is UploadState.INSPECTING:
-        raise NotReady(f"the {kind} {upload.id!r} is still being inspected; ask again in a moment")
+        raise NotReady(f"the {kind} {upload.id!r} is still being inspected; ask again in a moment", where)
     if upload.state is UploadState.REJECTED:
         reason = upload.failure.message if upload.failure else "no reason was kept"
-        raise UnusableUpload(f"the {kind} {upload.id!r} was rejected: {reason}")
+        raise UnusableUpload(f"the {kind} {upload.id!r} was rejected: {reason}", where)

@@ -5,6 +5,7 @@
           --< datasets  --<      --< events      (numbered per job)
                                  --< metrics
                                  --< artifacts
+                      jobs >--< models           (job_students: what students begin as)
 
 A row of `models` or `datasets` is deleted by setting `deleted_at`: jobs keep referring to it. `worker` and
 `lease_expires_at` are set while a worker holds a row, `attempt` is the fence: a worker's write counts only while the
@@ -183,6 +184,15 @@ class Job(Base):
     queued_at: Mapped[datetime] = mapped_column(default=now())  # its place in the queue; kept when a worker is lost
     started_at: Mapped[datetime | None]  # of the newest attempt
     finished_at: Mapped[datetime | None]
+
+
+class JobStudent(Base):
+    """An uploaded model that a student of a job begins as; once, however many steps name it."""
+
+    __tablename__ = "job_students"
+
+    job_id: Mapped[str] = _refers_to("jobs.id", primary_key=True)
+    model_id: Mapped[str] = _refers_to("models.id", primary_key=True, index=True)
 
 
 class Attempt(Base):

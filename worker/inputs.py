@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -14,10 +15,12 @@ from worker.failures import NoInput
 log = structlog.stdlib.get_logger(__name__)
 
 
-def lay_model(store: Store, model: ModelInput, folder: Path) -> ModelFile:
-    """Lay a model's file. Raises NoInput, StorageError, OSError."""
-    path = f"{INPUTS_FOLDER}/model.{model.format}"
-    _lay(store, model.sha256, folder / path, "model")
+def lay_model(
+    store: Store, model: ModelInput, folder: Path, *, name: str = "model", what: str = "model"
+) -> ModelFile:
+    """Lay a model's file under this name; `what` says in a sentence what it is. Raises NoInput, StorageError, OSError."""
+    path = f"{INPUTS_FOLDER}/{name}.{model.format}"
+    _lay(store, model.sha256, folder / path, what)
     return ModelFile(
         path=path,
         format=model.format,
@@ -26,6 +29,15 @@ def lay_model(store: Store, model: ModelInput, folder: Path) -> ModelFile:
         preprocessing=model.preprocessing,
         sha256=model.sha256,
     )
+
+
+def lay_students(store: Store, students: Mapping[str, ModelInput], folder: Path) -> dict[str, ModelFile]:
+    """Lay the files that students begin as, by the ids of the models. Raises NoInput, StorageError, OSError."""
+    return {
+        # Numbered: the recipe names them by their ids, so that the file's name need not.
+        model_id: lay_model(store, model, folder, name=f"student{number}", what=f"student {model_id!r}")
+        for number, (model_id, model) in enumerate(sorted(students.items()))
+    }
 
 
 def lay_dataset(store: Store, sha256: str, folder: Path) -> DatasetFile:

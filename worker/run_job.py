@@ -27,7 +27,7 @@ from worker import metrics
 from worker.engine_run import Exited, read_failure, run_engine
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
-from worker.inputs import lay_dataset, lay_model
+from worker.inputs import lay_dataset, lay_model, lay_students
 from worker.relay import EngineEvent
 from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log
 from worker.work_folder import work_folder
@@ -148,12 +148,14 @@ class _JobRun:
     def _lay_task(self) -> None:
         job, store = self._job, self._workplace.store
         model = self._reach_store(lambda: lay_model(store, job.model, self._folder))
+        students = self._reach_store(lambda: lay_students(store, job.students, self._folder))
         dataset = None
         if (sha256 := job.dataset) is not None:
             dataset = self._reach_store(lambda: lay_dataset(store, sha256, self._folder))
         task = Compress(
             model=model,
             dataset=dataset,
+            students=students,
             recipe=Recipe.model_validate(job.spec.model_dump(include=set(Recipe.model_fields))),
             device=self._workplace.settings.device,
             threads=self._workplace.settings.threads,

@@ -7,8 +7,8 @@ by the database's clock alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select, update
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 
 from db.clock import now, now_plus
 from db.ids import new_id
-from db.models import Artifact, Attempt, Dataset, Event, Job, Metric, Model
+from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Metric, Model
 from db.queries.inspections import (
     ClaimedInspection,
     claim_inspection,
@@ -71,6 +71,7 @@ class ClaimedJob:
     spec: JobSpec
     model: ModelInput
     dataset: str | None  # SHA-256 of its bytes
+    students: Mapping[str, ModelInput] = field(default_factory=dict)  # by id
 
 
 def has_waiting_jobs(session: Session) -> bool:
@@ -111,7 +112,18 @@ def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob
         .where(Job.id == moved[0].job_id)
         .execution_options(populate_existing=True)
     ).one()
-    return ClaimedJob(job.id, job.team_id, job.attempt, job.spec, ModelInput.of(model), dataset)
+    students = session.scalars(
+        select(Model).join(JobStudent, JobStudent.model_id == Model.id).where(JobStudent.job_id == job.id)
+    )
+    return ClaimedJob(
+        job.id,
+        job.team_id,
+        job.attempt,
+        job.spec,
+        ModelInput.of(model),
+        dataset,
+        {student.id: ModelInput.of(student) for student in students},
+    )
 
 
 def heartbeat(session: Session, job_id: str, attempt: int, lease_seconds: float) -> JobState | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import func, literal, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -9,13 +11,14 @@ from sqlalchemy.orm import Session
 from db.clock import UtcTimestamp, now
 from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotFound
 from db.ids import new_id
-from db.models import Artifact, Attempt, Dataset, Event, Job, Model
+from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Model
 from db.queries.texts import storable
 from db.queries.transitions import move, write_event
 from modelpress.spec.event import StateChanged
 from modelpress.spec.job import JobSpec
 from modelpress.spec.report import Report
 from modelpress.spec.state import JobState
+from modelpress.spec.steps import uploaded_students
 
 
 def create_job(
@@ -23,15 +26,16 @@ def create_job(
 ) -> tuple[Job, bool]:
     """A new job in the queue, and True; or the job that this key has made before, and False.
 
-    Raises NotFound when the model or data set is not there, IdempotencyMismatch when the key came before with
-    another spec, InvalidText.
+    Raises NotFound when the model, the data set or a student is not there, IdempotencyMismatch when the key came
+    before with another spec, InvalidText.
     """
     if idempotency_key is not None:
         storable("Idempotency-Key", idempotency_key)
         replayed = _replayed(session, team_id, spec, idempotency_key)
         if replayed is not None:
             return replayed, False
-    missing = _missing_input(session, team_id, spec.model, spec.dataset)
+    students = uploaded_students(spec.steps)
+    missing = _missing_input(session, team_id, (spec.model, *students), spec.dataset)
     if missing is not None:
         raise NotFound(*missing)
     job = Job(
@@ -53,6 +57,7 @@ def create_job(
         if replayed is None:
             raise
         return replayed, False
+    session.add_all(JobStudent(job_id=job.id, model_id=model_id) for model_id in students)
     write_event(session, job.id, 1, StateChanged(state=JobState.QUEUED.value, attempt=0))
     session.flush()
     return job, True
@@ -148,12 +153,14 @@ def cancel(session: Session, team_id: str, job_id: str) -> Job:
 def retry(session: Session, team_id: str, job_id: str) -> Job:
     """Put a job that failed or was cancelled at the end of the queue again, as it was asked for.
 
-    Raises NotFound; InputDeleted when its model or data set is gone; InvalidTransition in any other state.
+    Raises NotFound; InputDeleted when its model, its data set or a student is gone; InvalidTransition in any other
+    state.
     """
     job = _locked(session, team_id, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise InvalidTransition(job.state, "retried")
-    missing = _missing_input(session, team_id, job.model_id, job.dataset_id)
+    students = session.scalars(select(JobStudent.model_id).where(JobStudent.job_id == job_id))
+    missing = _missing_input(session, team_id, (job.model_id, *students), job.dataset_id)
     if missing is not None:
         raise InputDeleted(*missing)
     move(
@@ -183,11 +190,14 @@ def _locked(session: Session, team_id: str, job_id: str) -> Job:
     return job
 
 
-def _missing_input(session: Session, team_id: str, model_id: str, dataset_id: str | None) -> tuple[str, str] | None:
+def _missing_input(
+    session: Session, team_id: str, model_ids: Iterable[str], dataset_id: str | None
+) -> tuple[str, str] | None:
     # Shared locks: nobody deletes the inputs before this session ends.
-    for kind, table, row_id in (("model", Model, model_id), ("data set", Dataset, dataset_id)):
-        if row_id is None:
-            continue
+    inputs: list[tuple[str, type[Model | Dataset], str]] = [("model", Model, model_id) for model_id in model_ids]
+    if dataset_id is not None:
+        inputs.append(("data set", Dataset, dataset_id))
+    for kind, table, row_id in inputs:
         query = select(table.id).where(table.id == row_id, table.team_id == team_id, table.deleted_at.is_(None))
         if session.scalar(query.with_for_update(read=True)) is None:
             return kind, row_id

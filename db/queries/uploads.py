@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from db.clock import now
 from db.errors import InUse, NotFound
 from db.ids import new_id
-from db.models import Artifact, Dataset, Job, Model
+from db.models import Artifact, Dataset, Job, JobStudent, Model
 from db.queries.texts import storable
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.network import Preprocessing
@@ -125,7 +125,10 @@ def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> st
     )
     if row is None:
         raise NotFound(kind, row_id)
-    uses = select(Job.id).where(or_(Job.model_id == row_id, Job.dataset_id == row_id), Job.state.not_in(FINAL_STATES))
+    of_student = select(JobStudent.job_id).where(JobStudent.model_id == row_id)
+    uses = select(Job.id).where(
+        or_(Job.model_id == row_id, Job.dataset_id == row_id, Job.id.in_(of_student)), Job.state.not_in(FINAL_STATES)
+    )
     job_id = session.scalar(uses.order_by(Job.id).limit(1))
     if job_id is not None:
         raise InUse(kind, row_id, job_id)

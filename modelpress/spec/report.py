@@ -190,6 +190,9 @@ class Provenance(Resource):
     modelpress_version: str = Field(description="Version of ModelPress.")
     model_sha256: str = Field(description="SHA-256 of the uploaded model.")
     dataset_sha256: str | None = Field(description="SHA-256 of the uploaded data set; null without one.")
+    student_sha256: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of each uploaded student, by the id that the recipe names it by."
+    )
     recipe: Recipe = Field(description="What was done, with every default filled in.")
     versions: dict[str, str] = Field(description="Python, torch, torchvision, onnxruntime, numpy.")
     machine: dict[str, JsonValue] = Field(description="Processor, cores, memory, GPU, operating system.")

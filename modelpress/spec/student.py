@@ -1,4 +1,4 @@
-"""Students: the network that a step `distill` trains, named or made of the original."""
+"""Students: the network that a step `distill` trains: named, uploaded, or made of the original."""
 
 from __future__ import annotations
 
@@ -29,6 +29,19 @@ class Shallower(Config):
     )
 
 
+class Uploaded(Config):
+    """Another model of the team's, its architecture and its weights; what it learned before is where it begins."""
+
+    kind: Literal["uploaded"] = "uploaded"
+    model: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Id of an uploaded model with the original's outputs and input; for `modelpress compress`, the "
+        "name that `--student` gives a file.",
+        examples=["mdl_0199f3c0a1b2c3d4"],
+    )
+
+
 class Current(Config):
     """The network as the steps before have made it; its zeros and quantized weights are held."""
 
@@ -44,6 +57,7 @@ Student = Annotated[
     Annotated[ArchitectureRef, Tag("named")]
     | Annotated[Thinner, Tag("thinner")]
     | Annotated[Shallower, Tag("shallower")]
+    | Annotated[Uploaded, Tag("uploaded")]
     | Annotated[Current, Tag("current")],
     Discriminator(_tag),
 ]

@@ -6,10 +6,12 @@ not after an hour. What is asked of a step is in a file per method.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modelpress.spec.check.distill import distill_misfits
 from modelpress.spec.check.factorize import factorize_data_misfits, factorize_misfits, factorize_ranks
 from modelpress.spec.check.layers import select_layers
-from modelpress.spec.check.misfit import Misfit, listed
+from modelpress.spec.check.misfit import Misfit, listed, shape_of
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
 from modelpress.spec.check.prune_channels import prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
@@ -17,12 +19,22 @@ from modelpress.spec.inspection import DatasetInspection, LayerInspection, Model
 from modelpress.spec.job import ARTIFACT_FILES, Recipe
 from modelpress.spec.method import METHODS
 from modelpress.spec.steps import Distill, Factorize, Prune, PruneChannels, Quantize
+from modelpress.spec.student import Uploaded
 
 __all__ = ["Misfit", "check", "factorize_ranks", "quantize_bits", "select_layers"]
 
 
-def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | None) -> list[Misfit]:
-    """Everything that keeps `recipe` from being carried out on this model and data set; empty when nothing does."""
+def check(
+    recipe: Recipe,
+    model: ModelInspection,
+    dataset: DatasetInspection | None,
+    students: Mapping[str, ModelInspection] | None = None,
+) -> list[Misfit]:
+    """Everything that keeps `recipe` from being carried out on this model and data set; empty when nothing does.
+
+    `students` are the inspections of the uploaded students by the ids that the recipe names them by.
+    """
+    students = students or {}
     misfits = _data_misfits(model, dataset)
     layers: list[LayerInspection] | None = list(model.layers)
     for index, step in enumerate(recipe.steps):
@@ -35,11 +47,13 @@ def check(recipe: Recipe, model: ModelInspection, dataset: DatasetInspection | N
             misfits += prune_data_misfits(step, dataset, where)
         elif dataset is None and isinstance(step, Factorize):
             misfits += factorize_data_misfits(step, where)
-        # A student's layers are not known before it is built, nor a pair's once a layer was factorized, nor how large
+        # The layers of a student that is built are not known before it is, nor a pair's once a layer was factorized, nor how large
         # layers are without some channels: the engine checks such steps when it comes to them.
         if isinstance(step, Distill):
-            misfits += distill_misfits(step, model, where)
-            if step.replaces_network:
+            misfits += distill_misfits(step, model, students, where)
+            if isinstance(step.student, Uploaded) and step.student.model in students:
+                layers = list(students[step.student.model].layers)
+            elif step.replaces_network:
                 layers = None
         elif isinstance(step, Prune) and layers is not None:
             misfits += prune_misfits(step, layers, where)
@@ -78,8 +92,8 @@ def _data_misfits(model: ModelInspection, dataset: DatasetInspection | None) -> 
         misfits.append(
             Misfit(
                 where="dataset",
-                message=f"its images are {_shape(dataset.image_shape)}, the model takes "
-                f"{_shape(model.network.input_shape)} (channels x height x width); resize the images, or upload the "
+                message=f"its images are {shape_of(dataset.image_shape)}, the model takes "
+                f"{shape_of(model.network.input_shape)} (channels x height x width); resize the images, or upload the "
                 "model with the right `image_size`",
             )
         )
@@ -92,7 +106,3 @@ def _data_misfits(model: ModelInspection, dataset: DatasetInspection | None) -> 
             )
         )
     return misfits
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from modelpress.spec.architecture import ARCHITECTURES
-from modelpress.spec.check.misfit import Misfit, listed
-from modelpress.spec.inspection import ModelInspection
+from modelpress.spec.check.misfit import Misfit, listed, shape_of
+from modelpress.spec.inspection import LayerInspection, ModelInspection
 from modelpress.spec.steps import Distill
 from modelpress.spec.steps.distillation_loss import Attention, Decoupled, Hints
-from modelpress.spec.student import Current, Shallower, Thinner, derived
+from modelpress.spec.student import Current, Shallower, Thinner, Uploaded, derived
 
 
-def distill_misfits(step: Distill, model: ModelInspection, where: str) -> list[Misfit]:
-    """What keeps the student from the model's place."""
+def distill_misfits(
+    step: Distill, model: ModelInspection, students: Mapping[str, ModelInspection], where: str
+) -> list[Misfit]:
+    """What keeps the student from the model's place; `students` are the uploaded ones by id."""
     misfits = _loss_misfits(step, model, where)
     if isinstance(step.student, Current):
         return misfits
+    if isinstance(step.student, Uploaded):
+        return misfits + _uploaded_misfits(step, step.student, model, students, where)
     if isinstance(step.student, Thinner | Shallower):
         try:
             derived(model.network.architecture, step.student)
@@ -58,14 +64,52 @@ def _loss_misfits(step: Distill, model: ModelInspection, where: str) -> list[Mis
             Misfit(where=f"{where}.loss", message="`dkd` compares classes, and the model has one output; take `logits`")
         ]
     if isinstance(step.loss, Attention | Hints):
-        # Convolutions have kernels of four dimensions; the student's are known once it is built.
-        known = [layer.name for layer in model.layers if len(layer.weight_shape) == 4]
-        unknown = [pair.teacher for pair in step.loss.layers if pair.teacher not in known]
-        if unknown:
-            return [
-                Misfit(
-                    where=f"{where}.loss.layers",
-                    message=f"the model has no convolution {listed(unknown)}; its convolutions are {listed(known)}",
-                )
-            ]
+        # The student's are known once it is built, or from its upload.
+        return _unknown_convolutions(
+            [pair.teacher for pair in step.loss.layers], model.layers, "the model", f"{where}.loss.layers"
+        )
     return []
+
+
+def _uploaded_misfits(
+    step: Distill, student: Uploaded, model: ModelInspection, students: Mapping[str, ModelInspection], where: str
+) -> list[Misfit]:
+    place = f"{where}.student.model"
+    found = students.get(student.model)
+    if found is None:
+        return [Misfit(where=place, message=f"there is no model {student.model!r} for a student; upload one")]
+    misfits = []
+    if found.num_classes != model.num_classes:
+        misfits.append(
+            Misfit(
+                where=place,
+                message=f"the student has {found.num_classes} outputs, the model {model.num_classes}; upload one that "
+                "tells the same classes apart, in the same order",
+            )
+        )
+    if found.network.input_shape != model.network.input_shape:
+        misfits.append(
+            Misfit(
+                where=place,
+                message=f"the student takes images of {shape_of(found.network.input_shape)}, the model of "
+                f"{shape_of(model.network.input_shape)} (channels x height x width); upload one for the same images, "
+                "with the same `image_size`",
+            )
+        )
+    if isinstance(step.loss, Attention | Hints):
+        misfits += _unknown_convolutions(
+            [pair.student for pair in step.loss.layers], found.layers, "the student", f"{where}.loss.layers"
+        )
+    return misfits
+
+
+def _unknown_convolutions(
+    names: Sequence[str], layers: Sequence[LayerInspection], whose: str, where: str
+) -> list[Misfit]:
+    # Convolutions have kernels of four dimensions.
+    known = [layer.name for layer in layers if len(layer.weight_shape) == 4]
+    unknown = [name for name in names if name not in known]
+    if not unknown:
+        return []
+    message = f"{whose} has no convolution {listed(unknown)}; its convolutions are {listed(known)}"
+    return [Misfit(where=where, message=message)]

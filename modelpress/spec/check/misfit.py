@@ -20,3 +20,8 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     """Names for a sentence; of many, the first and how many more."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def shape_of(shape: Sequence[int]) -> str:
+    """A shape for a sentence: 3 x 32 x 32."""
+    return " x ".join(map(str, shape))

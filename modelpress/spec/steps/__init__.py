@@ -6,6 +6,7 @@ How a step is carried out is in `modelpress.engine`, one folder per method.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field
@@ -28,6 +29,7 @@ from modelpress.spec.steps.prune import Cubic, Iterative, OneShot, Pattern, Prun
 from modelpress.spec.steps.prune_channels import ChannelTarget, PruneChannels
 from modelpress.spec.steps.quantize import Quantize
 from modelpress.spec.steps.selection import LayerSelection
+from modelpress.spec.student import Uploaded
 from modelpress.spec.training import Training
 
 __all__ = [
@@ -55,11 +57,22 @@ __all__ = [
     "RigL",
     "Step",
     "step_training",
+    "uploaded_students",
 ]
 
-Step = Annotated[Prune | PruneChannels | Factorize | Distill | Finetune | Quantize, Field(discriminator="kind")]
+AnyStep = Prune | PruneChannels | Factorize | Distill | Finetune | Quantize
+Step = Annotated[AnyStep, Field(discriminator="kind")]
 
 
-def step_training(step: Prune | PruneChannels | Factorize | Distill | Finetune | Quantize) -> Training | None:
+def step_training(step: AnyStep) -> Training | None:
     """The training that a step carries, None when it has none (then it needs no data)."""
     return step.training
+
+
+def uploaded_students(steps: Iterable[AnyStep]) -> dict[str, str]:
+    """The models that students begin as: each id once, with the first place that names it (`steps.0.student.model`)."""
+    places: dict[str, str] = {}
+    for index, step in enumerate(steps):
+        if isinstance(step, Distill) and isinstance(step.student, Uploaded):
+            places.setdefault(step.student.model, f"steps.{index}.student.model")
+    return places

@@ -22,7 +22,7 @@ class Distill(Config):
     kind: Literal["distill"] = "distill"
     student: Student = Field(
         description="The network to train: an architecture (`num_classes` and `in_channels` are the original's unless "
-        "given), the original made `thinner` or `shallower`, or the `current` network."
+        "given), an `uploaded` model, the original made `thinner` or `shallower`, or the `current` network."
     )
     loss: DistillationLoss | None = Field(
         default=None,
