@@ -15,10 +15,8 @@ from worker.failures import NoInput
 log = structlog.stdlib.get_logger(__name__)
 
 
-def lay_model(
-    store: Store, model: ModelInput, folder: Path, *, name: str = "model", what: str = "model"
-) -> ModelFile:
-    """Lay a model's file under this name; `what` says in a sentence what it is. Raises NoInput, StorageError, OSError."""
+def lay_model(store: Store, model: ModelInput, folder: Path, *, name: str = "model", what: str = "model") -> ModelFile:
+    """Lay a model's file under this name; `what` names it in a sentence. Raises NoInput, StorageError, OSError."""
     path = f"{INPUTS_FOLDER}/{name}.{model.format}"
     _lay(store, model.sha256, folder / path, what)
     return ModelFile(

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Report
+from modelpress.spec.steps import uploaded_students
 from modelpress.spec.task import (
     ARTIFACTS_FOLDER,
     EVENTS_FILE,
@@ -40,6 +42,16 @@ POLL_SECONDS = 0.1
 STOP_SECONDS = 5.0
 
 
+@dataclass(frozen=True)
+class LocalModel:
+    """A model as a file on this machine, with what an upload would say of it."""
+
+    path: Path
+    architecture: ArchitectureRef
+    image_size: int | None = None  # height and width, where not the architecture's default
+    preprocessing: Preprocessing | None = None
+
+
 def require_engine() -> None:
     """Raise ModelPressError when this installation has no engine."""
     if importlib.util.find_spec("torch") is None:
@@ -47,26 +59,36 @@ def require_engine() -> None:
 
 
 def compress(
-    model: Path,
+    model: LocalModel,
     output: Path,
     recipe: Recipe,
     *,
-    architecture: ArchitectureRef,
     dataset: Path | None = None,
-    image_size: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    students: Mapping[str, LocalModel] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Carry out a recipe on local files; artifacts, `report.json` and `log.txt` go to the folder `output`.
 
+    `students` are what students of kind `uploaded` begin as, by the names that the recipe has in place of ids.
+
     Raises CompressionFailed with the typed failure (the log, and what was written, are in `output` all the same),
     ModelPressError when a file cannot be read or the engine is not installed.
     """
     require_engine()
-    inputs = [path for path in (model, dataset) if path is not None]
-    hashes = {path: digest(path).sha256 for path in inputs}
+    students = students or {}
+    missing = [name for name in uploaded_students(recipe.steps) if name not in students]
+    if missing:
+        raise ModelPressError(
+            f"the recipe names a student {missing[0]!r}; give its file: --student {missing[0]}=FILE:ARCHITECTURE"
+        )
+    # Before anything is written: a file that cannot be read is refused now.
+    hashes = {
+        path: digest(path).sha256
+        for path in (model.path, dataset, *(student.path for student in students.values()))
+        if path is not None
+    }
     try:
         output.mkdir(parents=True, exist_ok=True)
         # A report is there only when its files are, too.
@@ -77,22 +99,16 @@ def compress(
     with tempfile.TemporaryDirectory(prefix=".work-", dir=output) as name:
         work = Path(name)
         (work / INPUTS_FOLDER).mkdir()
-        model_path = _lay(model, work / INPUTS_FOLDER / "model")
         task = Compress(
-            model=ModelFile(
-                path=str(model_path.relative_to(work)),
-                format=model_format(model),
-                architecture=architecture,
-                image_size=image_size,
-                preprocessing=preprocessing,
-                sha256=hashes[model],
-            ),
+            model=_lay_model(model, work, "model", hashes[model.path]),
             dataset=None
             if dataset is None
-            else DatasetFile(
-                path=str(_lay(dataset, work / INPUTS_FOLDER / "dataset").relative_to(work)), sha256=hashes[dataset]
-            ),
+            else DatasetFile(path=_lay(dataset, work, "dataset"), sha256=hashes[dataset]),
             recipe=recipe,
+            students={
+                name: _lay_model(student, work, f"student{number}", hashes[student.path])
+                for number, (name, student) in enumerate(students.items())
+            },
             device=device,
             threads=threads,
         )
@@ -113,9 +129,21 @@ def model_format(path: Path) -> Literal["safetensors", "pt"]:
     return "safetensors" if head[8:] == b"{" else "pt"
 
 
-def _lay(source: Path, target: Path) -> Path:
-    target.symlink_to(source.resolve())
-    return target
+def _lay_model(model: LocalModel, work: Path, name: str, sha256: str) -> ModelFile:
+    return ModelFile(
+        path=_lay(model.path, work, name),
+        format=model_format(model.path),
+        architecture=model.architecture,
+        image_size=model.image_size,
+        preprocessing=model.preprocessing,
+        sha256=sha256,
+    )
+
+
+def _lay(source: Path, work: Path, name: str) -> str:
+    path = f"{INPUTS_FOLDER}/{name}"
+    (work / path).symlink_to(source.resolve())
+    return path
 
 
 def _run(work: Path, on_event: Callable[[Event], None] | None) -> int:

@@ -1,8 +1,8 @@
-"""What a compression begins with: the model and the data read, the recipe checked against both."""
+"""What a compression begins with: the model, the data and uploaded students read, the recipe checked against them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from modelpress.engine.inspect_model import inspect_model
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.spec.check import check
-from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.inspection import DatasetInspection
+from modelpress.spec.failure import IncompatibleSpec, InvalidModel
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.task import Compress
+from modelpress.spec.task import Compress, ModelFile
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Inputs:
     data: ImageData | None
     macs: int  # of the original, for one image
     fp32_bytes: int  # of the original's plain state dict as an fp32 safetensors file
+    students: Mapping[str, Network]  # uploaded ones by the ids that the recipe names
 
 
 def load_inputs(task: Compress, folder: Path, warn: Callable[[str], None]) -> Inputs:
@@ -36,12 +37,19 @@ def load_inputs(task: Compress, folder: Path, warn: Callable[[str], None]) -> In
     data = None
     if task.dataset is not None:
         data = read_dataset(folder / task.dataset.path, task.recipe.seed)
-    misfits = check(task.recipe, inspection, _inspection(data))
+    students = {name: _inspect_student(name, file, folder) for name, file in task.students.items()}
+    misfits = check(task.recipe, inspection, _inspection(data), students)
     if misfits:
         raise IncompatibleSpec("; ".join(f"{misfit.where}: {misfit.message}" for misfit in misfits))
     original = load_original(task.model, folder)
     _complete(original, data, warn)
-    return Inputs(original=original, data=data, macs=inspection.macs, fp32_bytes=inspection.fp32_bytes)
+    return Inputs(
+        original=original,
+        data=data,
+        macs=inspection.macs,
+        fp32_bytes=inspection.fp32_bytes,
+        students={name: _load_student(name, file, folder, warn) for name, file in task.students.items()},
+    )
 
 
 def preprocessing_of(network: Network) -> Preprocessing:
@@ -50,6 +58,22 @@ def preprocessing_of(network: Network) -> Preprocessing:
     if preprocessing is None:
         raise ValueError("the network has no preprocessing, though every step keeps the one it was given")
     return preprocessing
+
+
+def _inspect_student(name: str, file: ModelFile, folder: Path) -> ModelInspection:
+    try:
+        return inspect_model(file, folder)
+    except InvalidModel as error:
+        raise InvalidModel(f"the student {name!r}: {error.message}") from error
+
+
+def _load_student(name: str, file: ModelFile, folder: Path, warn: Callable[[str], None]) -> Network:
+    if file.preprocessing is None:
+        warn(
+            f"the student {name!r} was uploaded without preprocessing, so it is given pixels normalised as the "
+            "original's are; if it was trained with others, upload it with `mean` and `std`"
+        )
+    return load_original(file, folder)
 
 
 def _complete(network: Network, data: ImageData | None, warn: Callable[[str], None]) -> None:

@@ -180,6 +180,7 @@ class _Job:
             seed=(self.recipe.seed + index) % 2**32,
             device=self.device,
             on_progress=self._tell_training,
+            students=inputs.students,
         )
         return STEPS[step.kind](network, step, context)
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
+from modelpress.engine.distill.renormalise import renormalise_inputs
 from modelpress.engine.network import Network
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.quantize.held import HeldGrids
@@ -37,7 +39,7 @@ def recover(
     gradient, those of masked weights too. Raises IncompatibleSpec without data, and Diverged.
     """
     data = training_data(context)
-    chosen = choose_loss(training, context) if loss is None else loss
+    chosen = choose_loss(network, training, context) if loss is None else loss
     if isinstance(chosen, LabelLoss):
         data = data.labelled()  # nothing is learned from the others without a teacher
     network.module.to(context.device)
@@ -84,16 +86,28 @@ def recover(
     return summary
 
 
-def choose_loss(training: Training, context: StepContext) -> Loss:
-    """The loss that a training asks for: the labels alone, or the original's softened outputs too."""
+def choose_loss(network: Network, training: Training, context: StepContext) -> Loss:
+    """The loss that a training of `network` asks for: the labels alone, or the original's softened outputs too."""
     if isinstance(training, Recovery) and training.teacher == "original":
         return HintonLoss(
-            frozen_teacher(context.original.module, context.device),
+            teacher_of(network, context),
             temperature=training.temperature,
             alpha=training.alpha,
             label_smoothing=training.label_smoothing,
         )
     return LabelLoss(training.label_smoothing)
+
+
+def teacher_of(network: Network, context: StepContext) -> nn.Module:
+    """The original, frozen, to be asked about the images that `network` is trained on, normalised for that one.
+
+    An uploaded student may have been trained on pixels normalised in another way than the original was.
+    """
+    teacher = frozen_teacher(context.original.module, context.device)
+    given, wanted = preprocessing_of(network, context), preprocessing_of(context.original, context)
+    if given != wanted:
+        renormalise_inputs(teacher, given, wanted, context.device)
+    return teacher
 
 
 def preprocessing_of(network: Network, context: StepContext) -> Preprocessing:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,6 +22,7 @@ class StepContext:
     seed: int
     device: torch.device
     on_progress: Callable[[TrainingProgress], None] | None = None
+    students: Mapping[str, Network] = field(default_factory=dict)  # uploaded ones by id; never altered
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Compress(Config):
     dataset: DatasetFile | None = Field(default=None, description="The data set; null when no step needs one.")
     recipe: Recipe = Field(description="What to do.")
     students: dict[str, ModelFile] = Field(
-        default_factory=dict, description="The uploaded models that students begin as, by the ids that the recipe names."
+        default_factory=dict, description="Uploaded models that students begin as, by the ids that the recipe names."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where to train; `auto` takes a GPU where there is one."

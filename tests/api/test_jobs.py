@@ -13,6 +13,7 @@ import pytest
 
 from modelpress.spec.event import Progress
 from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.resources import Job, JobCheck, Page
 from tests.conftest import DIALECTS
 from tests.support.api_server import ApiServer, Tenant
@@ -44,6 +45,10 @@ def submit(client: httpx.Client, spec: dict[str, Any]) -> Callable[..., Job]:
         return Job.model_validate(response.json())
 
     return submit
+
+
+def distilled(model: str) -> dict[str, Any]:
+    return {"kind": "distill", "student": {"kind": "uploaded", "model": model}, "training": {"epochs": 1}}
 
 
 def progress(fraction: float) -> Progress:
@@ -151,6 +156,88 @@ class TestSubmit:
         assert [error.where for error in errors] == ["dataset", "dataset"]
         assert "3 x 28 x 28" in errors[0].message
         assert "7 outputs" in errors[1].message
+
+
+class TestStudents:
+    """Jobs whose student begins as another uploaded model."""
+
+    @pytest.fixture
+    def upload(self, server: ApiServer, client: httpx.Client) -> Callable[..., str]:
+        def upload(result: ModelInspection | Failure | None = None, by: httpx.Client = client) -> str:
+            response = by.post("/v1/models", params={"architecture": "snn_1k"}, content=safetensors_file(seed=7))
+            if result is not None:
+                server.inspect(result)
+            return str(response.json()["id"])
+
+        return upload
+
+    def test_an_uploaded_student_is_taken(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job], upload: Callable[..., str]
+    ) -> None:
+        student = upload(model_inspection())
+        job = submit(steps=[PRUNE, distilled(student), distilled(student)])
+        read_problem(client.delete(f"/v1/models/{student}"), 409, "in-use")
+        claimed = server.claim()
+        assert claimed.id == job.id
+        assert list(claimed.students) == [student]
+        server.succeed(claimed)
+        assert client.delete(f"/v1/models/{student}").status_code == 204
+        assert client.get(f"/v1/jobs/{job.id}").json()["spec"]["steps"][1]["student"]["model"] == student
+
+    def test_the_model_itself_may_be_the_student(self, spec: dict[str, Any], submit: Callable[..., Job]) -> None:
+        assert submit(steps=[distilled(spec["model"])]).state == "queued"
+
+    @pytest.mark.parametrize("params", [{}, {"dry_run": "true"}])
+    def test_a_student_that_is_not_there_is_refused_with_its_place(
+        self,
+        server: ApiServer,
+        client: httpx.Client,
+        spec: dict[str, Any],
+        upload: Callable[..., str],
+        params: dict[str, str],
+    ) -> None:
+        deleted = upload(model_inspection())
+        client.delete(f"/v1/models/{deleted}")
+        theirs = upload(model_inspection(), server.new_tenant("other").client)
+        told = []
+        for student in ("mdl_never", theirs, deleted, spec["dataset"]):
+            body = spec | {"steps": [PRUNE, distilled(student)]}
+            found = read_problem(client.post("/v1/jobs", params=params, json=body), 404, "not-found")
+            (error,) = found.errors
+            assert error.where == "steps.1.student.model"
+            told.append(error.message.replace(student, "ID"))
+        # Another team's id is told like one that never was.
+        assert len(set(told)) == 1
+        assert client.get("/v1/jobs").json()["items"] == []
+
+    @pytest.mark.parametrize("params", [{}, {"dry_run": "true"}])
+    def test_a_student_that_cannot_be_used(
+        self, client: httpx.Client, spec: dict[str, Any], upload: Callable[..., str], params: dict[str, str]
+    ) -> None:
+        rejected = upload(Failure(kind=FailureKind.INVALID_MODEL, message="key conv.weight is missing"))
+        inspecting = upload()
+        for student, kind, says in (
+            (rejected, "rejected-upload", "key conv.weight is missing"),
+            (inspecting, "not-ready", "still being inspected"),
+        ):
+            body = spec | {"steps": [distilled(student)]}
+            (error,) = read_problem(client.post("/v1/jobs", params=params, json=body), 409, kind).errors
+            assert error.where == "steps.0.student.model"
+            assert says in error.message
+
+    def test_a_student_that_does_not_fit(
+        self, client: httpx.Client, spec: dict[str, Any], upload: Callable[..., str]
+    ) -> None:
+        student = upload(model_inspection(num_classes=7))
+        response = client.post("/v1/jobs", json=spec | {"steps": [distilled(student)]})
+        (error,) = read_problem(response, 422, "incompatible-spec").errors
+        assert error.where == "steps.0.student.model"
+        assert "7 outputs, the model 10" in error.message
+
+    def test_the_id_is_required(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        step = distilled("x") | {"student": {"kind": "uploaded"}}
+        (error,) = read_problem(client.post("/v1/jobs", json=spec | {"steps": [step]}), 422, "invalid-request").errors
+        assert error.where == "steps.0.student.model"
 
 
 class TestIdempotency:

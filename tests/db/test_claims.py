@@ -98,6 +98,15 @@ class TestClaim:
             StateChanged(state="running", attempt=1),
         ]
 
+    def test_a_claim_tells_what_students_begin_as(self, database, tenant):
+        one, two = tenant.upload_model(), tenant.upload_model()
+        tenant.submit(tenant.upload_model(), tenant.upload_dataset(), students=[two, one, two])
+        claimed = _claim(database)
+        assert claimed.students == {one.id: ModelInput.of(one), two.id: ModelInput.of(two)}
+        assert one.sha256 != two.sha256
+        tenant.submit(one, tenant.upload_dataset())
+        assert _claim(database).students == {}
+
     def test_the_lease_runs_by_the_databases_clock(self, database, job):
         _claim(database, lease=90.0)
         with database.session(read_only=True) as session:

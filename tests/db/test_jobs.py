@@ -73,7 +73,8 @@ def test_a_new_job_waits_and_says_so(tenant, job):
 def test_inputs_must_be_there_and_ones_own(database, tenant):
     theirs = new_tenant(database, "theirs")
     model, dataset = tenant.upload_model(), tenant.upload_dataset()
-    for wrong in (spec_for(theirs.upload_model()), spec_for(model, theirs.upload_dataset())):
+    their_student = spec_for(model, dataset, students=[tenant.upload_model(), theirs.upload_model()])
+    for wrong in (spec_for(theirs.upload_model()), spec_for(model, theirs.upload_dataset()), their_student):
         with pytest.raises(NotFound), database.session() as session:
             create_job(session, tenant.team_id, wrong)
     swapped = spec_for(model).model_copy(update={"model": dataset.id})
@@ -281,6 +282,18 @@ class TestRetry:
             with pytest.raises(InputDeleted, match="upload it again"), database.session() as session:
                 retry(session, tenant.team_id, job.id)
             assert _get(tenant, job).state is JobState.CANCELLED
+
+    def test_without_its_student_it_cannot_be_retried(self, database, tenant):
+        student = tenant.upload_model()
+        job = tenant.submit(tenant.upload_model(), tenant.upload_dataset(), students=[student])
+        with database.session() as session:
+            cancel(session, tenant.team_id, job.id)
+        with database.session() as session:
+            assert retry(session, tenant.team_id, job.id).state is JobState.QUEUED
+            cancel(session, tenant.team_id, job.id)
+            assert delete_model(session, tenant.team_id, student.id) == student.sha256
+        with pytest.raises(InputDeleted, match=student.id), database.session() as session:
+            retry(session, tenant.team_id, job.id)
 
 
 def test_the_version_grows_with_everything_a_reader_can_see(database, tenant, job):

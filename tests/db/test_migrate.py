@@ -79,6 +79,36 @@ def test_a_missing_index_is_noticed(fresh_url):
         engine.dispose()
 
 
+def test_students_came_without_a_change_of_the_tables_before(empty_url):
+    """Processes of the version before go on beside the migrated tables: they find all that they know."""
+    engine = _engine(empty_url)
+
+    def tables(connection):
+        found = inspect(connection)
+        return {
+            name: [
+                [(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(name)],
+                sorted(index["name"] for index in found.get_indexes(name)),
+                sorted(key["name"] for key in found.get_foreign_keys(name)),
+            ]
+            for name in found.get_table_names()
+        }
+
+    try:
+        with engine.begin() as connection:
+            migrate.upgrade(connection, "0001")
+        with engine.begin() as connection:
+            before = tables(connection)
+            migrate.upgrade(connection, "0002")
+        with engine.connect() as connection:
+            after = tables(connection)
+        assert len(before) > 9
+        assert {name: table for name, table in after.items() if name != "job_students"} == before
+        assert after["job_students"][0] == [(name, "VARCHAR(40)", False) for name in ("job_id", "model_id")]
+    finally:
+        engine.dispose()
+
+
 def test_downgrade_leaves_no_table(fresh_url):
     engine = _engine(fresh_url)
     try:

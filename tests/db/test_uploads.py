@@ -138,7 +138,27 @@ def test_an_upload_in_use_is_not_deleted(database, tenant):
         assert delete_dataset(session, tenant.team_id, dataset.id) == dataset.sha256
 
 
-def test_deleting_and_submitting_at_once_never_leaves_a_job_without_its_model(database, tenant):
+def test_a_student_in_use_is_not_deleted(database, tenant):
+    """Named by two steps and by another job that is over: held by the one that is not."""
+    student = tenant.upload_model()
+    over, job = (
+        tenant.submit(tenant.upload_model(), tenant.upload_dataset(), students=[student, student]) for _ in range(2)
+    )
+    with database.session() as session:
+        cancel(session, tenant.team_id, over.id)
+        with pytest.raises(InUse, match=job.id):
+            delete_model(session, tenant.team_id, student.id)
+        claim_job(session, "w", 30)
+        with pytest.raises(InUse, match=job.id):
+            delete_model(session, tenant.team_id, student.id)
+        cancel(session, tenant.team_id, job.id)
+        assert cancelled(session, job.id, 1)
+        assert delete_model(session, tenant.team_id, student.id) == student.sha256
+
+
+@pytest.mark.parametrize("role", ["model", "student"])
+def test_deleting_and_submitting_at_once_never_leaves_a_job_without_its_model(database, tenant, role):
+    other = tenant.upload_model()
     for _ in range(10):
         model = tenant.upload_model()
         barrier = threading.Barrier(2)
@@ -147,7 +167,8 @@ def test_deleting_and_submitting_at_once_never_leaves_a_job_without_its_model(da
         def submit(model=model, barrier=barrier, outcome=outcome):
             barrier.wait()
             try:
-                outcome["job"] = tenant.submit(model).id
+                job = tenant.submit(model) if role == "model" else tenant.submit(other, students=[model])
+                outcome["job"] = job.id
             except NotFound as error:
                 outcome["refused"] = error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -14,7 +15,9 @@ from db.queries.uploads import create_dataset, create_model
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.job import JobSpec
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.steps import Prune
+from modelpress.spec.steps import Distill, Prune
+from modelpress.spec.student import Uploaded
+from modelpress.spec.training import Training
 
 ARCHITECTURE = ArchitectureRef(architecture="nin_cifar", arguments={"num_classes": 10, "in_channels": 3})
 PREPROCESSING = Preprocessing(mean=(0.5, 0.25, 0.125), std=(0.2, 0.3, 0.4))
@@ -53,10 +56,13 @@ class Tenant:
         with self.database.session() as session:
             return create_dataset(session, self.team_id, name="images", sha256=sha256 or any_sha256(), size=2_000)
 
-    def submit(self, model: Model, dataset: Dataset | None = None, *, sparsity: float = 0.5) -> Job:
+    def submit(
+        self, model: Model, dataset: Dataset | None = None, *, sparsity: float = 0.5, students: Sequence[Model] = ()
+    ) -> Job:
         """A job in the queue."""
         with self.database.session() as session:
-            job, _ = create_job(session, self.team_id, spec_for(model, dataset, sparsity=sparsity))
+            spec = spec_for(model, dataset, sparsity=sparsity, students=students)
+            job, _ = create_job(session, self.team_id, spec)
             return job
 
 
@@ -66,8 +72,14 @@ def new_tenant(database: Database, name: str = "a team") -> Tenant:
         return Tenant(database, create_team(session, name).id)
 
 
-def spec_for(model: Model, dataset: Dataset | None = None, *, sparsity: float = 0.5) -> JobSpec:
-    """A job that prunes without training."""
+def spec_for(
+    model: Model, dataset: Dataset | None = None, *, sparsity: float = 0.5, students: Sequence[Model] = ()
+) -> JobSpec:
+    """A job that trains these uploaded students one after the other, and prunes the last without training."""
+    distill = [Distill(student=Uploaded(model=student.id), training=Training()) for student in students]
     return JobSpec(
-        name="a job", model=model.id, dataset=None if dataset is None else dataset.id, steps=(Prune(sparsity=sparsity),)
+        name="a job",
+        model=model.id,
+        dataset=None if dataset is None else dataset.id,
+        steps=(*distill, Prune(sparsity=sparsity)),
     )

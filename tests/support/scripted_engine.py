@@ -133,6 +133,14 @@ def shout(folder: Path, template: str) -> None:
     finish(folder, template)
 
 
+def show_inputs(folder: Path, template: str) -> None:
+    """Print the task, and the hash of each file in `inputs` by its place in the folder; then do the task."""
+    say((folder / "task.json").read_text())
+    files = sorted((folder / "inputs").iterdir())
+    say(json.dumps({f"inputs/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}))
+    finish(folder, template)
+
+
 def show(folder: Path, template: str) -> None:
     """Print what it was given; then do the task."""
     say(json.dumps({"environment": dict(os.environ), "folder": str(folder), "cwd": str(Path.cwd())}))

@@ -13,7 +13,7 @@ from subprocess import Popen
 import pytest
 
 from db.database import Database
-from db.models import Job, Model
+from db.models import Dataset, Job, Model
 from db.queries.jobs import get_job
 from modelpress.spec.state import JobState
 from service.settings import Settings
@@ -91,6 +91,12 @@ class Site:
         path = self.home / "upload"
         path.write_bytes(content)
         return self.tenant.upload_model(sha256=self.store.put_file(path).sha256)
+
+    def store_dataset(self, content: bytes = b"images") -> Dataset:
+        """A data set whose bytes are in the store."""
+        path = self.home / "upload"
+        path.write_bytes(content)
+        return self.tenant.upload_dataset(sha256=self.store.put_file(path).sha256)
 
     def submit(self) -> Job:
         """A job for the scripted engine, and its wake-up."""

@@ -5,6 +5,7 @@ The engine is a script that behaves as told; everything else is real.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -21,8 +22,10 @@ from db.queries.jobs import artifacts, attempts, cancel, events_after
 from modelpress.spec.event import Progress, StateChanged, Warned
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import JobState
+from modelpress.spec.task import Compress
 from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.free_port import free_port
+from tests.support.rows import ARCHITECTURE, PREPROCESSING
 from tests.worker.conftest import wait_for
 
 FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
@@ -304,6 +307,35 @@ def test_an_engine_sees_no_secret_and_no_open_file_of_the_worker(site):
     assert site.database_url not in json.dumps(environment)
     assert len(session["descriptors"]) == 4  # the three standard ones, and that of the listing itself
     assert session["session"] != os.getsid(0)
+
+
+def test_the_files_of_students_are_laid_beside_the_models(site):
+    model, one, two = (site.store_model(content) for content in (b"original", b"one", b"two"))
+    with site.start_worker(engine_command=site.engine("show_inputs"), poll_seconds=0.2):
+        job = site.tenant.submit(model, site.store_dataset(), students=[one, two, one])
+        done = site.wait_for_state(job, *FINAL)
+        assert done.state is JobState.SUCCEEDED, done.failure
+    task, laid = _log(site, job).splitlines()[:2]
+    students = Compress.model_validate_json(task).students
+    assert {name: student.sha256 for name, student in students.items()} == {
+        one.id: hashlib.sha256(b"one").hexdigest(),
+        two.id: hashlib.sha256(b"two").hexdigest(),
+    }
+    for name, student in students.items():
+        assert json.loads(laid)[student.path] == student.sha256
+        assert (student.format, student.architecture, student.image_size) == ("safetensors", ARCHITECTURE, 32), name
+        assert student.preprocessing == PREPROCESSING
+    assert len(json.loads(laid)) == 4
+
+
+def test_a_job_whose_student_is_gone_from_the_store_says_which(embedded_site):
+    site = embedded_site
+    student = site.tenant.upload_model()
+    job = site.tenant.submit(site.store_model(), site.store_dataset(), students=[student])
+    with site.start_worker(engine_command=site.engine("succeed")):
+        done = site.wait_for_state(job, *FINAL)
+    assert done.state is JobState.FAILED
+    assert f"the stored bytes of the student '{student.id}' are gone" in done.failure.message
 
 
 def test_a_job_whose_model_is_gone_from_the_store_fails_with_advice(embedded_site):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from modelpress.client.cli import options, screen
+from modelpress.client.compress import LocalModel
 from modelpress.client.compress import compress as compress_files
 from modelpress.client.progress import JobBars
 from modelpress.client.recipe import Flags, choose_document, read_recipe
@@ -16,6 +19,10 @@ from modelpress.client.table import result_table
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.event import Event, Progress, Warned
 from modelpress.spec.job import Recipe
+from modelpress.spec.network import Preprocessing
+
+# A path may hold a colon, the name of an architecture does not.
+_STUDENT = re.compile(r"(?P<name>[^=]+)=(?P<path>.+?):(?P<architecture>\w+)(?::(?P<arguments>\{.*\}))?", re.DOTALL)
 
 
 def compress(
@@ -37,6 +44,15 @@ def compress(
         typer.Option(
             "--recipe",
             help="A file (YAML or JSON), or the name of a ready recipe; without it, flags name the steps.",
+        ),
+    ] = None,
+    student: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--student",
+            metavar="NAME=FILE:ARCHITECTURE[:JSON]",
+            help="The model that a recipe's student {kind: uploaded, model: NAME} begins as, with its architecture's "
+            "arguments; it sees pixels as MODEL does. May be repeated.",
         ),
     ] = None,
     image_size: options.ImageSize = None,
@@ -62,6 +78,8 @@ def compress(
     """Compress a local model on this machine, without a service. Needs the extra `engine`."""
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
     ref = ArchitectureRef(architecture=_known(architecture), arguments=options.read_arguments(arguments))
+    preprocessing = options.read_preprocessing(mean, std)
+    students = _students(student or (), ref, image_size, preprocessing)
     console = screen.err()
     with JobBars(console) as bars:
 
@@ -72,13 +90,11 @@ def compress(
                 console.print(f"warning: {event.message}", markup=False)
 
         report = compress_files(
-            model,
+            LocalModel(model, ref, image_size, preprocessing),
             output,
             _recipe(recipe, flags, seed),
-            architecture=ref,
             dataset=dataset,
-            image_size=image_size,
-            preprocessing=options.read_preprocessing(mean, std),
+            students=students,
             device=device,
             threads=threads,
             on_event=show,
@@ -94,6 +110,31 @@ def compress(
 def _recipe(source: str | None, flags: Flags, seed: int | None) -> Recipe:
     document = choose_document(source, flags)
     return read_recipe(document if seed is None else document | {"seed": seed})
+
+
+def _students(
+    texts: Sequence[str], original: ArchitectureRef, image_size: int | None, preprocessing: Preprocessing | None
+) -> dict[str, LocalModel]:
+    """Students from `NAME=FILE:ARCHITECTURE[:JSON]`, made for the original's images. Raises typer.BadParameter."""
+    own = original.arguments.get("image_size")
+    size = image_size or (own if isinstance(own, int) else ARCHITECTURES[original.architecture].input_shape[1])
+    students: dict[str, LocalModel] = {}
+    for text in texts:
+        found = _STUDENT.fullmatch(text)
+        if found is None:
+            raise typer.BadParameter(
+                f"--student {text!r}: write NAME=FILE:ARCHITECTURE, and the architecture's arguments as "
+                "'NAME=FILE:ARCHITECTURE:{\"num_classes\": 10}'"
+            )
+        name, path = found["name"], Path(found["path"])
+        if name in students:
+            raise typer.BadParameter(f"--student {name} was given twice; name each student once")
+        if not path.is_file():
+            raise typer.BadParameter(f"--student {name}: there is no file {path}")
+        arguments = options.read_arguments(found["arguments"], f"--student {name}")
+        reference = ArchitectureRef(architecture=_known(found["architecture"]), arguments=arguments)
+        students[name] = LocalModel(path, reference, size, preprocessing)
+    return students
 
 
 def _known(architecture: str) -> str:

@@ -61,16 +61,16 @@ ExistingFile = Annotated[
 ]
 
 
-def read_arguments(text: str | None) -> dict[str, Any]:
-    """Arguments of an architecture from their JSON. Raises typer.BadParameter."""
+def read_arguments(text: str | None, option: str = "--arguments") -> dict[str, Any]:
+    """Arguments of an architecture from their JSON; `option` is what gave them. Raises typer.BadParameter."""
     if text is None:
         return {}
     try:
         arguments = json.loads(text)
     except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"--arguments is not JSON ({error}); write it as '{{\"num_classes\": 10}}'") from None
+        raise typer.BadParameter(f"{option} is not JSON ({error}); write it as '{{\"num_classes\": 10}}'") from None
     if not isinstance(arguments, dict):
-        raise typer.BadParameter("--arguments must be a JSON object, such as '{\"num_classes\": 10}'")
+        raise typer.BadParameter(f"{option} must be a JSON object, such as '{{\"num_classes\": 10}}'")
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""The step `distill`: another network is built and learns from the original."""
+"""The step `distill`: another network, built or uploaded, learns from the original."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import torch
 
 from modelpress.engine.architectures.registry import REJECTED, build
 from modelpress.engine.arithmetic import logits_of
-from modelpress.engine.distill.hinton import frozen_teacher
 from modelpress.engine.distill.loss import distillation_loss
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.network import Network
-from modelpress.engine.recovery import preprocessing_of, recover, training_data
+from modelpress.engine.recovery import preprocessing_of, recover, teacher_of, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
+from modelpress.spec.check.misfit import shape_of
 from modelpress.spec.failure import IncompatibleSpec, InvalidModel
 from modelpress.spec.network import NetworkDescription
 from modelpress.spec.steps import Distill
-from modelpress.spec.student import Current, Shallower, Student, Thinner, derived
+from modelpress.spec.student import Current, Shallower, Student, Thinner, Uploaded, derived
 
 
 def distill(network: Network, step: Distill, context: StepContext) -> StepResult:
     """Train the step's student to give the original's outputs; it takes the place of `network`.
 
-    The student `current` is that network itself, whose masks and grids are held.
+    The student `current` is that network itself, whose masks and grids are held. An `uploaded` one begins with its own
+    weights, all of them free, and keeps its own preprocessing.
 
-    Raises IncompatibleSpec when the student cannot be built, gives another number of outputs, cannot take the
-    original's images, or lacks a layer that the loss names; and Diverged.
+    Raises IncompatibleSpec when the student cannot be built or was not given, has another number of outputs, cannot
+    take the original's images, or lacks a layer that the loss names; and Diverged.
     """
     training_data(context)
     student = _student(network, step.student, context)
     with distillation_loss(
         step.chosen_loss,
-        frozen_teacher(context.original.module, context.device),
+        teacher_of(student, context),
         student.module,
         label_smoothing=step.training.label_smoothing,
     ) as loss:
@@ -44,6 +45,8 @@ def distill(network: Network, step: Distill, context: StepContext) -> StepResult
 def _student(network: Network, wanted: Student, context: StepContext) -> Network:
     if isinstance(wanted, Current):
         return copy.deepcopy(network)
+    if isinstance(wanted, Uploaded):
+        return _uploaded_student(network, wanted, context)
     if isinstance(wanted, Thinner | Shallower):
         try:
             wanted = derived(context.original.description.architecture, wanted)
@@ -89,6 +92,29 @@ def build_student(
     return student
 
 
+def _uploaded_student(network: Network, wanted: Uploaded, context: StepContext) -> Network:
+    """A copy of the uploaded network; where its owner named no preprocessing, it has the original's."""
+    uploaded, name = context.students.get(wanted.model), f"the student {wanted.model!r}"
+    if uploaded is None:
+        raise IncompatibleSpec(f"{name} was not given; `student.model` names an uploaded model")
+    shape, taken = network.description.input_shape, uploaded.description.input_shape
+    if taken != shape:
+        raise IncompatibleSpec(
+            f"{name} takes images of {shape_of(taken)}, the original of {shape_of(shape)} (channels x height x width)"
+        )
+    found, outputs = _outputs(uploaded, name), _outputs(network, "the network")
+    if found != outputs:
+        raise IncompatibleSpec(f"{name} has {found} outputs, the original {outputs}")
+    student = copy.deepcopy(uploaded)
+    student.description = uploaded.description.model_copy(
+        update={
+            "preprocessing": uploaded.description.preprocessing or preprocessing_of(context.original, context),
+            "classes": network.description.classes,
+        }
+    )
+    return student
+
+
 def _outputs(network: Network, what: str) -> int:
     """Number of outputs, found by running the network on one black image of its input shape."""
     shape = network.description.input_shape
@@ -99,7 +125,7 @@ def _outputs(network: Network, what: str) -> int:
         with torch.no_grad():
             outputs = module.eval()(torch.zeros(1, *shape, device=device))
     except REJECTED as error:
-        size = " x ".join(map(str, shape))
+        size = shape_of(shape)
         ran_out = exhaustion(error, f"running {what} on one image of {size}")
         if ran_out is not None:
             raise ran_out from error

@@ -47,8 +47,8 @@ def check(
             misfits += prune_data_misfits(step, dataset, where)
         elif dataset is None and isinstance(step, Factorize):
             misfits += factorize_data_misfits(step, where)
-        # The layers of a student that is built are not known before it is, nor a pair's once a layer was factorized, nor how large
-        # layers are without some channels: the engine checks such steps when it comes to them.
+        # The layers of a student that is to be built are not known yet, nor a pair's once a layer was factorized, nor
+        # how large layers are without some channels: the engine checks such steps when it comes to them.
         if isinstance(step, Distill):
             misfits += distill_misfits(step, model, students, where)
             if isinstance(step.student, Uploaded) and step.student.model in students:

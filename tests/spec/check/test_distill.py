@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.check import check
+from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.job import Recipe
-from modelpress.spec.steps import Distill
+from modelpress.spec.steps import Distill, uploaded_students
 from modelpress.spec.steps.distillation_loss import Decoupled, Hinton
 from modelpress.spec.student import Shallower, Thinner, derived
 from tests.spec.test_check import DATASET, DISTILL, MODEL
@@ -99,7 +100,76 @@ def test_the_layers_of_the_current_network_are_known_to_later_steps() -> None:
         assert len(check(recipe, MODEL, DATASET)) == misfits
 
 
-@pytest.mark.parametrize("student", [{"kind": "fat"}, {"kind": "thinner"}, {"kind": "thinner", "width": 1.0}, {}])
+UPLOADED = {**DISTILL, "student": {"kind": "uploaded", "model": "mdl_small"}}
+SMALL = MODEL.model_copy(update={"layers": MODEL.layers[:2]})  # features.0 and features.3
+
+
+def misfits_of(*steps: dict[str, Any], student: ModelInspection | None = SMALL) -> list[tuple[str, str]]:
+    students = {} if student is None else {"mdl_small": student}
+    found = check(Recipe.model_validate({"steps": steps}), MODEL, DATASET, students)
+    return [(misfit.where, misfit.message) for misfit in found]
+
+
+def test_an_uploaded_student_that_fits() -> None:
+    assert misfits_of(UPLOADED) == []
+    step = Distill.model_validate(UPLOADED)
+    assert step.replaces_network
+    assert Distill.model_validate_json(step.model_dump_json()) == step
+
+
+def test_an_uploaded_student_that_is_not_there() -> None:
+    ((where, message),) = misfits_of({"kind": "prune", "sparsity": 0.5}, UPLOADED, student=None)
+    assert where == "steps.1.student.model"
+    assert "there is no model 'mdl_small'" in message
+
+
+def test_an_uploaded_student_for_other_images_or_classes() -> None:
+    ((where, message),) = misfits_of(UPLOADED, student=SMALL.model_copy(update={"num_classes": 7}))
+    assert where == "steps.0.student.model"
+    assert "the student has 7 outputs, the model 10" in message
+    network = SMALL.network.model_copy(update={"input_shape": (3, 64, 64)})
+    ((where, message),) = misfits_of(UPLOADED, student=SMALL.model_copy(update={"network": network}))
+    assert where == "steps.0.student.model"
+    assert "images of 3 x 64 x 64, the model of 3 x 32 x 32" in message
+
+
+@pytest.mark.parametrize("kind", ["hints", "attention"])
+def test_losses_name_layers_of_an_uploaded_student(kind: str) -> None:
+    def refused(student: str) -> list[tuple[str, str]]:
+        loss = {"kind": kind, "layers": [{"teacher": "features.7", "student": student}]}
+        return misfits_of({**UPLOADED, "loss": loss})
+
+    assert refused("features.3") == []
+    assert refused("features.7") == [
+        (
+            "steps.0.loss.layers",
+            "the student has no convolution features.7; its convolutions are features.0, features.3",
+        )
+    ]
+
+
+def test_the_layers_of_an_uploaded_student_are_known_to_later_steps() -> None:
+    def later(layer: str) -> list[tuple[str, str]]:
+        return misfits_of(UPLOADED, {"kind": "prune", "sparsity": 0.5, "layers": {"include": [layer]}})
+
+    assert later("features.3") == []
+    ((where, _),) = later("features.7")
+    assert where == "steps.1.layers"
+
+
+def test_each_uploaded_student_is_named_once_with_its_first_place() -> None:
+    other = {**DISTILL, "student": {"kind": "uploaded", "model": "mdl_other"}}
+    recipe = Recipe.model_validate({"steps": [DISTILL, other, UPLOADED, other]})
+    assert uploaded_students(recipe.steps) == {
+        "mdl_other": "steps.1.student.model",
+        "mdl_small": "steps.2.student.model",
+    }
+
+
+@pytest.mark.parametrize(
+    "student",
+    [{"kind": "fat"}, {"kind": "thinner"}, {"kind": "thinner", "width": 1.0}, {"kind": "uploaded", "model": ""}, {}],
+)
 def test_students_that_make_no_sense(student: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         read(student=student)
