@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modelpress.client.errors import CompressionFailed, ModelPressError
+from modelpress.client.errors import CompressionFailed, InvalidRecipe, ModelPressError
 from modelpress.client.upload import digest
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import EVENT, Event
@@ -74,15 +74,12 @@ def compress(
     `students` are what students of kind `uploaded` begin as, by the names that the recipe has in place of ids.
 
     Raises CompressionFailed with the typed failure (the log, and what was written, are in `output` all the same),
-    ModelPressError when a file cannot be read or the engine is not installed.
+    InvalidRecipe when it names other students than are given, ModelPressError when a file cannot be read or the
+    engine is not installed.
     """
     require_engine()
     students = students or {}
-    missing = [name for name in uploaded_students(recipe.steps) if name not in students]
-    if missing:
-        raise ModelPressError(
-            f"the recipe names a student {missing[0]!r}; give its file: --student {missing[0]}=FILE:ARCHITECTURE"
-        )
+    _require_students(recipe, students)
     # Before anything is written: a file that cannot be read is refused now.
     hashes = {
         path: digest(path).sha256
@@ -127,6 +124,18 @@ def model_format(path: Path) -> Literal["safetensors", "pt"]:
     with path.open("rb") as file:
         head = file.read(9)
     return "safetensors" if head[8:] == b"{" else "pt"
+
+
+def _require_students(recipe: Recipe, students: Mapping[str, LocalModel]) -> None:
+    named = uploaded_students(recipe.steps)
+    for name, where in named.items():
+        if name not in students:
+            raise InvalidRecipe(f"{where}: {name!r} has no file; give it with --student {name}=FILE:ARCHITECTURE")
+    for name in students:
+        if name not in named:
+            raise InvalidRecipe(
+                f"no step of the recipe has the student {{kind: uploaded, model: {name}}} that a file was given for"
+            )
 
 
 def _lay_model(model: LocalModel, work: Path, name: str, sha256: str) -> ModelFile:

@@ -23,6 +23,7 @@ from modelpress.spec.state import JobState
 from tests.client.conftest import Inputs
 from tests.support.service import ROOT, RunningService, child_environment
 
+COMPRESS = ["compress", "README.md", "-a", "nin_cifar", "-o", "x", "--prune", "0.5"]
 NAMED = ["--architecture", ARCHITECTURE.architecture, "--arguments", json.dumps(ARCHITECTURE.arguments)]
 
 
@@ -84,6 +85,12 @@ class TestWithoutAService:
             (["upload", "model", "README.md", "-a", "nin_cifar", "--mean", "0.5"], 2, "give both or neither"),
             (["compress", "README.md", "-a", "nin", "-o", "x", "--prune", "0.5"], 2, "did you mean nin_cifar"),
             (["compress", "README.md", "-a", "nin_cifar", "-o", "x", "--prune", "1.5"], 2, "steps.0.sparsity"),
+            ([*COMPRESS, "--student", "README.md:nin_cifar"], 2, "write NAME=FILE:ARCHITECTURE"),
+            ([*COMPRESS, "--student", "s=nothing.pt:nin_cifar"], 2, "--student s: there is no file nothing.pt"),
+            ([*COMPRESS, "--student", "s=README.md:nin"], 2, "did you mean nin_cifar"),
+            ([*COMPRESS, "--student", "s=README.md:nin_cifar:{}}"], 2, "--student s is not JSON"),
+            ([*COMPRESS, *["--student", "s=README.md:nin_cifar"] * 2], 2, "--student s was given twice"),
+            ([*COMPRESS, "--student", "s=README.md:nin_cifar"], 2, "no step of the recipe has the student"),
         ],
     )
     def test_what_is_wrong_is_one_line(

@@ -19,6 +19,9 @@ from demo.digits import ARCHITECTURE
 from modelpress.client import ModelPressError, compress
 from modelpress.client.cli import run
 from modelpress.client.compress import model_format
+from modelpress.engine.architectures.registry import build
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Report
 from tests.client.conftest import Inputs
 from tests.support.service import ROOT, child_environment
@@ -52,6 +55,38 @@ def test_files_and_report_are_in_the_output(
     convolution = modelpress.load(output / "model.mpz").get_submodule("features.3")
     assert isinstance(convolution, torch.nn.Conv2d)
     assert bool((convolution.weight == 0).any())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_student_begins_as_a_local_file(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = {"num_classes": 10, "in_channels": 1, "width": 0.0625}
+    student = build(ArchitectureRef(architecture="vgg11_bn_cifar", arguments=arguments))
+    file = tmp_path / "a:b=c.pt"  # nobody else's signs
+    torch.save(student.state_dict(), file)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "artifacts: [safetensors]\n"
+        "steps:\n"
+        "  - kind: distill\n"
+        "    student: {kind: uploaded, model: small}\n"
+        "    training: {epochs: 1, batch_size: 256, learning_rate: 0.0000001, weight_decay: 0}\n"
+    )
+    output = tmp_path / "out"
+    words = ["compress", str(inputs.model), *NAMED, "--dataset", str(inputs.dataset), "-o", str(output), "--json"]
+    words += ["--mean", "0.3", "--std", "0.35", "--recipe", str(recipe)]
+    assert run(words) == 2
+    assert "steps.0.student.model: 'small' has no file" in capsys.readouterr().err
+    assert run([*words, "--student", f"small={file}:vgg11_bn_cifar:{json.dumps(arguments)}"]) == 0
+    report = Report.model_validate_json(capsys.readouterr().out)
+    assert report.provenance.student_sha256 == {"small": hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert report.network.preprocessing == Preprocessing(mean=(0.3,), std=(0.35,))
+    written = modelpress.load(output / "model.safetensors")
+    for name, weight in student.named_parameters():
+        torch.testing.assert_close(written.get_parameter(name), weight, rtol=0, atol=1e-4, msg=name)
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import modelpress
 from demo.digits import ARCHITECTURE
@@ -20,10 +22,13 @@ from modelpress.client import (
     UploadRejected,
     WaitTimedOut,
 )
+from modelpress.engine.architectures.registry import build
+from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress, StateChanged
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.recipes import NAMES
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Dataset, Model
@@ -132,6 +137,49 @@ def test_waiting_tells_progress_and_runs_out_without_ending_the_job(
     assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
     assert told[-1].fraction == 1
     assert [artifact.kind for artifact in job.artifacts()] == ["compact"]
+
+
+def test_a_student_goes_on_from_what_was_uploaded(
+    client: Client, model: Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    """Training that hardly moves a weight leaves the uploaded ones, which a student drawn by the seed has not."""
+    named = ArchitectureRef(
+        architecture="vgg11_bn_cifar", arguments={"num_classes": 10, "in_channels": 1, "width": 0.0625}
+    )
+    student = build(named)
+    save_file(student.state_dict(), tmp_path / "small.safetensors")
+    uploaded = client.upload_model(
+        tmp_path / "small.safetensors",
+        architecture=named.architecture,
+        arguments=named.arguments,
+        mean=[0.1],
+        std=[0.5],
+    )
+    training = {"epochs": 1, "batch_size": 256, "learning_rate": 1e-7, "weight_decay": 0}
+    spec = {
+        "model": model.id,
+        "dataset": dataset.id,
+        "artifacts": ["safetensors"],
+        "steps": [{"kind": "distill", "student": {"kind": "uploaded", "model": uploaded.id}, "training": training}],
+    }
+    client.check(spec)
+    job = client.submit(spec)
+    with pytest.raises(ApiError, match=job.id):
+        client.delete_model(uploaded.id)
+    assert job.wait(timeout=600).state is JobState.SUCCEEDED
+    client.delete_model(uploaded.id)
+    report = job.report
+    assert report.provenance.student_sha256 == {uploaded.id: uploaded.sha256}
+    assert report.network.architecture == named
+    assert report.network.preprocessing == Preprocessing(mean=(0.1,), std=(0.5,))
+    job.download(tmp_path / "results")
+    written = modelpress.load(tmp_path / "results/model.safetensors")
+    for name, weight in student.named_parameters():
+        torch.testing.assert_close(written.get_parameter(name), weight, rtol=0, atol=1e-4, msg=name)
+    # Another job of it can no longer be asked for.
+    with pytest.raises(ApiError) as caught:
+        client.submit(spec)
+    assert (caught.value.status, caught.value.problem.errors[0].where) == (404, "steps.0.student.model")
 
 
 def test_the_same_key_names_the_same_job(client: Client, model: Model) -> None:

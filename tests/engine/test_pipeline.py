@@ -17,13 +17,14 @@ from modelpress.engine.architectures.registry import build
 from modelpress.engine.data.dataset import read_dataset
 from modelpress.engine.distill.hinton import LabelLoss
 from modelpress.engine.formats.registry import WRITERS
+from modelpress.engine.loading import load_inputs
 from modelpress.engine.network import Network
 from modelpress.engine.pipeline import compress
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.engine.training import train
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress, StageDone, Warned
-from modelpress.spec.failure import FailureKind, IncompatibleSpec, OutOfMemory, VerificationFailed
+from modelpress.spec.failure import FailureKind, IncompatibleSpec, InvalidModel, OutOfMemory, VerificationFailed
 from modelpress.spec.job import ArtifactKind
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.task import TASK, Compress
@@ -196,6 +197,65 @@ def test_distill_then_prune(module: nn.Module, folder: WorkFolder) -> None:
     assert folder.names() == {"artifacts", "report.json", "events.jsonl"}
     loaded = modelpress.load(folder.path / "artifacts/model.mpz")
     assert loaded(_normalised()).shape == (64, 4)
+
+
+STUDENT = {
+    "architecture": "vgg13_bn_cifar",
+    "arguments": {"in_channels": 1, "num_classes": 4, "width": 0.0625},
+}
+UPLOADED = {
+    "kind": "distill",
+    "student": {"kind": "uploaded", "model": "mdl_small"},
+    "training": {**TRAINING, "epochs": 1, "learning_rate": 1e-7, "weight_decay": 0},
+}
+
+
+def _student(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return build(ArchitectureRef.model_validate(STUDENT))
+
+
+def test_an_uploaded_student_goes_on_from_its_file(module: nn.Module, folder: WorkFolder) -> None:
+    uploaded = _student(seed=5)
+    prune = {**PRUNE, "layers": {"include": ["features.31"]}}  # a layer that the original does not have
+    task = _task(folder, module, UPLOADED, prune, artifacts=["safetensors"])
+    file = folder.put_model(uploaded, STUDENT, "student0") | {"preprocessing": {"mean": [0.25], "std": [0.5]}}
+    run = folder.run(task | {"students": {"mdl_small": file}})
+    assert run.returncode == 0, run.stdout
+    report = folder.report
+    assert report.warnings == ()
+    assert report.provenance.student_sha256 == {"mdl_small": folder.sha256("inputs/student0")}
+    assert report.network.architecture == ArchitectureRef.model_validate(STUDENT)
+    # The file says what its pixels are, which is not what the original's are.
+    assert report.network.preprocessing == Preprocessing(mean=(0.25,), std=(0.5,))
+    assert report.network.classes == CLASSES
+    assert report.stages[0].measurement.parameters == _parameters(uploaded)
+    assert [change.name for change in report.stages[1].layers] == ["features.31"]
+    written = modelpress.load(folder.path / "artifacts/model.safetensors")
+    for name, weight in uploaded.named_parameters():
+        if name != "features.31.weight":
+            torch.testing.assert_close(written.get_parameter(name), weight, rtol=0, atol=1e-4, msg=name)
+
+
+def test_a_student_s_file_that_is_no_model_is_named(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(folder, module, UPLOADED)
+    file = folder.put_model(_student(seed=5), ARCHITECTURE, "student0")
+    with pytest.raises(InvalidModel, match=r"the student 'mdl_small': .*features\.0\.weight"):
+        _compress(folder, task | {"students": {"mdl_small": file}})
+    with pytest.raises(IncompatibleSpec, match=r"steps\.0\.student\.model: there is no model 'mdl_small'"):
+        _compress(folder, task)
+
+
+def test_a_student_without_preprocessing_is_warned_of(module: nn.Module, folder: WorkFolder) -> None:
+    file = folder.put_model(_student(seed=5), STUDENT, "student0")
+    del file["preprocessing"]
+    task = TASK.validate_python(_task(folder, module, UPLOADED) | {"students": {"mdl_small": file}})
+    assert isinstance(task, Compress)
+    warnings: list[str] = []
+    inputs = load_inputs(task, folder.path, warnings.append)
+    assert inputs.students["mdl_small"].description.preprocessing is None
+    (warning,) = warnings
+    assert warning.startswith("the student 'mdl_small' was uploaded without preprocessing")
 
 
 def test_factorizing_twice_by_the_same_seed_gives_the_same_bytes(module: nn.Module, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ TASK_JSON = {
     "kind": "compress",
     "model": {"path": "inputs/m", "format": "pt", "architecture": {"architecture": "snn_1k"}, "sha256": "ab"},
     "dataset": {"path": "inputs/d", "sha256": "cd"},
+    "students": {
+        "mdl_small": {"path": "inputs/s", "format": "pt", "architecture": {"architecture": "snn_1k"}, "sha256": "ef"}
+    },
     "recipe": {"seed": 7, "steps": [{"kind": "prune", "sparsity": 0.5}]},
 }
 
@@ -28,6 +31,7 @@ def test_the_recipe_and_the_hashes_are_those_of_the_task() -> None:
     started = datetime.now(timezone(timedelta(hours=2))) - timedelta(seconds=30)
     found = provenance(task, torch.device("cpu"), started)
     assert (found.model_sha256, found.dataset_sha256, found.recipe) == ("ab", "cd", task.recipe)
+    assert found.student_sha256 == {"mdl_small": "ef"}
     assert found.modelpress_version == modelpress.__version__
     # The time is told in UTC, whatever zone it was taken in.
     assert found.started_at.endswith("+00:00")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -18,6 +18,7 @@ def context(
     *,
     seed: int = 0,
     on_progress: Callable[[TrainingProgress], None] | None = None,
+    students: Mapping[str, Network] | None = None,
 ) -> StepContext:
     """A context on the CPU."""
-    return StepContext(original, data, seed, torch.device("cpu"), on_progress)
+    return StepContext(original, data, seed, torch.device("cpu"), on_progress, students or {})

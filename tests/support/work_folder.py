@@ -38,17 +38,18 @@ class WorkFolder:
         self.path = path
         (path / "inputs").mkdir(parents=True)
 
-    def put_model(self, module: nn.Module, architecture: dict[str, Any] = ARCHITECTURE) -> dict[str, Any]:
-        """The `model` of a task."""
-        save_file(
-            {name: tensor.contiguous() for name, tensor in module.state_dict().items()}, self.path / "inputs/model"
-        )
+    def put_model(
+        self, module: nn.Module, architecture: dict[str, Any] = ARCHITECTURE, name: str = "model"
+    ) -> dict[str, Any]:
+        """The `model` of a task, or a student by another `name`."""
+        path = f"inputs/{name}"
+        save_file({key: tensor.contiguous() for key, tensor in module.state_dict().items()}, self.path / path)
         return {
-            "path": "inputs/model",
+            "path": path,
             "format": "safetensors",
             "architecture": architecture,
             "preprocessing": {"mean": [0.5], "std": [0.25]},
-            "sha256": self.sha256("inputs/model"),
+            "sha256": self.sha256(path),
         }
 
     def put_dataset(self, count: int = 240) -> dict[str, Any]:

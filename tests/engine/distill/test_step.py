@@ -8,11 +8,13 @@ from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune.step import prune
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import IncompatibleSpec
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Distill, Prune
 from modelpress.spec.training import Training
 from tests.support.contexts import context
-from tests.support.image_data import noise
+from tests.support.image_data import noise, normalised
 from tests.support.networks import describe, network
+from tests.support.tiny import tiny_network
 
 
 def original_of(channels: int = 1) -> Network:
@@ -115,8 +117,8 @@ def test_a_student_that_cannot_be_built():
         distill(original, step(wings=2), context(original, noise(8, size=32)))
 
 
-def with_student(student: dict[str, object]) -> Distill:
-    return Distill.model_validate({"student": student, "training": {"epochs": 1, "batch_size": 8}})
+def with_student(student: dict[str, object], **training: object) -> Distill:
+    return Distill.model_validate({"student": student, "training": {"epochs": 1, "batch_size": 8, **training}})
 
 
 def test_the_current_network_learns_with_its_zeros():
@@ -146,6 +148,75 @@ def test_a_student_of_an_architecture_without_width():
     original = network(describe("resnet20_cifar", num_classes=3, in_channels=1))
     with pytest.raises(IncompatibleSpec, match="resnet20_cifar takes no `width`"):
         distill(original, with_student({"kind": "thinner", "width": 0.5}), context(original, noise(8, size=32)))
+
+
+def test_an_uploaded_student_begins_with_its_own_weights():
+    original = original_of()
+    own = Preprocessing(mean=(0.25,), std=(0.5,))
+    uploaded = network(describe("vgg13_bn_cifar", width=0.0625, num_classes=3, in_channels=1), seed=9)
+    uploaded.description = uploaded.description.model_copy(update={"preprocessing": own})
+    before = {name: tensor.clone() for name, tensor in uploaded.module.state_dict().items()}
+    asked = with_student(
+        {"kind": "uploaded", "model": "mdl_small"}, learning_rate=1e-7, weight_decay=0.0, precision="fp32"
+    )
+    # What a step before has made of the original leaves no trace.
+    pruned = prune(original, Prune(sparsity=0.8), context(original)).network
+    result = distill(pruned, asked, context(original, noise(size=32), students={"mdl_small": uploaded}))
+    student = result.network
+    assert student.description.architecture == uploaded.description.architecture
+    assert student.description.preprocessing == own
+    assert student.description.classes == ("ant", "bee", "cow")
+    assert student.masks == student.grids == {}
+    assert result.training is not None
+    for name, weight in student.module.named_parameters():
+        torch.testing.assert_close(weight.detach(), before[name], rtol=0, atol=1e-4)
+    moved = [name for name, weight in student.module.named_parameters() if not torch.equal(weight, before[name])]
+    assert moved
+    assert all(torch.equal(tensor, before[name]) for name, tensor in uploaded.module.state_dict().items())
+
+
+def test_an_uploaded_student_without_preprocessing_has_the_original_s():
+    original = original_of()
+    uploaded = network(describe("vgg11_bn_cifar", width=0.0625, num_classes=3, in_channels=1))
+    asked = with_student({"kind": "uploaded", "model": "mdl_small"})
+    student = distill(original, asked, context(original, noise(size=32), students={"mdl_small": uploaded})).network
+    assert student.description.preprocessing == original.description.preprocessing != None  # noqa: E711
+    assert uploaded.description.preprocessing is None
+
+
+def test_an_uploaded_student_learns_from_the_original_s_view_of_the_same_image():
+    """The first batch's loss by hand: each network is given the pixels normalised as it was trained on."""
+    data = noise(24)
+    original = tiny_network(Preprocessing(mean=(0.5,), std=(0.25,)), norm=False, classes=3)
+    uploaded = tiny_network(Preprocessing(mean=(0.1,), std=(2.0,)), norm=False, classes=3, seed=1)
+    asked = Distill.model_validate(
+        {
+            "student": {"kind": "uploaded", "model": "mdl_small"},
+            "loss": {"kind": "logits"},
+            "training": {"epochs": 1, "batch_size": 24, "learning_rate": 1e-12, "precision": "fp32"},
+        }
+    )
+    with torch.no_grad():
+        taught, said = (
+            one.module(normalised(data.train_images, one.description.preprocessing)) for one in (original, uploaded)
+        )
+    result = distill(original, asked, context(original, data, students={"mdl_small": uploaded}))
+    assert result.training is not None
+    assert result.training.final_loss == pytest.approx(float((taught - said).square().mean()), rel=1e-3)
+
+
+def test_uploaded_students_that_do_not_fit():
+    original = original_of()
+    asked = with_student({"kind": "uploaded", "model": "mdl_small"})
+    outputs = network(describe("snn_1k", num_classes=4, in_channels=1))
+    images = network(describe("resnet18", num_classes=3, image_size=64))
+    for students, message in (
+        ({}, "the student 'mdl_small' was not given"),
+        ({"mdl_small": outputs}, "the student 'mdl_small' has 4 outputs, the original 3"),
+        ({"mdl_small": images}, "takes images of 3 x 64 x 64, the original of 1 x 32 x 32"),
+    ):
+        with pytest.raises(IncompatibleSpec, match=message):
+            distill(original, asked, context(original, noise(8, size=32), students=students))
 
 
 def test_without_data():
