@@ -30,6 +30,7 @@ from modelpress.spec.resources import Artifact, Attempt, Dataset, Job, JobCheck,
 from modelpress.spec.state import JobState, UploadState
 
 MODEL_ID = "mdl_0019f3c0a1b25e8d03c4b7a96f12"
+STUDENT_ID = "mdl_0019f3c0a8c95e8d03c4b7a96f12"
 DATASET_ID = "dts_0019f3c0b7d45e8d03c4b7a96f12"
 JOB_ID = "job_0019f3c0c9f65e8d03c4b7a96f12"
 ARTIFACT_ID = "art_0019f3c0db185e8d03c4b7a96f12"
@@ -115,6 +116,19 @@ SPECS: dict[str, JobSpec] = {
             "seed": 0,
             "steps": [METHODS["distill"].example, METHODS["prune"].example],
             "goal": {"min_accuracy_retention": 0.96},
+        }
+    ),
+    "distill into an uploaded model": JobSpec.model_validate(
+        {
+            "model": MODEL_ID,
+            "dataset": DATASET_ID,
+            "steps": [
+                {
+                    "kind": "distill",
+                    "student": {"kind": "uploaded", "model": STUDENT_ID},
+                    "training": {"epochs": 10, "learning_rate": 0.01},
+                }
+            ],
         }
     ),
     "prune without data": JobSpec.model_validate(

@@ -81,8 +81,9 @@ def submit_job(
 ) -> Job | JobCheck:
     """A recipe for a model, and the data set that it is trained and measured on.
 
-    It is checked against the model and the data set now: a layer that does not exist, a rank that is too high or a
-    step that needs data without data are refused, each by name.
+    It is checked against the model, the data set and the models that students begin as now: a layer that does not
+    exist, a rank that is too high, a student with other outputs or a step that needs data without data are refused,
+    each by name.
     """
     if query.dry_run:
         with services.database.session(read_only=True) as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -127,6 +128,8 @@ def test_every_example_of_a_request_is_accepted(server: ApiServer, client: httpx
     validate(document, {"$ref": "#/components/schemas/Model"}, response.json())
     server.inspect(examples.MODEL.inspection)
     model = response.json()["id"]
+    student = client.post("/v1/models", params=query, content=safetensors_file(seed=1)).json()["id"]
+    server.inspect(examples.MODEL.inspection)
     response = client.post("/v1/datasets", content=npz_file())
     validate(document, {"$ref": "#/components/schemas/Dataset"}, response.json())
     server.inspect(examples.DATASET.inspection)
@@ -136,7 +139,14 @@ def test_every_example_of_a_request_is_accepted(server: ApiServer, client: httpx
     assert {spec["value"]["steps"][0]["kind"] for spec in body["examples"].values()} == set(METHODS)
     for name, example in body["examples"].items():
         validate(document, body["schema"], example["value"])
-        spec = example["value"] | {"model": model} | ({"dataset": dataset} if "dataset" in example["value"] else {})
+        text = json.dumps(example["value"])
+        for shown, uploaded in (
+            (examples.MODEL_ID, model),
+            (examples.STUDENT_ID, student),
+            (examples.DATASET_ID, dataset),
+        ):
+            text = text.replace(shown, uploaded)
+        spec = json.loads(text)
         for params, status, schema in (({"dry_run": "true"}, 200, "JobCheck"), ({}, 202, "Job")):
             response = client.post("/v1/jobs", params=params, json=spec)
             assert response.status_code == status, f"{name}: {response.text}"
