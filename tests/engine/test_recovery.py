@@ -1,4 +1,4 @@
-"""What a step can do within its recovery; and the original as teacher of a network whose pixels are normalised otherwise."""
+"""What a step can do within its recovery, and the original as teacher of pixels that are normalised otherwise."""
 
 from __future__ import annotations
 
