@@ -13,7 +13,7 @@ from torch import Tensor
 from modelpress.engine.data.labelled import UNLABELLED, LabelledImages
 from modelpress.engine.data.registry import read_file
 from modelpress.engine.data.statistics import pixel_statistics
-from modelpress.spec.failure import InvalidDataset
+from modelpress.spec.failure import IncompatibleSpec, InvalidDataset
 from modelpress.spec.network import Preprocessing
 
 
@@ -39,6 +39,19 @@ class ImageData:
             return self
         chosen = self.train_labels != UNLABELLED
         return replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
+
+    def keep_apart(self, share: float, seed: int) -> tuple[ImageData, Tensor, Tensor]:
+        """Take `share` of each class, drawn by `seed`, from the training images: the rest, and those with their labels.
+
+        At least one image of each class that has two. Raises IncompatibleSpec when no class has.
+        """
+        apart = torch.from_numpy(_draw_by_class(self.train_labels.numpy(), seed, share))
+        if not bool(apart.any()):
+            raise IncompatibleSpec(
+                "no class has two labelled training images, so none can be kept apart: drop `validation`, or add images"
+            )
+        rest = replace(self, train_images=self.train_images[~apart], train_labels=self.train_labels[~apart])
+        return rest, self.train_images[apart], self.train_labels[apart]
 
 
 def read_dataset(path: Path, seed: int, heldout_share: float = 0.1) -> ImageData:
@@ -66,14 +79,20 @@ def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def _split(whole: LabelledImages, seed: int, share: float) -> tuple[LabelledImages, LabelledImages]:
-    draw = np.random.default_rng(seed)
-    chosen = np.zeros(len(whole.labels), dtype=bool)
-    for label in np.unique(whole.labels[whole.labels != UNLABELLED]):
-        places = np.flatnonzero(whole.labels == label)
-        count = min(len(places) - 1, max(1, round(share * len(places))))
-        chosen[draw.permutation(places)[:count]] = True
+    chosen = _draw_by_class(whole.labels, seed, share)
     if not chosen.any():
         raise InvalidDataset(
             "every class has a single image, so none can be held out to measure with; add images, or a held-out part"
         )
     return whole.take(~chosen), whole.take(chosen)
+
+
+def _draw_by_class(labels: NDArray[np.int64], seed: int, share: float) -> NDArray[np.bool_]:
+    """Which images (N,) are drawn: `share` of each class, one at least, but never the last one of a class."""
+    draw = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels[labels != UNLABELLED]):
+        places = np.flatnonzero(labels == label)
+        count = min(len(places) - 1, max(1, round(share * len(places))))
+        chosen[draw.permutation(places)[:count]] = True
+    return chosen

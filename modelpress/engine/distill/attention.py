@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.engine.distill.hinton import HintonLoss
+from modelpress.engine.loss import Loss
 from modelpress.spec.check.misfit import listed
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps.distillation_loss import LayerPair
 
 
-class AttentionLoss:
+class AttentionLoss(Loss):
     """Hinton's loss, plus `weight` times the squared difference of attention maps, summed over the pairs of layers.
 
     The mean over images and pixels takes the place of the paper's norm (equation 2), as in the authors' code. `taught`

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.arithmetic import logits_of
+from modelpress.engine.loss import Loss
 
 _MOST_KEPT = 2**28  # numbers: 1 GiB
 
@@ -44,3 +45,14 @@ class CachedTeacher:
     def _compute(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return logits_of(self._teacher(images)).float()
+
+
+class TaughtLoss(Loss):
+    """A loss that asks a teacher for its logits, once where the images allow it."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self._teacher = CachedTeacher(teacher)
+
+    def follow(self, indices: Tensor | None, count: int) -> None:
+        """The next batch, whose images the teacher may have seen before."""
+        self._teacher.follow(indices, count)

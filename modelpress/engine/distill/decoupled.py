@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.engine.data.labelled import UNLABELLED
-from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.data.mixed_labels import leading_labels
+from modelpress.engine.distill.cache import TaughtLoss
 from modelpress.engine.distill.hinton import label_loss
 
 
-class DecoupledLoss:
+class DecoupledLoss(TaughtLoss):
     """T^2 (alpha TCKD + beta NCKD) + label_weight cross-entropy, means over the batch (equation 7).
 
     Hinton's divergence is TCKD + (1 - p_t) NCKD (equation 6): a teacher that is sure, p_t near 1, hides what it knows
@@ -28,8 +29,7 @@ class DecoupledLoss:
         label_weight: float,
         label_smoothing: float = 0.0,
     ) -> None:
-        self._teacher = CachedTeacher(teacher)
-        self.follow = self._teacher.follow
+        super().__init__(teacher)
         self._temperature = temperature
         self._alpha = alpha
         self._beta = beta
@@ -37,9 +37,13 @@ class DecoupledLoss:
         self._label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """Mean loss of `outputs` (B, K); an image without a label has the teacher's largest output for its class."""
+        """Mean loss of `outputs` (B, K).
+
+        An image without a label has the teacher's largest output for its class, a mixed one its larger part's class.
+        """
         taught = self._teacher(images)
-        classes = torch.where(labels == UNLABELLED, taught.argmax(1), labels)
+        leading = leading_labels(labels)
+        classes = torch.where(leading == UNLABELLED, taught.argmax(1), leading)
         target, others = decoupled_divergences(outputs / self._temperature, taught / self._temperature, classes)
         divergence = self._temperature**2 * (self._alpha * target + self._beta * others).mean()
         hard = label_loss(outputs, labels, self._label_smoothing)

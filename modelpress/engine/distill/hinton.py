@@ -10,21 +10,23 @@ from torch.nn import functional as F
 
 from modelpress.engine.arithmetic import lay_out
 from modelpress.engine.data.labelled import UNLABELLED
-from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.data.mixed_labels import labelled_share
+from modelpress.engine.distill.cache import TaughtLoss
+from modelpress.engine.loss import Loss
 
 
-class LabelLoss:
+class LabelLoss(Loss):
     """Cross-entropy with the labels."""
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self._label_smoothing = label_smoothing
 
-    def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's shape
+    def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the shape of a loss
         """Mean cross-entropy of `outputs` (B, K)."""
         return label_loss(outputs, labels, self._label_smoothing)
 
 
-class HintonLoss:
+class HintonLoss(TaughtLoss):
     """alpha T^2 KL(softmax(teacher / T) || softmax(student / T)) + (1 - alpha) cross-entropy with the labels.
 
     Gradients of the softened term shrink as 1 / T^2, so the factor T^2 keeps the balance of the two terms where it
@@ -32,8 +34,7 @@ class HintonLoss:
     """
 
     def __init__(self, teacher: nn.Module, *, temperature: float, alpha: float, label_smoothing: float = 0.0) -> None:
-        self._teacher = CachedTeacher(teacher)
-        self.follow = self._teacher.follow
+        super().__init__(teacher)
         self._temperature = temperature
         self._alpha = alpha
         self._label_smoothing = label_smoothing
@@ -49,12 +50,18 @@ class HintonLoss:
 def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy of logits (B, K) over the images of the batch that have a label; zero when none has.
 
-    `labels` (B,), UNLABELLED where there is none; or, where images are mixed, shares of the classes (B, K).
+    `labels` (B,), UNLABELLED where there is none; or, where images are mixed, shares of the classes (B, K): a part
+    without a label then counts for nothing, and is not counted in the mean either.
     """
     if labels.is_floating_point():
-        return F.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
-    total = F.cross_entropy(outputs, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum")
-    return total / (labels != UNLABELLED).sum().clamp(min=1)
+        spread = labels.sum(1, keepdim=True) / labels.shape[1]  # over all classes, of what is labelled of an image
+        smoothed = torch.lerp(labels, spread.expand_as(labels), label_smoothing)
+        total = F.cross_entropy(outputs, smoothed, reduction="sum")
+    else:
+        total = F.cross_entropy(
+            outputs, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
+        )
+    return total / labelled_share(labels).clamp(min=1)
 
 
 def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.engine.distill.hinton import HintonLoss
+from modelpress.engine.loss import Loss
 from modelpress.spec.steps.distillation_loss import LayerPair
 
 
-class HintLoss:
+class HintLoss(Loss):
     """Hinton's loss, plus `weight` times the mean squared difference of feature maps, averaged over the pairs.
 
     Where the numbers of channels differ, a 1x1 convolution from the student's to the teacher's is learned along

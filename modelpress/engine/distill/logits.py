@@ -5,19 +5,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.distill.cache import TaughtLoss
 from modelpress.engine.distill.hinton import label_loss
 
 
-class LogitLoss:
+class LogitLoss(TaughtLoss):
     """Mean over images and classes of (student - teacher)^2, plus label_weight cross-entropy.
 
     The paper's equation 1 halves it and sums over the classes, which is this with another learning rate.
     """
 
     def __init__(self, teacher: nn.Module, *, label_weight: float, label_smoothing: float = 0.0) -> None:
-        self._teacher = CachedTeacher(teacher)
-        self.follow = self._teacher.follow
+        super().__init__(teacher)
         self._label_weight = label_weight
         self._label_smoothing = label_smoothing
 

@@ -14,8 +14,8 @@ from modelpress.engine.distill.hints import HintLoss
 from modelpress.engine.distill.logits import LogitLoss
 from modelpress.engine.distill.relational import RelationalLoss
 from modelpress.engine.distill.watch import watch_inputs, watch_outputs
+from modelpress.engine.loss import Loss
 from modelpress.engine.network import weighted_layers
-from modelpress.engine.training import Loss
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps.distillation_loss import Decoupled, DistillationLoss, Hints, LogitRegression, Relational
 

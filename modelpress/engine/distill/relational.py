@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelpress.engine.distill.hinton import HintonLoss
+from modelpress.engine.loss import Loss
 
 # Triplets grow with the cube: 128 images make two million.
 MOST_IMAGES = 128
@@ -17,7 +18,7 @@ MOST_IMAGES = 128
 _COINCIDENT = 1e-12
 
 
-class RelationalLoss:
+class RelationalLoss(Loss):
     """Hinton's loss, plus `distance` times the distance loss and `angle` times the angle loss (equations 6 and 8).
 
     Both compare embeddings, which the two networks' `taught` and `learnt` hold after a forward pass (one entry each):

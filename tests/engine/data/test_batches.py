@@ -3,11 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from modelpress.engine.data.batches import Batches, augment, cut_out
+from modelpress.engine.data.batches import Batches
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Augmentation
@@ -89,37 +87,6 @@ def test_preprocessing_of_other_channels_is_refused():
         )
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    channels=st.integers(1, 3),
-    height=st.integers(1, 6),
-    width=st.integers(1, 6),
-    padding=st.integers(0, 4),
-    seed=st.integers(0, 10**6),
-    flip=st.booleans(),
-)
-def test_augment_against_one_image_at_a_time(
-    channels: int, height: int, width: int, padding: int, seed: int, flip: bool
-):
-    draw = np.random.default_rng(seed)
-    images = draw.integers(0, 256, (5, height, width, channels), dtype=np.uint8)
-    shifts = draw.integers(0, 2 * padding + 1, (2, 5))
-    mirrored = draw.random(5) < 0.5
-    result = augment(
-        torch.from_numpy(images),
-        shifts=torch.from_numpy(shifts) if padding else None,
-        mirrored=torch.from_numpy(mirrored) if flip else None,
-        padding=padding,
-    )
-    for index, image in enumerate(images):
-        y, x = shifts[:, index]
-        padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-        expected = padded[y : y + height, x : x + width]
-        if flip and mirrored[index]:
-            expected = expected[:, ::-1]
-        np.testing.assert_array_equal(result[index].numpy(), expected)
-
-
 def test_an_epoch_draws_crops_and_mirrors_over_all_their_range():
     """A single bright pixel in the middle of 3 x 3 shows where each image went."""
     images = torch.zeros(2000, 1, 3, 3, dtype=torch.uint8)
@@ -132,16 +99,57 @@ def test_an_epoch_draws_crops_and_mirrors_over_all_their_range():
     torch.testing.assert_close(share, expected, rtol=0, atol=0.03)
 
 
-def test_cutout_by_hand():
-    """A square of 2 around the middle, and one of which a corner alone lies inside."""
-    images = torch.ones(2, 1, 3, 3)
-    cut_out(images, torch.tensor([[1, 0], [1, 0]]), 2)
-    assert images[0, 0].tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 1]]
-    assert images[1, 0].tolist() == [[0, 1, 1], [1, 1, 1], [1, 1, 1]]
-
-
 def test_an_epoch_cuts_out_a_square_of_each_image():
     batches = make(torch.full((200, 1, 5, 5), 255, dtype=torch.uint8), augmentation=Augmentation(cutout=1))
     pixels = torch.cat([images for images, _ in batches.epoch()])
     assert (pixels == 0).sum((1, 2, 3)).tolist() == [1] * 200
     assert bool((pixels == 0).any(0).all())
+
+
+def test_an_epoch_erases_a_rectangle_of_about_as_many_images_as_asked():
+    white = torch.full((1000, 1, 10, 12), 255, dtype=torch.uint8)
+    batches = make(white, augmentation=Augmentation(random_erasing=0.3), batch_size=100)
+    erased = torch.cat([images for images, _ in batches.epoch()])[:, 0] == 0  # (N, H, W)
+    hit = erased.any(2).any(1)
+    assert float(hit.float().mean()) == pytest.approx(0.3, abs=0.05)
+    shares = erased[hit].float().mean((1, 2))
+    # The sides are rounded to pixels, which is most of a small rectangle.
+    assert 0.01 < float(shares.min()) < 0.05
+    assert 0.35 < float(shares.max()) < 0.48
+    assert float(shares.mean()) == pytest.approx(0.21, abs=0.03)
+
+
+def test_mixed_images_come_with_the_shares_of_their_classes():
+    """Each image is as bright as its class, so that the mean brightness tells the mixture, and the labels have to."""
+    labels = torch.arange(24) % 3
+    images = labels.to(torch.uint8)[:, None, None, None].expand(24, 1, 4, 4) * 100
+    batches = Batches(
+        images,
+        labels,
+        Preprocessing(mean=(0.0,), std=(1.0,)),
+        Augmentation(mixup=1.0),
+        batch_size=10,
+        generator=torch.Generator().manual_seed(0),
+        device=CPU,
+        classes=4,
+    )
+    seen = 0
+    for pixels, shares in batches.epoch():
+        assert batches.indices is None
+        assert pixels.is_contiguous(memory_format=torch.channels_last)
+        assert shares.shape == (len(pixels), 4)
+        torch.testing.assert_close(shares.sum(1), torch.ones(len(pixels)))
+        brightness = shares @ torch.tensor([0.0, 100.0, 200.0, 0.0]) / 255
+        torch.testing.assert_close(pixels, brightness[:, None, None, None].expand_as(pixels))
+        seen += int(((shares > 0).sum(1) == 2).sum())
+    assert seen > 8  # two images of three are mixed with one of another class
+
+
+def test_the_same_generator_draws_the_same_changes():
+    def pixels(seed: int) -> Tensor:
+        every = Augmentation(horizontal_flip=True, crop_padding=1, cutout=2, random_erasing=0.5, mixup=0.4)
+        batches = make(numbered(10), seed, augmentation=every)
+        return torch.cat([images for _ in range(2) for images, _ in batches.epoch()])
+
+    assert torch.equal(pixels(1), pixels(1))
+    assert not torch.equal(pixels(1), pixels(2))

@@ -10,7 +10,8 @@ from modelpress.engine.distill.cache import CachedTeacher
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss
 from modelpress.engine.distill.logits import LogitLoss
-from modelpress.engine.training import Loss, train
+from modelpress.engine.loss import Loss
+from modelpress.engine.training import train
 from modelpress.spec.training import Augmentation, Training
 from tests.support.image_data import noise
 from tests.support.tiny import tiny_module, tiny_network
@@ -59,7 +60,10 @@ def test_cached_trains_as_uncached(kind: str):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("change", [{"horizontal_flip": True}, {"crop_padding": 1}, {"cutout": 2}])
+@pytest.mark.parametrize(
+    "change",
+    [{"horizontal_flip": True}, {"crop_padding": 1}, {"cutout": 2}, {"random_erasing": 0.1}, {"mixup": 0.2}],
+)
 def test_images_changed_at_random_are_asked_anew(change: dict[str, object]):
     teacher = Counting()
     learnt(HintonLoss(teacher, temperature=4.0, alpha=0.9), Augmentation.model_validate(change))

@@ -53,6 +53,18 @@ def test_against_numpy(temperature: float, alpha: float, beta: float, label_weig
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_mixture_has_the_class_of_its_larger_part():
+    """The first image's larger part has no label: the teacher's largest output, class 0, takes its place."""
+    target, others, _ = by_the_paper(2.0)
+    shares = torch.tensor([[0.0, 0.4, 0.0], [0.3, 0.0, 0.7]])
+    logarithms = [np.log(softmax(row)) for row in STUDENT]
+    hard = -(0.4 * logarithms[0][1] + 0.3 * logarithms[1][0] + 0.7 * logarithms[1][2]) / 1.4
+    expected = 4 * (target + 2 * others).mean() + 0.5 * hard
+    loss = DecoupledLoss(Fixed(), temperature=2.0, alpha=1.0, beta=2.0, label_weight=0.5)
+    found = loss(torch.from_numpy(STUDENT).float(), shares, torch.zeros(2, 1, 1, 1))
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_golden_number():
     """Worked by hand: student even over three classes, teacher (1/2, 3/8, 1/8), label 0."""
     teacher = torch.tensor([[0.5, 0.375, 0.125]], dtype=torch.float64).log()

@@ -61,6 +61,34 @@ def test_label_smoothing_spreads_over_all_classes():
     assert float(own) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
+def test_labels_of_mixtures_are_mixed_losses(label_smoothing: float):
+    """lambda CE(a) + (1 - lambda) CE(b) (Zhang et al. 2018), where b of the second image has no label."""
+    outputs, images = torch.from_numpy(STUDENT).float(), torch.zeros(2, 1, 1, 1)
+
+    def hard(image: int, label: int) -> float:
+        target = np.full(3, label_smoothing / 3)
+        target[label] += 1 - label_smoothing
+        return float(-(target * np.log(softmax(STUDENT))[image]).sum())
+
+    # In the first image class 2 has 0.7 and class 0 the rest; in the second class 1 has 0.6.
+    shares = torch.tensor([[0.3, 0.0, 0.7], [0.0, 0.6, 0.0]])
+    expected = (0.7 * hard(0, 2) + 0.3 * hard(0, 0) + 0.6 * hard(1, 1)) / 1.6
+    assert float(LabelLoss(label_smoothing)(outputs, shares, images)) == pytest.approx(expected, rel=1e-5)
+    loss = HintonLoss(Fixed(), temperature=4.0, alpha=0.3, label_smoothing=label_smoothing)
+    taught = 0.3 * 16 * divergence(STUDENT, TEACHER, 4.0) + 0.7 * expected
+    assert float(loss(outputs, shares, images)) == pytest.approx(taught, rel=1e-4)
+
+
+def test_shares_of_whole_images_are_their_labels_and_none_is_no_loss():
+    outputs, images = torch.from_numpy(STUDENT).float(), torch.zeros(2, 1, 1, 1)
+    whole = LabelLoss(0.1)(outputs, torch.tensor([2, -1]), images)
+    assert float(LabelLoss(0.1)(outputs, torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), images)) == pytest.approx(
+        float(whole), rel=1e-6
+    )
+    assert float(LabelLoss(0.1)(outputs, torch.zeros(2, 3), images)) == 0.0
+
+
 def test_the_factor_keeps_the_gradient_when_the_temperature_changes():
     """At high T the gradient tends to (z - v) / K for centred logits, whatever T is (Hinton et al., equation 4)."""
     centred_student = torch.from_numpy(STUDENT - STUDENT.mean(1, keepdims=True))

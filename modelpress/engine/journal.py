@@ -1,0 +1,144 @@
+"""What a training tells of itself: loss, accuracy, speed, and whether it diverged."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modelpress.engine.data.labelled import UNLABELLED
+from modelpress.engine.data.mixed_labels import leading_labels
+from modelpress.spec.failure import Diverged
+from modelpress.spec.training import Training
+
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training stands."""
+
+    fraction: float  # of the training, 0..1
+    epoch: int  # at work, from 1
+    epochs: int
+    # step, epoch, loss, accuracy (top-1 of the training batches; of mixed images the larger part's label counts),
+    # learning_rate, images_per_second, seconds_left; validation_accuracy (of the latest epoch) where images are kept
+    # apart for it; sparsity where weights are held at zero
+    metrics: dict[str, float]
+
+
+class Journal:
+    """Loss, speed and reports of a training. Losses are summed on the device and read when something is due."""
+
+    def __init__(
+        self,
+        training: Training,
+        steps: int,
+        device: torch.device,
+        on_progress: Callable[[TrainingProgress], None] | None,
+    ) -> None:
+        self.epoch_loss = 0.0  # mean of the latest finished epoch
+        self._training = training
+        self._steps = steps
+        self._on_progress = on_progress
+        self._recent = torch.zeros((), device=device)  # sum of losses since the last reading
+        self._recent_hits = torch.zeros((), dtype=torch.int64, device=device)  # right ones since then
+        # those that have a label
+        self._recent_labelled = torch.zeros((), dtype=torch.int64, device=device)
+        self._recent_steps = 0
+        self._epoch_sum = 0.0
+        self._epoch_steps = 0
+        self._images = 0
+        self._step = 0
+        self._epoch = 1
+        self._metrics: dict[str, float] = {}
+        self._begin = self._reported = self._latest = time.perf_counter()
+        self._aside = 0.0  # seconds spent on something else than training
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images per second so far; validation is not counted."""
+        return self._images / max(self._latest - self._begin - self._aside, 1e-9)
+
+    def note(self, loss: Tensor, outputs: Tensor, labels: Tensor, *, epoch: int, learning_rate: float) -> None:
+        """Take in a step that was made, and report if that is due. Raises Diverged."""
+        leading = leading_labels(labels)
+        self._recent += loss.detach()
+        self._recent_hits += (outputs.detach().argmax(1) == leading).sum()
+        self._recent_labelled += (leading != UNLABELLED).sum()
+        self._recent_steps += 1
+        self._images += len(labels)
+        self._step += 1
+        self._epoch = epoch
+        self._metrics["learning_rate"] = learning_rate
+        self._latest = time.perf_counter()
+        if self._latest - self._reported >= _SECONDS_BETWEEN_REPORTS:
+            self._read()
+            self._report()
+
+    def close_epoch(self) -> None:
+        """Take the mean loss of the epoch. Raises Diverged."""
+        self._read()
+        self.epoch_loss = self._epoch_sum / self._epoch_steps
+        self._epoch_sum, self._epoch_steps = 0.0, 0
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """While something else than training is done: its time does not count for the speed."""
+        begin = time.perf_counter()
+        yield
+        self._latest = time.perf_counter()
+        self._aside += self._latest - begin
+
+    def note_validation(self, accuracy: float, *, ended: bool) -> None:
+        """Report the accuracy on the validation images; `ended` when the training goes no further, whatever is left."""
+        self._metrics["validation_accuracy"] = accuracy
+        if ended:
+            self._steps = self._step
+        self._report()
+
+    def _report(self) -> None:
+        self._reported = self._latest
+        if self._on_progress is None:
+            return
+        spent = self._latest - self._begin
+        counts = {
+            "step": float(self._step),
+            "epoch": float(self._epoch),
+            "images_per_second": self.images_per_second,
+            "seconds_left": spent * (self._steps - self._step) / self._step,
+        }
+        progress = TrainingProgress(
+            self._step / self._steps, self._epoch, self._training.epochs, counts | self._metrics
+        )
+        self._on_progress(progress)
+
+    def _read(self) -> None:
+        """Take loss and accuracy since the last reading, and add the loss to the epoch's."""
+        if self._recent_steps == 0:
+            return
+        total = self._recent.item()
+        if not math.isfinite(total):
+            raise diverged("the loss", self._epoch, self._training)
+        self._metrics["loss"] = total / self._recent_steps
+        self._metrics["accuracy"] = self._recent_hits.item() / max(1, self._recent_labelled.item())
+        self._epoch_sum += total
+        self._epoch_steps += self._recent_steps
+        self._recent.zero_()
+        self._recent_hits.zero_()
+        self._recent_labelled.zero_()
+        self._recent_steps = 0
+
+
+def diverged(what: str, epoch: int, training: Training) -> Diverged:
+    """The failure of a training in whose `epoch` a number became infinite or none, with what to do about it."""
+    clip = "" if training.gradient_clip is not None else ", or set `gradient_clip` (1.0, say)"
+    return Diverged(
+        f"{what} became infinite or not a number in epoch {epoch} of {training.epochs}; "
+        f"lower `learning_rate` (it is {training.learning_rate:g}){clip}"
+    )
