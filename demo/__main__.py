@@ -22,7 +22,7 @@ from demo.recipes import read_recipes, with_epochs, within_budget
 from demo.service import running_service
 from modelpress.client import ModelPressError
 from modelpress.client.progress import JobBars
-from modelpress.engine.training import TrainingProgress
+from modelpress.engine.journal import TrainingProgress
 from modelpress.spec.event import Progress
 from modelpress.spec.failure import CompressionError
 

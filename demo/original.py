@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.data.dataset import ImageData
-from modelpress.engine.training import TrainingProgress, train
+from modelpress.engine.journal import TrainingProgress
+from modelpress.engine.training import train
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.training import Training
 

@@ -25,6 +25,7 @@ import torch
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import naming
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.latency import take_turns, torch_contender
 from modelpress.engine.layer_figures import layer_figures
 from modelpress.engine.loading import Inputs, load_inputs, preprocessing_of
@@ -43,7 +44,6 @@ from modelpress.engine.proving import Prover
 from modelpress.engine.ratios import check_goal, compare, compare_file
 from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.event import Event, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -11,11 +12,13 @@ from torch import nn
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
 from modelpress.engine.distill.renormalise import renormalise_inputs
+from modelpress.engine.journal import TrainingProgress
+from modelpress.engine.loss import Loss
 from modelpress.engine.network import Network
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.quantize.held import HeldGrids
 from modelpress.engine.step import StepContext
-from modelpress.engine.training import Loss, TrainingProgress, train
+from modelpress.engine.training import train
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import TrainingSummary
@@ -31,12 +34,14 @@ def recover(
     masks: Masks | None = None,
     after_backward: Callable[[int, int], None] | None = None,
     after_step: Callable[[int, int], None] | None = None,
+    complete_from: Callable[[int], int] | None = None,
 ) -> TrainingSummary:
     """Train a step's network in place and leave it on the CPU.
 
     `loss` is what `choose_loss` gives unless the step has its own; `masks` (the network's own, by default) are held
     after each step of the training, behind `after_step`, and so are the network's grids. `after_backward` finds every
-    gradient, those of masked weights too. Raises IncompatibleSpec without data, and Diverged.
+    gradient, those of masked weights too. `complete_from(steps)` is the step from which on neither changes a mask any
+    more. Raises IncompatibleSpec without data, and Diverged.
     """
     data = training_data(context)
     chosen = choose_loss(network, training, context) if loss is None else loss
@@ -60,6 +65,18 @@ def recover(
         held.apply()
         grids.follow(step, steps)
 
+    @contextmanager
+    def delivered() -> Iterator[None]:
+        held.apply()
+        grids.quantize()
+        try:
+            yield
+        finally:
+            grids.restore()
+
+    def all_complete_from(steps: int) -> int:
+        return max(grids.fixed_from(steps), 0 if complete_from is None else complete_from(steps))
+
     def report(progress: TrainingProgress) -> None:
         if context.on_progress is not None:
             if held.names:
@@ -78,6 +95,8 @@ def recover(
         on_optimizer=held.follow,
         after_backward=finish_backward,
         after_step=hold,
+        delivered=delivered,
+        complete_from=all_complete_from,
         on_progress=report,
     )
     network.masks = held.settle()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.report import LayerChange, SkippedLayer, TrainingSummary
 
 

@@ -115,7 +115,7 @@ class SkippedLayer(Resource):
 class TrainingSummary(Resource):
     """What a training did."""
 
-    epochs: int = Field(description="Passes over the training images.")
+    epochs: int = Field(description="Passes over the training images that were made.")
     steps: int = Field(description="Updates of the weights.")
     images_per_second: float = Field(description="Training images per second.")
     precision: Literal["fp32", "bf16"] = Field(description="Arithmetic that was used.")
@@ -123,6 +123,13 @@ class TrainingSummary(Resource):
     device: str = Field(description="Where it ran.")
     threads: int | None = Field(default=None, description="Processor threads, where it ran on the processor.")
     final_loss: float = Field(description="Mean loss of the last epoch.")
+    stopped_early: bool = Field(default=False, description="Whether `patience` ended it before its last epoch.")
+    best_epoch: int | None = Field(
+        default=None, description="Epoch of the highest validation accuracy, from 1; null without `validation`."
+    )
+    best_validation_accuracy: float | None = Field(
+        default=None, description="Top-1 accuracy on the validation images after that epoch; null without them."
+    )
 
 
 class Stage(Resource):

@@ -29,6 +29,20 @@ class Augmentation(Config):
         description="Side of a square, pixels, that is set to the mean at a random place of each image (DeVries and "
         "Taylor 2017); 0 for none.",
     )
+    random_erasing: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of an image, 2% to 40% of its area and at most 3.3 times as long as "
+        "wide, is set to the mean (Zhong et al. 2020, who use 0.5).",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Alpha of the Beta distribution of the shares in which each image, with its label, is mixed with "
+        "another one (Zhang et al. 2018: 1 for CIFAR, 0.2 for ImageNet); 0 for none.",
+    )
 
 
 class Training(Config):
@@ -68,6 +82,32 @@ class Training(Config):
     gradient_clip: float | None = Field(
         default=None, gt=0, description="Largest norm of the whole gradient; null for none."
     )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an exponential moving average of the weights, 0.999 say, which the training "
+        "leaves in their place; null for the last weights themselves.",
+    )
+    validation: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Share of the labelled training images of each class that is kept apart, drawn by the seed, to "
+        "take the accuracy on after each epoch; the held-out images stay unseen.",
+    )
+    keep_best: bool = Field(
+        default=False,
+        description="Leave the weights of the epoch with the highest validation accuracy in place of the last ones; "
+        "epochs before the full sparsity is reached, or while grids still move, do not count.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Stop after this many epochs, of those that count, without a higher validation accuracy; null to "
+        "train for all `epochs`.",
+    )
     augmentation: Augmentation = Field(default_factory=Augmentation, description="Random changes to the images.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
@@ -82,6 +122,13 @@ class Training(Config):
             raise ValueError(
                 "`one_cycle` rises over its first tenth by itself; drop `warm_up` or take another schedule"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> Self:
+        if self.validation == 0 and (self.keep_best or self.patience is not None):
+            asked = "keep_best" if self.keep_best else "patience"
+            raise ValueError(f"`{asked}` goes by the validation accuracy: give `validation` (0.1, say)")
         return self
 
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from modelpress.engine import training as loop
+from modelpress.engine import journal
 from modelpress.engine.distill.hinton import LabelLoss
-from modelpress.engine.training import TrainingProgress, learning_rate, train
+from modelpress.engine.journal import TrainingProgress
+from modelpress.engine.loss import Loss
+from modelpress.engine.training import train
 from modelpress.spec.failure import Diverged, IncompatibleSpec
 from modelpress.spec.training import Augmentation, Training
 from tests.support.image_data import accuracy, digits, noise, normalised
@@ -22,6 +25,16 @@ def fresh(seed: int = 0, **options: bool) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return tiny_module(classes=options.pop("classes", 10), **options)
+
+
+class Written(Loss):
+    """A loss that a test writes out, of the outputs alone."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
+
+    def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+        return self._function(outputs)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -126,7 +139,9 @@ def test_decay_acts_on_weights_alone():
     module = fresh(classes=3)
     before = weights(module)
     training = Training(epochs=3, batch_size=24, learning_rate=0.5, schedule="constant", momentum=0.0, weight_decay=0.1)
-    train(module, data, data.statistics, training, loss=lambda o, *_: 0.0 * o.sum(), seed=0, device=CPU)
+    train(
+        module, data, data.statistics, training, loss=Written(lambda outputs: 0.0 * outputs.sum()), seed=0, device=CPU
+    )
     for name, parameter in module.named_parameters():
         factor = (1 - 0.5 * 0.1) ** 3 if parameter.ndim > 1 else 1.0
         torch.testing.assert_close(parameter.detach(), before[name] * factor)
@@ -176,7 +191,7 @@ def test_divergence_is_told_with_advice(epochs: int):
     """In the last step, after its loss was taken, or long before."""
     data = noise(24)
 
-    def exploding(outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    def exploding(outputs: Tensor) -> Tensor:
         return outputs.sum() * 1e37  # finite at first, and ten times its gradient is not
 
     with pytest.raises(Diverged, match=r"lower `learning_rate` \(it is 10\), or set `gradient_clip`"):
@@ -185,14 +200,14 @@ def test_divergence_is_told_with_advice(epochs: int):
             data,
             data.statistics,
             Training(epochs=epochs, learning_rate=10.0),
-            loss=exploding,
+            loss=Written(exploding),
             seed=0,
             device=CPU,
         )
 
 
 def test_progress_tells_epoch_loss_rate_and_speed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     data = noise(24)
     seen: list[TrainingProgress] = []
     steps: list[tuple[int, int]] = []
@@ -201,7 +216,7 @@ def test_progress_tells_epoch_loss_rate_and_speed(monkeypatch: pytest.MonkeyPatc
         data,
         data.statistics,
         Training(epochs=2, batch_size=8, schedule="constant", learning_rate=0.25),
-        loss=lambda outputs, *_: outputs.sum() * 0 + 3.0,
+        loss=Written(lambda outputs: outputs.sum() * 0 + 3.0),
         seed=0,
         device=CPU,
         after_step=lambda step, total: steps.append((step, total)),
@@ -216,49 +231,9 @@ def test_progress_tells_epoch_loss_rate_and_speed(monkeypatch: pytest.MonkeyPatc
     assert {progress.epochs for progress in seen} == {2}
 
 
-def test_learning_rates():
-    def rates(schedule: str, steps: int) -> list[float]:
-        training = Training(learning_rate=0.4, schedule=schedule)
-        return [learning_rate(training, step, steps) for step in range(steps)]
-
-    assert rates("constant", 3) == [0.4, 0.4, 0.4]
-    assert rates("cosine", 4) == pytest.approx([0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5))])
-    one_cycle = rates("one_cycle", 20)
-    assert one_cycle[:3] == pytest.approx([0.2, 0.4, 0.4 * 18 / 19])
-    assert one_cycle[-1] == pytest.approx(0.4 / 19)
-    assert rates("one_cycle", 1) == pytest.approx([0.4])
-    assert rates("step", 8) == pytest.approx([0.4] * 4 + [0.04] * 2 + [0.004] * 2)
-
-
-def test_step_schedule_with_warm_up():
-    training = Training(learning_rate=0.8, schedule="step", milestones=(0.3, 0.6, 0.9), step_factor=0.5, warm_up=0.2)
-    rates = [learning_rate(training, step, 10) for step in range(10)]
-    assert rates == pytest.approx([0.4, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2, 0.1])
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
-def test_a_warm_up_rises_to_the_schedule(schedule: str):
-    warm, plain = Training(schedule=schedule, warm_up=0.25), Training(schedule=schedule)
-    shares = [learning_rate(warm, step, 16) / learning_rate(plain, step, 16) for step in range(16)]
-    assert shares == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 13)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"milestones": (0.5, 0.5)}, "must rise"),
-        ({"milestones": (0.5, 1.0)}, "less than 1"),
-        ({"schedule": "one_cycle", "warm_up": 0.1}, "drop `warm_up`"),
-    ],
-)
-def test_schedules_that_make_no_sense_are_refused(fields: dict[str, object], reason: str):
-    with pytest.raises(ValueError, match=reason):
-        Training.model_validate(fields)
-
-
 def test_progress_tells_the_accuracy_of_the_batches_and_the_time_left(monkeypatch: pytest.MonkeyPatch):
     """A linear network that always says class 1: the accuracy is the share of that label."""
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     data = noise(24)
     module = nn.Sequential(nn.Flatten(), nn.Linear(data.train_images[0].numel(), 3))
     with torch.no_grad():
@@ -270,7 +245,7 @@ def test_progress_tells_the_accuracy_of_the_batches_and_the_time_left(monkeypatc
         data,
         data.statistics,
         Training(epochs=2, batch_size=24, weight_decay=0.0),
-        loss=lambda outputs, *_: outputs.sum() * 0,
+        loss=Written(lambda outputs: outputs.sum() * 0),
         seed=0,
         device=CPU,
         on_progress=seen.append,

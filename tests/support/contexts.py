@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
 from modelpress.engine.step import StepContext
-from modelpress.engine.training import TrainingProgress
 
 
 def context(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from modelpress.spec.steps import Cubic, Iterative, RigL
+from modelpress.spec.steps import Cubic, Iterative, OneShot, RigL
 
 
 def cubic_sparsity(initial: float, final: float, share: float) -> float:
@@ -43,6 +43,15 @@ def dropped_share(schedule: RigL, step: int, steps: int) -> float:
     """
     last = schedule.last(steps)
     return schedule.drop / 2 * (1 + math.cos(math.pi * min(step, last) / last))
+
+
+def complete_from(schedule: OneShot | Cubic | Iterative | RigL, steps: int) -> int:
+    """The step of a training, from 1, after which no mask changes any more; 0 when none does from the start."""
+    if isinstance(schedule, Iterative):
+        return max(rounds(schedule, steps))
+    if isinstance(schedule, RigL):
+        return max(schedule.updates(steps), default=0)
+    return Updates.of(schedule, steps).end if isinstance(schedule, Cubic) else 0
 
 
 @dataclass(frozen=True)

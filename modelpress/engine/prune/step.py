@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from modelpress.engine.prune.masks import Masks
 from modelpress.engine.prune.movement import Movement
 from modelpress.engine.prune.pattern import input_dimension, inputs_of, keep_pattern
 from modelpress.engine.prune.regrowth import Regrowth
-from modelpress.engine.prune.schedule import Updates, rounds
+from modelpress.engine.prune.schedule import Updates, complete_from, rounds
 from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
@@ -92,6 +93,7 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
             masks=masks,
             after_backward=_behind_backward(step, score, weights, masks),
             after_step=_gradually(step, remove),
+            complete_from=partial(complete_from, step.schedule),
         )
     return StepResult(
         pruned,

@@ -57,10 +57,14 @@ class HeldGrids:
     @torch.no_grad()
     def follow(self, step: int, steps: int) -> None:
         """After step `step` of `steps`: fit the grids anew to the latent weights, where that is due."""
-        interval = max(1, steps // _REFITS)
-        if step % interval == 0 and step <= _MOVING_SHARE * steps:
+        if step % _interval(steps) == 0 and step <= self.fixed_from(steps):
             for name, grid in self._grids.items():
                 self._grids[name] = refit(grid, self._module.get_parameter(name))
+
+    def fixed_from(self, steps: int) -> int:
+        """The step of `steps` from which on the grids stay as they are."""
+        interval = _interval(steps)
+        return int(_MOVING_SHARE * steps) // interval * interval if self._grids else 0
 
     @torch.no_grad()
     def settle(self) -> dict[str, Grid]:
@@ -96,6 +100,11 @@ def refit(grid: Grid, weight: Tensor) -> Grid:
     means = (sums / counts.clamp(min=1)).float()
     moved = torch.where((counts > 0) & (levels != 0), means, levels)
     return codebook(moved.double().cpu().numpy())
+
+
+def _interval(steps: int) -> int:
+    """Steps between two fits."""
+    return max(1, steps // _REFITS)
 
 
 def _is_uniform(grid: Grid) -> bool:

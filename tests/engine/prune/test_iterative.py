@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modelpress.engine import training as loop
+from modelpress.engine import journal
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.prune.schedule import even_sparsity, rounds
 from modelpress.engine.prune.step import prune
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.steps import Iterative, Prune
 from modelpress.spec.training import Recovery
 from tests.support.contexts import context
@@ -33,7 +33,7 @@ def test_they_grow_and_come_to_their_end_within_the_training(count: int, end: fl
 
 @pytest.mark.parametrize("scope", ["global", "layer", "erk"])
 def test_each_round_takes_as_many_weights(monkeypatch: pytest.MonkeyPatch, scope: str):
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     network = tiny_network(classes=3)
     seen: list[TrainingProgress] = []
     step = Prune.model_validate(

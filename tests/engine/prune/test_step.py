@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.utils.prune import l1_unstructured
 
-from modelpress.engine import training as loop
+from modelpress.engine import journal
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
 from modelpress.engine.prune.step import prune
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps import Cubic, LayerSelection, Prune
 from modelpress.spec.training import Recovery
@@ -68,7 +68,7 @@ def test_chosen_layers_alone():
 
 
 def test_gradual_pruning_of_real_digits(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     data = digits()
     network = tiny_network(data.statistics)
     seen: list[TrainingProgress] = []
@@ -98,7 +98,7 @@ def test_pruning_again_only_adds():
 
 
 def test_zeros_of_an_uploaded_file_do_not_grow_back_before_pruning_begins(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     network = tiny_network(classes=3)
     uploaded = prune(network, Prune(sparsity=0.4), context(network)).network
     uploaded.masks = {}
