@@ -26,8 +26,8 @@ class Progress(Resource):
     epochs: int | None = Field(default=None, description="Epochs of the training at work.")
     metrics: dict[str, float] = Field(
         default_factory=dict,
-        description="step, epoch, loss, accuracy (of the training batches), learning_rate, sparsity, "
-        "images_per_second, seconds_left (of the training), as they apply.",
+        description="step, epoch, loss, accuracy (of the training batches), validation_accuracy (after the latest "
+        "epoch), learning_rate, sparsity, images_per_second, seconds_left (of the training), as they apply.",
     )
 
 

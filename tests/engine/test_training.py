@@ -14,6 +14,7 @@ from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.loss import Loss
 from modelpress.engine.training import train
 from modelpress.spec.failure import Diverged, IncompatibleSpec
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Augmentation, Training
 from tests.support.image_data import accuracy, digits, noise, normalised
 from tests.support.tiny import tiny_module
@@ -77,6 +78,21 @@ def test_learns_digits_in_bf16_with_adamw_and_augmentation():
     summary = train(module, data, data.statistics, training, loss=LabelLoss(0.1), seed=0, device=CPU)
     assert summary.precision == "bf16"
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
+    assert accuracy(module, data) > 0.9
+
+
+def test_learns_digits_from_mixtures_with_holes_and_averages():
+    data = digits()
+    module = fresh()
+    training = Training(
+        epochs=8,
+        learning_rate=0.05,
+        batch_size=64,
+        precision="fp32",
+        ema=0.98,
+        augmentation=Augmentation(random_erasing=0.5, mixup=0.4),
+    )
+    train(module, data, data.statistics, training, loss=LabelLoss(), seed=0, device=CPU)
     assert accuracy(module, data) > 0.9
 
 
@@ -255,6 +271,33 @@ def test_progress_tells_the_accuracy_of_the_batches_and_the_time_left(monkeypatc
     assert [progress.metrics["step"] for progress in seen] == [1, 2]
     assert seen[0].metrics["seconds_left"] > 0
     assert seen[1].metrics["seconds_left"] == 0
+
+
+def test_the_accuracy_of_mixtures_is_that_of_their_larger_parts(monkeypatch: pytest.MonkeyPatch):
+    """Images as bright as their class is high; a network that reads it off the brightness is right on each larger part.
+
+    Of classes 0 and 1, that is class 1 from the middle on.
+    """
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    data = noise(24, classes=2)
+    data.train_images[:] = (data.train_labels * 200).to(torch.uint8)[:, None, None, None]
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    preprocessing = Preprocessing(mean=(100 / 255,), std=(1.0,))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 64))
+        module[1].bias.zero_()
+    seen: list[TrainingProgress] = []
+    train(
+        module,
+        data,
+        preprocessing,
+        Training(epochs=1, batch_size=8, weight_decay=0.0, augmentation=Augmentation(mixup=1.0)),
+        loss=Written(lambda outputs: outputs.sum() * 0),
+        seed=0,
+        device=CPU,
+        on_progress=seen.append,
+    )
+    assert [progress.metrics["accuracy"] for progress in seen] == [1.0] * 3
 
 
 class TwoHeads(nn.Module):

@@ -15,6 +15,7 @@ from modelpress.spec.check.misfit import Misfit, listed, shape_of
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
 from modelpress.spec.check.prune_channels import prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
+from modelpress.spec.check.training import training_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
 from modelpress.spec.job import ARTIFACT_FILES, Recipe
 from modelpress.spec.method import METHODS
@@ -47,6 +48,8 @@ def check(
             misfits += prune_data_misfits(step, dataset, where)
         elif dataset is None and isinstance(step, Factorize):
             misfits += factorize_data_misfits(step, where)
+        if dataset is not None and step.training is not None:
+            misfits += training_misfits(step.training, dataset, where)
         # The layers of a student that is to be built are not known yet, nor a pair's once a layer was factorized, nor
         # how large layers are without some channels: the engine checks such steps when it comes to them.
         if isinstance(step, Distill):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from modelpress.engine.data.dataset import read_dataset
+from modelpress.engine.data.dataset import ImageData, read_dataset
 from modelpress.engine.data.inspect_dataset import inspect_dataset
 from modelpress.engine.data.statistics import pixel_statistics
-from modelpress.spec.failure import InvalidDataset
+from modelpress.spec.failure import IncompatibleSpec, InvalidDataset
 from tests.support.archives import picture, write_tar, write_zip
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 4, 3), dtype=np.uint8)
@@ -51,6 +51,30 @@ def test_a_given_part_is_taken(tmp_path: Path):
     data = read_dataset(save(tmp_path, test_images=IMAGES[:3], test_labels=LABELS[:3]), seed=0)
     assert len(data.train_labels) == 40
     np.testing.assert_array_equal(data.heldout_images.permute(0, 2, 3, 1).numpy(), IMAGES[:3])
+
+
+def with_labels(labels: list[int]) -> ImageData:
+    """Images that are told apart by their only pixel."""
+    images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None]
+    statistics = pixel_statistics(images.permute(0, 2, 3, 1).numpy())
+    return ImageData(images, torch.tensor(labels), images[:1], torch.tensor([0]), ("a", "b", "c"), statistics)
+
+
+def test_images_kept_apart_are_a_share_of_each_class_and_no_unlabelled_ones():
+    data = with_labels([0] * 20 + [-1] * 20 + [1] * 10 + [2])
+    rest, images, labels = data.keep_apart(0.2, seed=3)
+    assert labels.tolist() == [0] * 4 + [1] * 2
+    assert torch.equal(data.train_labels[images.flatten().long()], labels)
+    assert sorted(torch.cat([rest.train_images, images]).flatten().tolist()) == list(range(51))
+    assert torch.equal(data.train_labels[rest.train_images.flatten().long()], rest.train_labels)
+    assert torch.equal(data.keep_apart(0.2, seed=3)[1], images)
+    assert not torch.equal(data.keep_apart(0.2, seed=4)[1], images)
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [0, 1, -1, 2]])
+def test_nothing_to_keep_apart(labels: list[int]):
+    with pytest.raises(IncompatibleSpec, match="drop `validation`"):
+        with_labels(labels).keep_apart(0.1, seed=0)
 
 
 def test_statistics_are_those_of_the_training_pixels(tmp_path: Path):

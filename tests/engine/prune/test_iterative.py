@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from modelpress.engine import journal
 from modelpress.engine.journal import TrainingProgress
-from modelpress.engine.prune.schedule import even_sparsity, rounds
+from modelpress.engine.prune.schedule import complete_from, even_sparsity, rounds
 from modelpress.engine.prune.step import prune
-from modelpress.spec.steps import Iterative, Prune
+from modelpress.spec.steps import Cubic, Iterative, OneShot, Prune
 from modelpress.spec.training import Recovery
 from tests.support.contexts import context
 from tests.support.image_data import noise
@@ -29,6 +29,13 @@ def test_they_grow_and_come_to_their_end_within_the_training(count: int, end: fl
     assert max(found) <= steps
     assert [found[step] for step in sorted(found)] == sorted(found.values())
     assert found[max(found)] == 1.0
+
+
+def test_when_the_full_sparsity_is_reached():
+    assert complete_from(OneShot(), 8) == 0
+    assert complete_from(Iterative(rounds=3, end=0.5), 8) == 4
+    assert complete_from(Cubic(end=0.75, frequency=100), 8) == 6
+    assert complete_from(Cubic(end=0.01), 8) == 1
 
 
 @pytest.mark.parametrize("scope", ["global", "layer", "erk"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -82,3 +83,20 @@ def test_masks_and_grids_hold_through_momentum_and_decay():
     assert not bool(layer.weight[~kept].any())
     assert torch.equal(grid.nearest(layer.weight), layer.weight)
     assert max(len(row.unique()) for row in layer.weight) <= 15
+
+
+@pytest.mark.parametrize("steps", [1, 7, 50, 210])
+def test_grids_are_fixed_from_the_step_of_their_last_fit(steps: int):
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4)
+    held = HeldGrids(layer, {"weight": uniform_grid(layer.weight, 3, "max")})
+    moved = []
+    for step in range(1, steps + 1):
+        before = held._grids["weight"].scales.clone()
+        with torch.no_grad():
+            layer.weight.mul_(1.01)
+        held.follow(step, steps)
+        if not torch.equal(held._grids["weight"].scales, before):
+            moved.append(step)
+    assert held.fixed_from(steps) == max(moved, default=0)
+    assert HeldGrids(layer, {}).fixed_from(steps) == 0
