@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from modelpress.spec.training import Augmentation
 
 # Random erasing: least and greatest area of the rectangle, as shares of the image's, and least ratio of its sides
-# (Zhong et al. 2020, section 4.1: s_l, s_h and r_1).
+# (Zhong et al. 2020: s_l, s_h and r_1).
 _LEAST_AREA, _MOST_AREA = 0.02, 0.4
 _LEAST_ASPECT = 0.3
 
