@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine import training as loop
+from modelpress.engine import journal
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.prune.movement import Movement
 from modelpress.engine.prune.schedule import rounds
 from modelpress.engine.prune.scores import keep_highest
 from modelpress.engine.prune.step import prune
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.steps import Iterative, Prune
 from tests.support.contexts import context
 from tests.support.image_data import accuracy, digits, noise, normalised
@@ -119,7 +119,7 @@ def test_every_round_comes_behind_a_part_of_the_training(monkeypatch: pytest.Mon
     schedule = Iterative(rounds=3, end=0.75)
     assert rounds(schedule, 8, trained_first=True) == {2: 1 / 3, 4: 2 / 3, 6: 1.0}
     assert rounds(schedule, 1, trained_first=True) == {1: 1.0}
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     network = tiny_network(classes=3)
     seen: list[TrainingProgress] = []
     spec = {"sparsity": 0.75, "criterion": "movement", "schedule": schedule, "training": {**TRAINING, "epochs": 1}}

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from modelpress.engine import training as loop
+from modelpress.engine import journal
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
 from modelpress.engine.prune.masks import Masks
 from modelpress.engine.prune.regrowth import Regrowth, drop_and_grow
 from modelpress.engine.prune.schedule import dropped_share
 from modelpress.engine.prune.step import prune
 from modelpress.engine.quantize.step import quantize
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps import Prune, Quantize, RigL
 from tests.support.contexts import context
@@ -157,7 +157,7 @@ def test_a_layer_without_a_gradient_stays_as_it_is():
 @pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("scope", ["global", "layer", "lamp", "erk"])
 def test_through_the_step_each_layer_keeps_its_number(monkeypatch: pytest.MonkeyPatch, scope: str, clip: float | None):
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
     network = tiny_network(classes=3)
     seen: list[TrainingProgress] = []
     spec = {"sparsity": 0.8, "scope": scope, "schedule": SCHEDULE, "training": {**TRAINING, "gradient_clip": clip}}
