@@ -2,6 +2,9 @@
 
 Exit code 0: done. Exit code 1: failed, and failure.json says why. Any other end leaves no failure.json: the process
 was killed.
+
+A job with trainings that several GPUs share is done by as many processes, which this one starts and waits for
+(ranks/launch.py).
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ import sys
 from pathlib import Path
 
 from modelpress.engine.data.inspect_dataset import inspect_dataset
+from modelpress.engine.ending import record_failure
 from modelpress.engine.events import EventWriter
-from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.inspect_model import inspect_model
 from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.pipeline import compress
+from modelpress.engine.ranks.launch import RanksFailed, count_processes, launch
 from modelpress.engine.results import write_result
-from modelpress.spec.failure import CompressionError, Failure, FailureKind
 from modelpress.spec.task import (
     EVENTS_FILE,
     FAILURE_FILE,
@@ -40,23 +43,11 @@ def run(folder: Path) -> None:
         write_result(inspect_model(task.model, folder), folder / INSPECTION_FILE)
     elif isinstance(task, InspectDataset):
         write_result(inspect_dataset(folder / task.dataset.path), folder / INSPECTION_FILE)
+    elif (processes := count_processes(task)) > 1:
+        launch(folder, processes)
     else:
         with EventWriter(folder / EVENTS_FILE) as emit:
             compress(task, folder, emit)
-
-
-def failure_of(error: Exception) -> Failure:
-    """The failure to record for an error that ended the task."""
-    if isinstance(error, CompressionError):
-        return error.failure
-    typed = exhaustion(error, "doing the task")
-    if typed is not None:
-        return typed.failure
-    return Failure(
-        kind=FailureKind.INTERNAL,
-        message=f"the engine met an error of its own ({type(error).__name__}); send the job's log, which has the "
-        "details, to the operator of this service",
-    )
 
 
 def main(arguments: list[str]) -> int:
@@ -70,14 +61,11 @@ def main(arguments: list[str]) -> int:
         (folder / name).unlink(missing_ok=True)
     try:
         run(folder)
+    except RanksFailed:  # told and recorded by the one that failed
+        return 1
     # Whatever went wrong becomes a typed failure: the process that waits for this one reads no tracebacks.
     except Exception as error:
-        failure = failure_of(error)
-        if failure.kind is FailureKind.INTERNAL:
-            LOG.exception("internal error")
-        else:
-            LOG.error("%s: %s", failure.kind.value, failure.message)
-        write_result(failure, folder / FAILURE_FILE)
+        record_failure(error, folder)
         return 1
     LOG.info("done")
     return 0

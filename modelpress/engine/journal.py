@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modelpress.engine.data.labelled import UNLABELLED
-from modelpress.engine.data.mixed_labels import leading_labels
 from modelpress.spec.failure import Diverged
 from modelpress.spec.training import Training
 
@@ -46,10 +44,8 @@ class Journal:
         self._training = training
         self._steps = steps
         self._on_progress = on_progress
-        self._recent = torch.zeros((), device=device)  # sum of losses since the last reading
-        self._recent_hits = torch.zeros((), dtype=torch.int64, device=device)  # right ones since then
-        # those that have a label
-        self._recent_labelled = torch.zeros((), dtype=torch.int64, device=device)
+        # Sums since the last reading: losses, right answers, images with a label.
+        self._recent = torch.zeros(3, device=device)
         self._recent_steps = 0
         self._epoch_sum = 0.0
         self._epoch_steps = 0
@@ -65,14 +61,14 @@ class Journal:
         """Training images per second so far; validation is not counted."""
         return self._images / max(self._latest - self._begin - self._aside, 1e-9)
 
-    def note(self, loss: Tensor, outputs: Tensor, labels: Tensor, *, epoch: int, learning_rate: float) -> None:
-        """Take in a step that was made, and report if that is due. Raises Diverged."""
-        leading = leading_labels(labels)
-        self._recent += loss.detach()
-        self._recent_hits += (outputs.detach().argmax(1) == leading).sum()
-        self._recent_labelled += (leading != UNLABELLED).sum()
+    def note(self, figures: Tensor, images: int, *, epoch: int, learning_rate: float) -> None:
+        """Take in a step that was made on so many images, and report if that is due. Raises Diverged.
+
+        `figures` (3,): the mean loss, the number of right answers, and of images that have a label.
+        """
+        self._recent += figures
         self._recent_steps += 1
-        self._images += len(labels)
+        self._images += images
         self._step += 1
         self._epoch = epoch
         self._metrics["learning_rate"] = learning_rate
@@ -122,16 +118,14 @@ class Journal:
         """Take loss and accuracy since the last reading, and add the loss to the epoch's."""
         if self._recent_steps == 0:
             return
-        total = self._recent.item()
+        total, hits, labelled = self._recent.tolist()
         if not math.isfinite(total):
             raise diverged("the loss", self._epoch, self._training)
         self._metrics["loss"] = total / self._recent_steps
-        self._metrics["accuracy"] = self._recent_hits.item() / max(1, self._recent_labelled.item())
+        self._metrics["accuracy"] = hits / max(1.0, labelled)
         self._epoch_sum += total
         self._epoch_steps += self._recent_steps
         self._recent.zero_()
-        self._recent_hits.zero_()
-        self._recent_labelled.zero_()
         self._recent_steps = 0
 
 

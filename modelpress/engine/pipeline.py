@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.device import choose_device
 from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import naming
 from modelpress.engine.journal import TrainingProgress
@@ -41,6 +42,7 @@ from modelpress.engine.phases import first_phases, plan_phases
 from modelpress.engine.proof_request import Verified
 from modelpress.engine.provenance import available_cores, provenance
 from modelpress.engine.proving import Prover
+from modelpress.engine.ranks.leader import ALONE, Ranks
 from modelpress.engine.ratios import check_goal, compare, compare_file
 from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
@@ -57,8 +59,10 @@ SCRATCH_FOLDER = "scratch"
 _NOTABLE_LOSS = 0.01  # of top-1 accuracy
 
 
-def compress(task: Compress, folder: Path, emit: Callable[[Event], None]) -> Report:
+def compress(task: Compress, folder: Path, emit: Callable[[Event], None], ranks: Ranks = ALONE) -> Report:
     """Carry out `task` in the work folder `folder`; tell of it through `emit`; return what was written to report.json.
+
+    Trainings are shared with `ranks`; everything else is done here.
 
     Raises one of the CompressionErrors. After GoalNotMet the files and the report are there; after any other error
     no artifact is: what is not proven is not kept.
@@ -68,7 +72,7 @@ def compress(task: Compress, folder: Path, emit: Callable[[Event], None]) -> Rep
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
     try:
-        return _Job(task, folder, emit).run()
+        return _Job(task, folder, emit, ranks).run()
     except GoalNotMet:
         raise
     except BaseException:
@@ -81,10 +85,10 @@ def compress(task: Compress, folder: Path, emit: Callable[[Event], None]) -> Rep
 class _Job:
     """One compression, with what its phases share."""
 
-    def __init__(self, task: Compress, folder: Path, emit: Callable[[Event], None]) -> None:
-        self.task, self.recipe, self.folder, self.emit = task, task.recipe, folder, emit
+    def __init__(self, task: Compress, folder: Path, emit: Callable[[Event], None], ranks: Ranks) -> None:
+        self.task, self.recipe, self.folder, self.emit, self.ranks = task, task.recipe, folder, emit, ranks
         self.started = datetime.now(UTC)
-        self.device = _choose_device(task.device)
+        self.device = choose_device(task.device)
         self.threads = task.threads or available_cores()
         self.tracker = Tracker(emit, first_phases(self.recipe))
         self.logged_epoch: tuple[int | None, int] | None = None
@@ -181,6 +185,7 @@ class _Job:
             device=self.device,
             on_progress=self._tell_training,
             students=inputs.students,
+            ranks=self.ranks,
         )
         return STEPS[step.kind](network, step, context)
 
@@ -258,13 +263,6 @@ def _memory_advice(step: Step) -> str:
     if training is None:
         return "use a machine with more memory"
     return f"lower its `training.batch_size` (now {training.batch_size}), or use a machine with more memory"
-
-
-def _choose_device(asked: str) -> torch.device:
-    available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
-        raise IncompatibleSpec("the device `cuda` was asked for, but torch sees no GPU here; use `cpu` or `auto`")
-    return torch.device("cuda" if asked != "cpu" and available else "cpu")
 
 
 def _seed(seed: int) -> None:

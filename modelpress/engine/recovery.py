@@ -98,6 +98,7 @@ def recover(
         delivered=delivered,
         complete_from=all_complete_from,
         on_progress=report,
+        ranks=context.ranks,
     )
     network.masks = held.settle()
     network.grids = grids.settle()

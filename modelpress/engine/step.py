@@ -10,6 +10,7 @@ import torch
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
+from modelpress.engine.ranks.leader import ALONE, Ranks
 from modelpress.spec.report import LayerChange, SkippedLayer, TrainingSummary
 
 
@@ -23,6 +24,7 @@ class StepContext:
     device: torch.device
     on_progress: Callable[[TrainingProgress], None] | None = None
     students: Mapping[str, Network] = field(default_factory=dict)  # uploaded ones by id; never altered
+    ranks: Ranks = ALONE  # who shares its trainings
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from modelpress.engine.arithmetic import choose_arithmetic, lay_out, logits_of
+from modelpress.engine.arithmetic import Arithmetic, choose_arithmetic, lay_out, logits_of
 from modelpress.engine.averaging import WeightAverage
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.data.labelled import UNLABELLED
+from modelpress.engine.data.mixed_labels import leading_labels
 from modelpress.engine.journal import Journal, TrainingProgress, diverged
 from modelpress.engine.learning_rate import learning_rate
 from modelpress.engine.loss import Loss
+from modelpress.engine.ranks.assignment import Assignment
+from modelpress.engine.ranks.leader import ALONE, Ranks
+from modelpress.engine.ranks.share import WHOLE, Share
 from modelpress.engine.validation import Validation
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
@@ -45,6 +50,7 @@ def train(
     delivered: Callable[[], AbstractContextManager[None]] = nullcontext,
     complete_from: Callable[[int], int] | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingSummary:
     """Train `module` in place; it is on `device` and in evaluation mode afterwards.
 
@@ -53,13 +59,15 @@ def train(
     optimiser before the first of them. What it leaves are the last weights, their average (`training.ema`), or those of
     the best epoch; its caller holds masks and grids on them once more. For the validation, `delivered()` is a context
     in which the module is as if that had been done, and `complete_from(steps)` the step from which on masks and grids
-    are final, before which no epoch can be the best.
+    are final, before which no epoch can be the best. The images of each batch are dealt out over `ranks`; all else is
+    done, and decided, in this process.
 
-    The same seed on the same machine gives the same weights, unless the trial of `precision: auto` chooses otherwise
-    because two kinds of arithmetic are equally fast there. Raises Diverged when the loss or a weight is infinite or not
-    a number, and IncompatibleSpec for batches of one image with batch norm or when no image can be kept apart.
+    The same seed on as many ranks of the same machine gives the same weights, unless the trial of `precision: auto`
+    chooses otherwise because two kinds of arithmetic are equally fast there. Raises Diverged when the loss or a weight
+    is infinite or not a number, and IncompatibleSpec for batches of one image with batch norm or when no image can be
+    kept apart.
     """
-    with _reproducible(seed, device):
+    with reproducible(seed, device):
         module.to(device).train()
         validation = None
         if training.validation > 0:
@@ -67,19 +75,18 @@ def train(
             validation = Validation(
                 module, apart, their_labels, preprocessing, training, delivered=delivered, device=device
             )
-        drop_single = any(isinstance(layer, _BATCH_NORMS) for layer in module.modules())
-        batches = Batches(
+        least = _least_images(module)
+        batches = draw_batches(
             data.train_images,
             data.train_labels,
             preprocessing,
-            training.augmentation,
-            batch_size=training.batch_size,
-            generator=torch.Generator().manual_seed(seed),
-            device=device,
-            drop_single=drop_single,
+            training,
             classes=len(data.classes),
+            seed=seed,
+            device=device,
+            share=Share(0, ranks.size, least),
         )
-        if drop_single and min(training.batch_size, len(data.train_labels)) == 1:
+        if min(training.batch_size, len(data.train_labels)) == 1 < least:
             raise IncompatibleSpec("batch normalisation cannot be trained on batches of one image; raise `batch_size`")
         steps = training.epochs * len(batches)
         arithmetic = choose_arithmetic(module, batches.sample(), precision=training.precision, steps=steps)
@@ -91,6 +98,11 @@ def train(
         average = WeightAverage(module, training.ema) if training.ema is not None else None
         journal = Journal(training, steps, device, on_progress)
 
+        threads = max(1, torch.get_num_threads() // ranks.size)
+        assignment = Assignment(
+            module, loss, preprocessing, training, arithmetic, len(data.classes), seed, least, threads
+        )
+        crew = ranks.enlist(assignment, data.train_images, data.train_labels)
         step = 0
         for epoch in range(1, training.epochs + 1):
             for images, labels in batches.epoch():
@@ -99,12 +111,12 @@ def train(
                     group["lr"] = rate
                 if before_forward is not None:
                     before_forward()
-                loss.follow(batches.indices, len(data.train_labels))
-                with arithmetic.autocast(device):
-                    outputs = logits_of(module(images)).float()
-                    value = loss(outputs, labels, images)
+                crew.begin_step()
                 optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(value)
+                figures = forward_backward(
+                    module, images, labels, loss, arithmetic, batches.indices, len(data.train_labels)
+                )
+                figures = crew.combine(figures, len(labels) / batches.drawn)
                 if after_backward is not None:
                     after_backward(step + 1, steps)
                 if training.gradient_clip is not None:
@@ -115,7 +127,7 @@ def train(
                     after_step(step, steps)
                 if average is not None:
                     average.update()
-                journal.note(value, outputs, labels, epoch=epoch, learning_rate=rate)
+                journal.note(figures, batches.drawn, epoch=epoch, learning_rate=rate)
             journal.close_epoch()
             if validation is not None:
                 complete = complete_from is None or step >= complete_from(steps)
@@ -124,6 +136,7 @@ def train(
                 journal.note_validation(validation.accuracy, ended=validation.exhausted)
                 if validation.exhausted:
                     break
+        crew.finish()
         # The loss of the last step was taken before its update.
         if not all(bool(weight.isfinite().all()) for weight in module.parameters()):
             raise diverged("a weight", epoch, training)
@@ -139,11 +152,66 @@ def train(
         channels_last=arithmetic.channels_last,
         device=str(device),
         threads=torch.get_num_threads() if device.type == "cpu" else None,
+        processes=ranks.size,
         final_loss=journal.epoch_loss,
         stopped_early=epoch < training.epochs,
         best_epoch=validation.best_epoch if validation is not None else None,
         best_validation_accuracy=validation.best_accuracy if validation is not None else None,
     )
+
+
+def draw_batches(
+    images: Tensor,
+    labels: Tensor,
+    preprocessing: Preprocessing,
+    training: Training,
+    *,
+    classes: int,
+    seed: int,
+    device: torch.device,
+    share: Share = WHOLE,
+) -> Batches:
+    """The batches of a training, which `seed` alone decides: one rank's `share` of each."""
+    return Batches(
+        images,
+        labels,
+        preprocessing,
+        training.augmentation,
+        batch_size=training.batch_size,
+        generator=torch.Generator().manual_seed(seed),
+        device=device,
+        drop_single=share.least > 1,
+        classes=classes,
+        share=share,
+    )
+
+
+def forward_backward(
+    module: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    arithmetic: Arithmetic,
+    indices: Tensor | None,
+    count: int,
+) -> Tensor:
+    """Gradients of the mean loss of some images, which stand at `indices` among `count`, where that is known.
+
+    Returns figures (3,), float32: the loss, the number of right answers, and of images that have a label.
+    """
+    loss.follow(indices, count)
+    with arithmetic.autocast(images.device):
+        outputs = logits_of(module(images)).float()
+        value = loss(outputs, labels, images)
+    torch.autograd.backward(value)
+    leading = leading_labels(labels)
+    hits = (outputs.detach().argmax(1) == leading).sum()
+    return torch.stack([value.detach().float(), hits.float(), (leading != UNLABELLED).sum().float()])
+
+
+def _least_images(module: nn.Module) -> int:
+    """Images that a forward pass in training mode needs: a batch norm must have something to average."""
+    return 2 if any(isinstance(layer, _BATCH_NORMS) for layer in module.modules()) else 1
 
 
 def _optimizer(module: nn.Module, training: Training, beside: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -162,7 +230,7 @@ def _optimizer(module: nn.Module, training: Training, beside: Iterable[nn.Parame
 
 
 @contextmanager
-def _reproducible(seed: int, device: torch.device) -> Iterator[None]:
+def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     """Seed everything that draws, and forbid what differs from run to run; all of it is put back afterwards."""
     cudnn = torch.backends.cudnn
     benchmark, deterministic = cudnn.benchmark, cudnn.deterministic

@@ -122,6 +122,9 @@ class TrainingSummary(Resource):
     channels_last: bool = Field(description="Whether images lay in memory with their channels last.")
     device: str = Field(description="Where it ran.")
     threads: int | None = Field(default=None, description="Processor threads, where it ran on the processor.")
+    processes: int = Field(
+        default=1, description="Processes that shared each batch, one per GPU where there are several."
+    )
     final_loss: float = Field(description="Mean loss of the last epoch.")
     stopped_early: bool = Field(default=False, description="Whether `patience` ended it before its last epoch.")
     best_epoch: int | None = Field(

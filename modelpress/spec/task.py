@@ -32,6 +32,8 @@ FAILURE_FILE = "failure.json"
 INPUTS_FOLDER = "inputs"
 ARTIFACTS_FOLDER = "artifacts"
 
+MOST_PROCESSES = 64
+
 
 class ModelFile(Config):
     """A model's file and what its owner said of it."""
@@ -81,6 +83,12 @@ class Compress(Config):
         default="auto", description="Where to train; `auto` takes a GPU where there is one."
     )
     threads: int | None = Field(default=None, ge=1, description="CPU threads for training; null for all cores.")
+    processes: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PROCESSES,
+        description="Processes that share each batch of a training; null for one per GPU, and one on the CPU.",
+    )
 
 
 Task = Annotated[InspectModel | InspectDataset | Compress, Field(discriminator="kind")]

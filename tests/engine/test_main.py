@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelpress.engine.__main__ import failure_of, main
+from modelpress.engine.__main__ import main
 from modelpress.engine.architectures.registry import build
+from modelpress.engine.ending import failure_of
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import FailureKind, InvalidModel
 from modelpress.spec.inspection import DatasetInspection, ModelInspection

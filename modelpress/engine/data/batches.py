@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modelpress.engine.data.augmentation import Changes, crop_and_mirror, erase, mix
 from modelpress.engine.data.mixed_labels import class_shares
+from modelpress.engine.ranks.share import WHOLE, Share
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Augmentation
@@ -20,6 +21,9 @@ class Batches:
     Images are uint8 (N, C, H, W), labels int64 (N,). They are held on the device when they fit there, channels last,
     so that cropping and mirroring copy whole pixels and the batch comes out in channels_last without a transposition.
     `classes`, by default the largest label and one more, is how many shares a label has where images are mixed.
+
+    Of each batch only the `share` of one rank is made. All ranks draw alike from generators in the same state, so that
+    their parts together are the batch that one process would have had.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Batches:
         device: torch.device,
         drop_single: bool = False,
         classes: int | None = None,
+        share: Share = WHOLE,
     ) -> None:
         channels, width = images.shape[1], images.shape[3]
         if not len(preprocessing.mean) == len(preprocessing.std) == channels:
@@ -50,6 +55,8 @@ class Batches:
         self._batch_size = batch_size
         self._generator = generator
         self._device = device
+        self._share = share
+        self.drawn = 0  # images of the latest batch, on all ranks
         self.memory_format = torch.channels_last  # of the batches
         # Places (B,) of the latest batch's images in the data set; None where they were changed at random.
         self.indices: Tensor | None = None
@@ -67,12 +74,13 @@ class Batches:
 
     def sample(self) -> Tensor:
         """The first images as a batch, neither drawn nor augmented: to try things on."""
-        return self._normalise(self._images[: self._batch_size])
+        return self._normalise(self._images[: self._batch_size][self._share.of(self._batch_size)])
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once: normalised float32 images (B, C, H, W) and labels (B,) on the device.
 
-        Where images are mixed, labels are the classes' shares, float32 (B, K).
+        Where images are mixed, labels are the classes' shares, float32 (B, K). B may be zero for a rank that sits a
+        small batch out.
         """
         order = torch.randperm(len(self._labels), generator=self._generator)[: self._used]
         _, height, width, _ = self._images.shape
@@ -80,7 +88,12 @@ class Batches:
         home = self._labels.device
         order, drawn = order.to(home), drawn.to(home)
         for begin in range(0, self._used, self._batch_size):
-            chosen = order[begin : begin + self._batch_size]
+            batch = order[begin : begin + self._batch_size]
+            self.drawn = len(batch)
+            part = self._share.of(len(batch))
+            chosen = batch[part]
+            if drawn.shares is not None:  # an image is mixed with the one before it, whichever rank that belongs to
+                chosen = torch.cat([batch.roll(1)[part][:1], chosen])
             changes = drawn.of(chosen)
             self.indices = chosen if self._augmentation == Augmentation() else None
             images = self._normalise(crop_and_mirror(self._images[chosen], changes, self._augmentation.crop_padding))
@@ -89,8 +102,8 @@ class Batches:
                 erase(images, rectangles.to(self._device))
             if changes.shares is not None:
                 shares = changes.shares.to(self._device)
-                images = mix(images, shares)
-                labels = class_shares(labels, shares, self._classes)
+                images = mix(images, shares)[1:]
+                labels = class_shares(labels, shares, self._classes)[1:]
             yield images, labels
 
     def _normalise(self, images: Tensor) -> Tensor:

@@ -22,9 +22,16 @@ def renormalise_inputs(module: nn.Module, given: Preprocessing, wanted: Preproce
     )
     scale = (deviations[0] / deviations[1]).float().to(device).view(1, -1, 1, 1)
     shift = ((means[0] - means[1]) / deviations[1]).float().to(device).view(1, -1, 1, 1)
+    module.register_forward_pre_hook(_Renormalise(scale, shift))
 
-    def renormalise(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor]:
+
+class _Renormalise:
+    """y scale + shift in the place of a module's input y. An object, as functions within functions cannot be sent to
+    the processes that share a training."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        self._scale, self._shift = scale, shift
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor]:
         (images,) = inputs
-        return (torch.addcmul(shift, images, scale),)
-
-    module.register_forward_pre_hook(renormalise)
+        return (torch.addcmul(self._shift, images, self._scale),)

@@ -1,0 +1,61 @@
+"""A follower's side: it computes its part of each batch, and decides nothing."""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+
+import torch
+
+from modelpress.engine.arithmetic import lay_out
+from modelpress.engine.exhaustion import naming
+from modelpress.engine.ranks.assignment import Assignment
+from modelpress.engine.ranks.exchange import Exchange
+from modelpress.engine.ranks.group import Group
+from modelpress.engine.ranks.share import Share
+from modelpress.engine.training import draw_batches, forward_backward, reproducible
+
+
+def follow(group: Group) -> None:
+    """Train along with the leader until it says that the job is done. Raises RankLost, OutOfMemory."""
+    while (assignment := group.receive()) is not None:
+        advice = (
+            f"lower `training.batch_size` (now {assignment.training.batch_size}), or use a machine with more memory"
+        )
+        with naming(f"process {group.rank} of {group.size} trained along", advice=advice):
+            _train_along(assignment, group)
+
+
+def _train_along(assignment: Assignment, group: Group) -> None:
+    count, channels, height, width = group.receive()
+    images = torch.empty((count, height, width, channels), dtype=torch.uint8)
+    labels = torch.empty(count, dtype=torch.int64)
+    group.broadcast(images)
+    group.broadcast(labels)
+    torch.set_num_threads(assignment.threads)
+    module, loss, arithmetic = assignment.module, assignment.loss, assignment.arithmetic
+    beside = list(loss.parameters())
+    # Dropout shall not be the same on every rank; what the batches draw from is the assignment's seed, as everywhere.
+    with reproducible((assignment.seed + group.rank) % 2**32, group.device):
+        module.train()
+        lay_out(module, arithmetic.memory_format)
+        batches = draw_batches(
+            images.permute(0, 3, 1, 2),
+            labels,
+            assignment.preprocessing,
+            assignment.training,
+            classes=assignment.classes,
+            seed=assignment.seed,
+            device=group.device,
+            share=Share(group.rank, group.size, assignment.least),
+        )
+        batches.memory_format = arithmetic.memory_format
+        exchange = Exchange(group, module, beside)
+        for part, answers in chain.from_iterable(batches.epoch() for _ in repeat(None)):
+            if not exchange.receive_weights():
+                return
+            for parameter in (*module.parameters(), *beside):
+                parameter.grad = None
+            figures = None
+            if len(answers) > 0:
+                figures = forward_backward(module, part, answers, loss, arithmetic, batches.indices, len(labels))
+            exchange.give_gradients(figures, len(answers) / batches.drawn)
