@@ -23,6 +23,7 @@ import psutil
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from modelpress.spec.task import MOST_PROCESSES
 from service.safety import find_dangers
 from storage.s3 import S3Credentials
 
@@ -122,6 +123,13 @@ class Settings(BaseSettings):
         description="The GPUs that this worker's jobs see; empty for what CUDA_VISIBLE_DEVICES says.",
     )
     threads: int | None = Field(default=None, ge=1, description="Processor threads of a job; empty for all cores.")
+    processes: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PROCESSES,
+        description="Processes that share each batch of a training; empty for one per GPU that a job sees, and one "
+        "on the processor.",
+    )
     memory_limit_bytes: int = Field(
         default_factory=lambda: _machine_memory_bytes() * 9 // 10,
         ge=64 * _MIB,

@@ -159,6 +159,7 @@ class _JobRun:
             recipe=Recipe.model_validate(job.spec.model_dump(include=set(Recipe.model_fields))),
             device=self._workplace.settings.device,
             threads=self._workplace.settings.threads,
+            processes=self._workplace.settings.processes,
         )
         (self._folder / TASK_FILE).write_text(task.model_dump_json())
 

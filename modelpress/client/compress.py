@@ -67,6 +67,7 @@ def compress(
     students: Mapping[str, LocalModel] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
+    processes: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
     """Carry out a recipe on local files; artifacts, `report.json` and `log.txt` go to the folder `output`.
@@ -108,6 +109,7 @@ def compress(
             },
             device=device,
             threads=threads,
+            processes=processes,
         )
         (work / TASK_FILE).write_text(task.model_dump_json())
         try:

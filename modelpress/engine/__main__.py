@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     except RanksFailed:  # told and recorded by the one that failed
         return 1
     # Whatever went wrong becomes a typed failure: the process that waits for this one reads no tracebacks.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         record_failure(error, folder)
         return 1
     LOG.info("done")

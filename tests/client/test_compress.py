@@ -130,6 +130,23 @@ def test_ctrl_c_ends_the_engine_too(inputs: Inputs, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["log.txt"]
 
 
+def test_options_say_what_the_engine_computes_on(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = []
+
+    def take(work: Path, _on_event: object) -> int:
+        tasks.append(json.loads((work / "task.json").read_text()))
+        return 3
+
+    monkeypatch.setattr(compress, "_run", take)
+    words = ["compress", str(inputs.model), *NAMED, "-o", str(tmp_path / "out"), "--prune", "0.5"]
+    assert run([*words, "--device", "cpu", "--threads", "3", "--processes", "2"]) == 1
+    assert run(words) == 1
+    asked = [(task["device"], task["threads"], task["processes"]) for task in tasks]
+    assert asked == [("cpu", 3, 2), ("auto", None, None)]
+
+
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, inputs: Inputs, tmp_path: Path) -> None:
     find = compress.importlib.util.find_spec
     monkeypatch.setattr(compress.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))

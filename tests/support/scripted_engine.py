@@ -149,6 +149,7 @@ def show(folder: Path, template: str) -> None:
             {"descriptors": sorted(entry.name for entry in Path("/proc/self/fd").iterdir()), "session": os.getsid(0)}
         )
     )
+    say((folder / "task.json").read_text())
     finish(folder, template)
 
 

@@ -338,6 +338,15 @@ def test_a_job_whose_student_is_gone_from_the_store_says_which(embedded_site):
     assert f"the stored bytes of the student '{student.id}' are gone" in done.failure.message
 
 
+def test_the_settings_say_what_a_job_computes_on(embedded_site):
+    site = embedded_site
+    with site.start_worker(engine_command=site.engine("show"), device="cpu", threads=3, processes=2):
+        job = site.submit()
+        assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
+    task = json.loads(_log(site, job).splitlines()[2])
+    assert (task["device"], task["threads"], task["processes"]) == ("cpu", 3, 2)
+
+
 def test_a_job_whose_model_is_gone_from_the_store_fails_with_advice(embedded_site):
     site = embedded_site
     job = site.tenant.submit(site.tenant.upload_model())

@@ -73,6 +73,12 @@ def compress(
         typer.Option("--device", help="Where to train; auto takes a GPU if there is one."),
     ] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; default: every core.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes", min=1, help="Processes that share each batch of a training; default: one per GPU, else one."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Compress a local model on this machine, without a service. Needs the extra `engine`."""
@@ -97,6 +103,7 @@ def compress(
             students=students,
             device=device,
             threads=threads,
+            processes=processes,
             on_event=show,
         )
     if as_json:

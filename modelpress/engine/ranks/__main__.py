@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         LOG.warning("process %d of %d stops: %s", rank, size, error)
         return 1
     # As in the engine's own process: the launcher reads no tracebacks.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         record_failure(error, folder)
         return 1
     return 0

@@ -17,6 +17,10 @@ from modelpress.engine.training import draw_batches, forward_backward, reproduci
 
 def follow(group: Group) -> None:
     """Train along with the leader until it says that the job is done. Raises RankLost, OutOfMemory."""
+    # A network of torchvision comes as a pickle, for which it has to be imported, in the way that this module knows.
+    # Here, as the leader has no need of it.
+    from modelpress.engine.architectures import torchvision  # noqa: F401
+
     while (assignment := group.receive()) is not None:
         advice = (
             f"lower `training.batch_size` (now {assignment.training.batch_size}), or use a machine with more memory"

@@ -66,7 +66,7 @@ class Group:
         packed = torch.empty(int(length), dtype=torch.uint8)
         self.broadcast(packed)
         # Networks and losses as they are in the leader, a process of ours on this machine that started with us.
-        return torch.load(io.BytesIO(packed.numpy()), map_location=self.device, weights_only=False)
+        return torch.load(io.BytesIO(packed.numpy().data), map_location=self.device, weights_only=False)
 
 
 @contextmanager

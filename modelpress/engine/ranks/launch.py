@@ -60,7 +60,7 @@ def launch(folder: Path, processes: int) -> None:
     """Have so many processes do the task of a work folder. Raises RanksFailed."""
     LOG.info("%d processes share the trainings", processes)
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # we tell ourselves how they ended
-    # The launcher would open a port for its processes to meet at, to whoever can reach this machine. They meet at a file.
+    # Else the launcher opens a port, to whoever can reach this machine; our processes meet at a file.
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with TemporaryDirectory(prefix="ranks-") as name:
         config = LaunchConfig(
@@ -82,16 +82,17 @@ def launch(folder: Path, processes: int) -> None:
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
             if not (folder / FAILURE_FILE).exists():
-                write_result(_failure(codes, processes), folder / FAILURE_FILE)
+                write_result(failure_of_ends(codes, processes), folder / FAILURE_FILE)
             raise RanksFailed(str(codes)) from None
         except SignalException as stop:
             LOG.info("told to stop")
             raise SystemExit(128 + int(stop.sigval)) from None
 
 
-def _failure(codes: dict[int, int], processes: int) -> Failure:
+def failure_of_ends(codes: dict[int, int], processes: int) -> Failure:
     """What the ends of processes say that recorded no failure; `codes` by rank, negative for a signal."""
-    rank, code = min(codes.items(), key=lambda item: item[1])
+    # The launcher terminates the others, and who exits with 1 without a word has only lost one of them.
+    rank, code = min(codes.items(), key=lambda end: (end[1] == -signal.SIGTERM, end[1] == 1))
     which = f"process {rank} of {processes}"
     if code == -signal.SIGKILL:
         return Failure(
