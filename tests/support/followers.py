@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from modelpress.engine.ranks.follower import follow
 from modelpress.engine.ranks.group import joined
@@ -34,6 +35,8 @@ def leading(folder: Path, followers: int = 1) -> Iterator[Leader]:
             leader.dismiss()
         assert [process.wait(60) for process in processes] == [0] * followers
     finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
         for process in processes:
             process.kill()
             process.wait()

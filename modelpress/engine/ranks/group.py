@@ -71,7 +71,10 @@ class Group:
 
 @contextmanager
 def joined(meeting: Path, rank: int, size: int, device: torch.device) -> Iterator[Group]:
-    """Meet the other ranks at the file `meeting`, and leave them at the end. Raises RankLost."""
+    """Meet the other ranks at the file `meeting`, and leave them at the end. Raises RankLost.
+
+    After an error they are not left: a connection that closes ends the job, and first the reason has to be recorded.
+    """
     loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACK), None)
     if loopback is not None:
         # Else both would look the host's name up, and listen where other machines can reach them.
@@ -82,10 +85,8 @@ def joined(meeting: Path, rank: int, size: int, device: torch.device) -> Iterato
         backend = "cpu:gloo,cuda:nccl"
     with _noticing_losses():
         dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=_PATIENCE)
-    try:
-        yield Group(rank, size, device)
-    finally:
-        dist.destroy_process_group()
+    yield Group(rank, size, device)
+    dist.destroy_process_group()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from modelpress.spec.failure import FailureKind, IncompatibleSpec
 from modelpress.spec.task import TASK_FILE, Compress
 from tests.support.patience import until
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
+from worker.child import Child, engine_environment
 
 TRAINING = {"epochs": 2, "batch_size": 50, "precision": "fp32"}
 
@@ -123,6 +124,11 @@ def test_the_failure_of_the_leader_is_the_failure_of_the_job(folder: WorkFolder)
     assert processes_on(folder.path) == []
 
 
+def wait_for_training(folder: WorkFolder) -> None:
+    events = folder.path / "events.jsonl"
+    until(lambda: events.exists() and '"epoch":1' in events.read_text(), seconds=120)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_who_ends_the_engine_ends_all_of_its_processes(folder: WorkFolder, number: signal.Signals, code: int):
@@ -133,8 +139,7 @@ def test_who_ends_the_engine_ends_all_of_its_processes(folder: WorkFolder, numbe
         start_new_session=True,
     )
     try:
-        events = folder.path / "events.jsonl"
-        until(lambda: events.exists() and '"epoch":1' in events.read_text(), seconds=120)
+        wait_for_training(folder)
         assert len(processes_on(folder.path)) == 3
         engine.send_signal(number)
         assert engine.wait(30) == code
@@ -142,6 +147,26 @@ def test_who_ends_the_engine_ends_all_of_its_processes(folder: WorkFolder, numbe
     finally:
         for process in processes_on(folder.path):
             process.kill()
+
+
+@pytest.mark.slow
+def test_a_worker_ends_all_processes_of_its_engine(folder: WorkFolder):
+    """As on a cancel: the ranks have sessions of their own. While they work no other machine can reach them."""
+    (folder.path / TASK_FILE).write_text(json.dumps(task(folder, epochs=10_000)))
+    child = Child(
+        (sys.executable, "-m", "modelpress.engine"),
+        folder.path,
+        environment=engine_environment(folder.path, threads=1),
+        file_bytes=1 << 30,
+        log_bytes=1 << 20,
+    )
+    try:
+        wait_for_training(folder)
+        sockets = [socket for process in processes_on(folder.path) for socket in process.net_connections("all")]
+        assert {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    finally:
+        child.end()
+    assert processes_on(folder.path) == []
 
 
 @pytest.mark.parametrize(
