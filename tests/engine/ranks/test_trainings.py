@@ -15,13 +15,15 @@ from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.distill.hinton import LabelLoss, frozen_teacher
 from modelpress.engine.distill.loss import distillation_loss
 from modelpress.engine.finetune.step import finetune
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
 from modelpress.engine.prune.step import prune
 from modelpress.engine.quantize.step import quantize
 from modelpress.engine.ranks.leader import ALONE, Leader, Ranks
 from modelpress.engine.step import StepContext
-from modelpress.engine.training import TrainingProgress, train
+from modelpress.engine.training import train
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Finetune, Prune, Quantize
 from modelpress.spec.steps.distillation_loss import DistillationLoss, Hints, LayerPair, Relational
 from modelpress.spec.training import Augmentation, Recovery, Training
@@ -90,6 +92,33 @@ def test_images_that_are_not_changed_are_asked_of_the_teacher_by_their_place(lea
     network, original = tiny_network(DATA.statistics, classes=3, norm=False), tiny_network(classes=3, seed=5)
     results = [weights(finetune(network, step, context(ranks, original)).network.module) for ranks in (leader, ALONE)]
     assert_close(*results, weights(network.module))
+
+
+def test_mixed_images_averages_and_an_early_stop_are_those_of_one_process(leader: Leader):
+    """An image may be mixed with one of the other process's part; what is decided, the leader decides."""
+    training = RECOVERY.model_validate(
+        {
+            **RECOVERY.model_dump(),
+            "epochs": 4,
+            "augmentation": AUGMENTATION.model_copy(update={"mixup": 0.5, "random_erasing": 0.5}),
+            "ema": 0.5,
+            "validation": 0.3,
+            "keep_best": True,
+            "patience": 1,
+        }
+    )
+    # Pixels that the teacher takes otherwise, which a hook on it turns.
+    other = Preprocessing(mean=(0.2,), std=(0.5,))
+    network, original = tiny_network(DATA.statistics, classes=3, norm=False), tiny_network(other, classes=3, seed=5)
+    results = [finetune(network, Finetune(training=training), context(ranks, original)) for ranks in (leader, ALONE)]
+    assert_close(*(weights(result.network.module) for result in results), weights(network.module))
+    told = [
+        result.training.model_dump(include={"epochs", "best_epoch", "stopped_early"})
+        for result in results
+        if result.training
+    ]
+    assert told[0] == told[1]
+    assert told[0]["stopped_early"]
 
 
 def test_masks_are_held_and_grow_under_a_teacher(leader: Leader):
@@ -204,7 +233,7 @@ def test_batch_norms_average_over_a_part_and_keep_the_mean_of_their_statistics(l
 
 def test_progress_tells_of_all_images(leader: Leader, monkeypatch: pytest.MonkeyPatch):
     """A linear network that always says class 1, over labels that the two processes see different parts of."""
-    monkeypatch.setattr("modelpress.engine.training._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("modelpress.engine.journal._SECONDS_BETWEEN_REPORTS", 0.0)
     data = noise(25)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     with torch.no_grad():
