@@ -37,7 +37,8 @@ METHODS: dict[str, Method] = {
     "prune_channels": Method(
         kind="prune_channels",
         summary="Take the least important channels out, so that layers become smaller and faster everywhere.",
-        source="Li et al. 2017, arXiv 1608.08710; Fang et al. 2023, arXiv 2301.12900",
+        source="Li et al. 2017, arXiv 1608.08710; Liu et al. 2017, 1708.06519; He et al. 2019, 1811.00250; "
+        "Molchanov et al. 2019, 1906.10771; Theis et al. 2018, 1801.05787; Fang et al. 2023, 2301.12900",
         needs_data=False,
         parameters=PruneChannels.model_json_schema(),
         example={

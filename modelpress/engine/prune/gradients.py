@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +19,26 @@ _BATCH = 64  # images; of no effect on the mean
 
 
 class Gradients:
-    """Mean gradients over `count` training images drawn by `seed`, all of them where there are fewer.
+    """Gradients averaged over `count` training images drawn by `seed`, all of them where there are fewer.
 
     The loss is the cross-entropy with the labels, in evaluation mode and fp32, images neither cropped nor mirrored.
-    The same images each time, so that two answers differ by the weights alone.
+    The same images each time, so that two answers differ by the weights alone. `otherwise` is the criterion that a
+    user is pointed to where there are no gradients.
     """
 
     def __init__(
-        self, module: nn.Module, data: ImageData, preprocessing: Preprocessing, *, count: int, seed: int
+        self,
+        module: nn.Module,
+        data: ImageData,
+        preprocessing: Preprocessing,
+        *,
+        count: int,
+        seed: int,
+        otherwise: str = "magnitude",
     ) -> None:
         data = data.labelled()
         self._module, self._data, self._preprocessing, self._seed = module, data, preprocessing, seed
+        self._otherwise = otherwise
         order = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(seed))
         self._chosen = order[:count].sort().values
 
@@ -38,13 +47,26 @@ class Gradients:
 
         Neither `grad` nor the module's mode changes. Raises Diverged when one is infinite or not a number.
         """
+        return self._mean(weights, _BATCH, lambda gradient: gradient)
+
+    def squares_of(self, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+        """The mean over the images of each one's squared gradient: the diagonal of the empirical Fisher information.
+
+        Takes one backward pass for each image. Otherwise as `of`.
+        """
+        return self._mean(weights, 1, torch.square)
+
+    def _mean(
+        self, weights: Mapping[str, nn.Parameter], batch_size: int, of_batch: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """The sum of what `of_batch` makes of each batch's summed gradient, over the number of images."""
         device = next(iter(weights.values())).device
         batches = Batches(
             self._data.train_images[self._chosen],
             self._data.train_labels[self._chosen],
             self._preprocessing,
             Augmentation(),
-            batch_size=_BATCH,
+            batch_size=batch_size,
             generator=torch.Generator().manual_seed(self._seed),
             device=device,
         )
@@ -57,13 +79,13 @@ class Gradients:
                     loss = F.cross_entropy(logits_of(self._module(images)).float(), labels, reduction="sum")
                     found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
                 for total, gradient in zip(sums.values(), found, strict=True):
-                    total.add_(gradient)
+                    total.add_(of_batch(gradient))
         finally:
             for layer, mode in training.items():
                 layer.training = mode
         if not all(bool(total.isfinite().all()) for total in sums.values()):
             raise Diverged(
                 "the gradients that weights are ranked by are infinite or not numbers; check the model's weights and "
-                "its preprocessing, or use the criterion `magnitude`"
+                f"its preprocessing, or use the criterion `{self._otherwise}`"
             )
         return {name: total / len(self._chosen) for name, total in sums.items()}

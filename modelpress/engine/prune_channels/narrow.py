@@ -98,7 +98,7 @@ def cut(tensor: Tensor, layer: nn.Module, inputs: Sequence[int], outputs: Sequen
     if tensor.ndim == 0:
         return tensor
     left = tensor.detach().index_select(0, torch.tensor(outputs, device=tensor.device))
-    if tensor.ndim == 1 or is_depthwise(layer):
+    if tensor.ndim == 1 or is_depthwise(layer) or len(inputs) == tensor.shape[1]:
         return left
     return left.index_select(1, torch.tensor(inputs, device=tensor.device))
 
@@ -119,34 +119,42 @@ def edit_of(module: nn.Module, removals: Mapping[str, Removal]) -> NarrowedLayer
     return NarrowedLayers(layers=tuple(layers))
 
 
+def edit_between(before: nn.Module, after: nn.Module) -> NarrowedLayers:
+    """The edit that makes one network's shapes those of the other, which has the same layers with fewer channels."""
+    layers = []
+    for name, layer in before.named_modules():
+        sizes, left = sizes_of(layer), sizes_of(after.get_submodule(name))
+        if left is not None and left != sizes:
+            layers.append(NarrowedLayer(layer=name, inputs=left[0], outputs=left[1]))
+    return NarrowedLayers(layers=tuple(layers))
+
+
 def remove(module: nn.Module, removals: Mapping[str, Removal]) -> dict[str, Tensor]:
-    """The state dict of the network without these channels, to be loaded once `edit_of` was applied."""
-    state = module.state_dict()
+    """What is left, by name, of each tensor that loses some of these channels; other tensors stay as they are."""
+    state = {}
     for name, removal in removals.items():
         layer = module.get_submodule(name)
+        sides = kept(layer, removal)
         for key, tensor in _tensors(layer).items():
-            state[f"{name}.{key}"] = cut(tensor, layer, *kept(layer, removal))
+            if tensor.ndim > 0:  # all but the number of batches that a norm has seen
+                state[f"{name}.{key}"] = cut(tensor, layer, *sides)
     return state
 
 
 def zeroed(module: nn.Module, removals: Mapping[str, Removal]) -> dict[str, Tensor]:
-    """The state dict with all that `remove` takes out at zero: the same outputs, unless a norm spans channels."""
-    state = module.state_dict()
+    """By name, what `remove` takes of with zeros in its place: the same outputs, unless a norm spans channels."""
+    state = {}
     for name, removal in removals.items():
         layer = module.get_submodule(name)
-        inputs, outputs = kept(layer, removal)
         for key in ("weight", "bias"):
             tensor = _tensors(layer).get(key)
             if tensor is None:
                 continue
-            rows = torch.zeros(tensor.shape[0], dtype=torch.bool)
-            rows[outputs] = True
-            mask = rows.view(-1, *[1] * (tensor.ndim - 1)).expand_as(tensor)
+            rest = tensor.detach().clone()
+            rest[sorted(removal.outputs)] = 0
             if tensor.ndim > 1 and not is_depthwise(layer):
-                columns = torch.zeros(tensor.shape[1], dtype=torch.bool)
-                columns[inputs] = True
-                mask = mask & columns.view(1, -1, *[1] * (tensor.ndim - 2))
-            state[f"{name}.{key}"] = tensor.detach() * mask
+                rest[:, sorted(removal.inputs)] = 0
+            state[f"{name}.{key}"] = rest
     return state
 
 

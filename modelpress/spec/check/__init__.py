@@ -13,7 +13,7 @@ from modelpress.spec.check.factorize import factorize_data_misfits, factorize_mi
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit, listed, shape_of
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
-from modelpress.spec.check.prune_channels import prune_channels_misfits
+from modelpress.spec.check.prune_channels import prune_channels_data_misfits, prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
 from modelpress.spec.check.training import training_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
@@ -46,6 +46,8 @@ def check(
             )
         elif isinstance(step, Prune):
             misfits += prune_data_misfits(step, dataset, where)
+        elif dataset is None and isinstance(step, PruneChannels):
+            misfits += prune_channels_data_misfits(step, where)
         elif dataset is None and isinstance(step, Factorize):
             misfits += factorize_data_misfits(step, where)
         if dataset is not None and step.training is not None:

@@ -8,6 +8,14 @@ from modelpress.spec.inspection import LayerInspection
 from modelpress.spec.steps import PruneChannels
 
 
+def prune_channels_data_misfits(step: PruneChannels, where: str) -> list[Misfit]:
+    """What keeps a step that does not train from being done without a data set."""
+    if not step.takes_gradients:
+        return []
+    message = f"the criterion `{step.criterion}` takes gradients, which needs a data set; give `dataset`, or use `l2`"
+    return [Misfit(where=f"{where}.criterion", message=message)]
+
+
 def prune_channels_misfits(step: PruneChannels, layers: list[LayerInspection], where: str) -> list[Misfit]:
     """What keeps the step from the model's layers."""
     try:

@@ -1,0 +1,125 @@
+"""Groups put to the test: without some of its channels a network must give what it gives with their weights at zero."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from modelpress.engine.measure import evaluating
+from modelpress.engine.network import weighted_layers
+from modelpress.engine.prune_channels.groups import OUTPUTS, UNFIT, Group, together, trace_groups
+from modelpress.engine.prune_channels.narrow import Removal, edit_of, kept, narrow_layers, remove, zeroed
+from modelpress.engine.prune_channels.outline import outline
+
+_DIFFERENT = "without its channels the network does not give what it gives with their weights at zero"
+# Of the largest output of a layer: far above what sums in another order differ by, far below what a wrong channel does.
+_TOLERANCE = 1e-3
+
+
+def find_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Group], dict[str, str]]:
+    """Groups that can be pruned, and the weighted layers whose outputs cannot, with the reason.
+
+    Each group was tried. Raises IncompatibleSpec when the network cannot be traced.
+    """
+    groups, reasons = trace_groups(module, input_shape)
+    failed = _Trial(module, input_shape).failures(groups)
+    weighted = weighted_layers(module)
+    for group in groups:
+        if group.root in failed:
+            for maker in group.makers:
+                if maker in weighted:
+                    reasons.setdefault(maker, failed[group.root])
+    return [group for group in groups if group.root not in failed], reasons
+
+
+class _Trial:
+    """Takes one or two channels out of each of several groups at once, and compares with their weights at zero.
+
+    What each weighted layer gives is compared, not the network's outputs alone: in a narrow network those may hardly
+    depend on its first layers once channels are gone.
+    """
+
+    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+        self._module = module
+        self._outline = outline(module)
+        self._images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+
+    def failures(self, groups: Sequence[Group]) -> dict[str, str]:
+        """Roots of the groups that cannot be pruned, with the reason; those that are left can be, all together."""
+        failed = self._search(groups)
+        left = [group for group in groups if group.root not in failed]
+        if failed and self._misfit(left) is not None:
+            # Two that can be pruned, but not both: whichever comes first stays.
+            together: list[Group] = []
+            for group in left:
+                reason = self._misfit([*together, group])
+                if reason is None:
+                    together.append(group)
+                else:
+                    failed[group.root] = reason
+        return failed
+
+    def _search(self, groups: Sequence[Group]) -> dict[str, str]:
+        reason = self._misfit(groups)
+        if reason is None:
+            return {}
+        if len(groups) == 1:
+            return {groups[0].root: reason}
+        half = len(groups) // 2
+        return self._search(groups[:half]) | self._search(groups[half:])
+
+    @torch.no_grad()
+    def _misfit(self, groups: Sequence[Group]) -> str | None:
+        """Why these groups cannot be pruned together, found by pruning a little of each; None when they can."""
+        some = {group.root: [0] if group.channels == 2 else [0, group.channels - 2] for group in groups}
+        removals = together(groups, some)
+        try:
+            small = copy.deepcopy(self._outline)
+            narrow_layers(small, edit_of(self._module, removals))
+            outputs, given = self._run(small, remove(self._module, removals), removals)
+        except Exception:  # noqa: BLE001  # shapes that do not fit, indices out of bounds, layers left empty
+            return UNFIT
+        expected, wanted = self._run(self._module, zeroed(self._module, removals), removals)
+        if outputs.shape != expected.shape:
+            return OUTPUTS
+        for name, calls in wanted.items():
+            layer = self._module.get_submodule(name)
+            stay = torch.tensor(kept(layer, removals[name])[1])
+            dimension = -1 if isinstance(layer, nn.Linear) else 1
+            if len(calls) != len(given[name]):
+                return _DIFFERENT
+            for one, other in zip(given[name], calls, strict=True):
+                whole = other if len(stay) == other.shape[dimension] else other.index_select(dimension, stay)
+                if not _alike(one, whole):
+                    return _DIFFERENT
+        return None if _alike(outputs, expected) else _DIFFERENT
+
+    def _run(
+        self, structure: nn.Module, tensors: Mapping[str, Tensor], removals: Mapping[str, Removal]
+    ) -> tuple[Tensor, dict[str, list[Tensor]]]:
+        """With these tensors for its own: the outputs, and what each weighted layer that loses something gave."""
+        weighted = weighted_layers(structure)
+        calls: dict[str, list[Tensor]] = {name: [] for name in removals if name in weighted}
+
+        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            return lambda _layer, _inputs, output: calls[name].append(output)
+
+        hooks = [weighted[name].register_forward_hook(keep(name)) for name in calls]
+        own = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
+        try:
+            with evaluating(structure):
+                return functional_call(structure, {**own, **tensors}, (self._images,)), calls
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    scale, difference = (torch.stack(tensor.aminmax()).abs().max() for tensor in (other, one - other))
+    return bool(difference <= _TOLERANCE * scale)
