@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from modelpress.engine.network import Network
@@ -25,7 +23,6 @@ class Candidates:
         self.current = network  # nothing gone yet
         self._groups, self._order, self._round_to = groups, order, round_to
         self._sizes = {group.root: group.channels for group in groups}
-        self._outline = outline(network.module)
 
     @property
     def most(self) -> int:
@@ -45,7 +42,7 @@ class Candidates:
 
     def outline(self, count: int) -> nn.Module:
         """The structure of the network without them, for counting: no weights."""
-        small = copy.deepcopy(self._outline)
+        small = outline(self.current.module)
         narrow_layers(small, edit_of(small, self.removals(count)))
         return small
 
@@ -76,4 +73,4 @@ def _cut_grid(module: nn.Module, weight: str, grid: Grid, removals: Mapping[str,
     if name not in removals or grid.scales.numel() == 1:
         return grid
     outputs = kept(module.get_submodule(name), removals[name])[1]
-    return Grid(grid.levels, grid.scales[torch.tensor(outputs, device=grid.scales.device)])
+    return Grid(grid.levels, grid.scales[outputs.to(grid.scales.device)])

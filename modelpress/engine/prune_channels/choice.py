@@ -27,9 +27,10 @@ def ranked(importance: Mapping[str, Tensor], step: PruneChannels, sizes: Mapping
     for group, scores in importance.items():
         mean = float(scores.mean()) or 1.0
         channels = scores.argsort(stable=True).tolist()
+        shares = (scores / mean).tolist()
         removable = most_removable(sizes[group], step) - (sizes[group] - len(channels))
         for place, channel in enumerate(channels[: max(0, removable)]):
-            first = float(scores[channel]) / mean if step.scope == "global" else (place + 1) / len(channels)
+            first = shares[channel] if step.scope == "global" else (place + 1) / len(channels)
             order.append((first, group, channel))
     order.sort(key=lambda entry: entry[0])  # stable: of equals, the group that comes first in the network
     return [(group, channel) for _, group, channel in order]

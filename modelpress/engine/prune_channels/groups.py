@@ -11,7 +11,7 @@ import torch_pruning as tp
 from torch import nn
 
 from modelpress.engine.network import weighted_layers
-from modelpress.engine.prune_channels.narrow import Removal, is_depthwise, sizes_of
+from modelpress.engine.prune_channels.narrow import NORMS, Removal, is_depthwise, sizes_of
 from modelpress.engine.prune_channels.outline import outline
 from modelpress.spec.failure import IncompatibleSpec
 
@@ -53,6 +53,9 @@ def trace_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[
     The graph is read off the shapes alone. Raises IncompatibleSpec when the network cannot be traced.
     """
     traced = outline(module).requires_grad_(True)
+    for layer in traced.modules():
+        if isinstance(layer, NORMS):  # it passes each channel on; to work out the shapes of how takes most of the time
+            layer.forward = torch.clone  # type: ignore[method-assign]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch-pruning's, about parameters of no layer; their groups are skipped
         try:

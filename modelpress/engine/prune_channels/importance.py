@@ -75,8 +75,8 @@ class Importance:
             case "hessian":
                 return (rows.square() * self._taken[name].flatten(1)).sum(1, dtype=torch.float64) / 2
         order = 2 if self._criterion == "l2" else 1
-        norms: Tensor = torch.linalg.vector_norm(rows, ord=order, dim=1, dtype=torch.float64)
-        return norms
+        norms: Tensor = rows.norm(p=order, dim=1)
+        return norms.double()
 
 
 def _has_weight(layer: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -68,8 +68,7 @@ def narrow_layers(module: nn.Module, edit: NarrowedLayers) -> None:
             )
         if (is_depthwise(layer) or isinstance(layer, NORMS)) and narrowed.inputs != narrowed.outputs:
             raise InvalidModel(f"layer {narrowed.layer!r} must have as many inputs as outputs")
-        inputs, outputs = range(narrowed.inputs), range(narrowed.outputs)
-        state = {name: cut(tensor, layer, inputs, outputs) for name, tensor in _tensors(layer).items()}
+        state = {name: _first(tensor, layer, narrowed) for name, tensor in _tensors(layer).items()}
         _resize(layer, narrowed)
         for name, tensor in state.items():
             old = getattr(layer, name)
@@ -93,21 +92,21 @@ def check_sizes(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
             layer.training = mode
 
 
-def cut(tensor: Tensor, layer: nn.Module, inputs: Sequence[int], outputs: Sequence[int]) -> Tensor:
+def cut(tensor: Tensor, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Tensor:
     """What is left of a layer's weight (out, in, ...), bias or statistics (out,), or of a tensor shaped like one."""
     if tensor.ndim == 0:
         return tensor
-    left = tensor.detach().index_select(0, torch.tensor(outputs, device=tensor.device))
+    left = tensor.detach().index_select(0, outputs.to(tensor.device))
     if tensor.ndim == 1 or is_depthwise(layer) or len(inputs) == tensor.shape[1]:
         return left
-    return left.index_select(1, torch.tensor(inputs, device=tensor.device))
+    return left.index_select(1, inputs.to(tensor.device))
 
 
-def kept(layer: nn.Module, removal: Removal) -> tuple[list[int], list[int]]:
+def kept(layer: nn.Module, removal: Removal) -> tuple[Tensor, Tensor]:
     """Indices of the inputs and the outputs that stay, rising."""
     inputs, outputs = sizes_of(layer) or (0, 0)
     gone = removal.outputs if is_depthwise(layer) or isinstance(layer, NORMS) else removal.inputs
-    return [i for i in range(inputs) if i not in gone], [i for i in range(outputs) if i not in removal.outputs]
+    return _without(inputs, gone), _without(outputs, removal.outputs)
 
 
 def edit_of(module: nn.Module, removals: Mapping[str, Removal]) -> NarrowedLayers:
@@ -156,6 +155,22 @@ def zeroed(module: nn.Module, removals: Mapping[str, Removal]) -> dict[str, Tens
                 rest[:, sorted(removal.inputs)] = 0
             state[f"{name}.{key}"] = rest
     return state
+
+
+def _first(tensor: Tensor, layer: nn.Module, narrowed: NarrowedLayer) -> Tensor:
+    """The first channels of a tensor of the layer, as a tensor of its own."""
+    if tensor.ndim == 0:
+        return tensor
+    left = tensor.detach()[: narrowed.outputs]
+    if tensor.ndim > 1 and not is_depthwise(layer):
+        left = left[:, : narrowed.inputs]
+    return left.clone(memory_format=torch.contiguous_format)
+
+
+def _without(count: int, gone: set[int]) -> Tensor:
+    stay = torch.ones(count, dtype=torch.bool)
+    stay[list(gone)] = False
+    return stay.nonzero().flatten()
 
 
 def _tensors(layer: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -18,6 +17,9 @@ from modelpress.engine.prune_channels.outline import outline
 _DIFFERENT = "without its channels the network does not give what it gives with their weights at zero"
 # Of the largest output of a layer: far above what sums in another order differ by, far below what a wrong channel does.
 _TOLERANCE = 1e-3
+# Pixels, of images to try on. Where channels go does not depend on the size of an image, and the time does; networks
+# that are made for one size get that.
+_SIDE = 64
 
 
 def find_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Group], dict[str, str]]:
@@ -45,8 +47,9 @@ class _Trial:
 
     def __init__(self, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
         self._module = module
-        self._outline = outline(module)
-        self._images = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+        self._input_shape = input_shape
+        channels, height, width = input_shape
+        self._images = _images((channels, min(height, _SIDE), min(width, _SIDE)))
 
     def failures(self, groups: Sequence[Group]) -> dict[str, str]:
         """Roots of the groups that cannot be pruned, with the reason; those that are left can be, all together."""
@@ -64,6 +67,8 @@ class _Trial:
         return failed
 
     def _search(self, groups: Sequence[Group]) -> dict[str, str]:
+        if not groups:
+            return {}
         reason = self._misfit(groups)
         if reason is None:
             return {}
@@ -78,17 +83,22 @@ class _Trial:
         some = {group.root: [0] if group.channels == 2 else [0, group.channels - 2] for group in groups}
         removals = together(groups, some)
         try:
-            small = copy.deepcopy(self._outline)
+            zeros = zeroed(self._module, removals)
+            small = outline(self._module)
             narrow_layers(small, edit_of(self._module, removals))
-            outputs, given = self._run(small, remove(self._module, removals), removals)
-        except Exception:  # noqa: BLE001  # shapes that do not fit, indices out of bounds, layers left empty
+            left = remove(self._module, removals)
+        except IndexError:  # it has no such channels
             return UNFIT
-        expected, wanted = self._run(self._module, zeroed(self._module, removals), removals)
+        expected, wanted = self._whole(zeros, removals)
+        try:
+            outputs, given = self._run(small, left, removals)
+        except Exception:  # noqa: BLE001  # shapes that do not fit
+            return UNFIT
         if outputs.shape != expected.shape:
             return OUTPUTS
         for name, calls in wanted.items():
             layer = self._module.get_submodule(name)
-            stay = torch.tensor(kept(layer, removals[name])[1])
+            stay = kept(layer, removals[name])[1]
             dimension = -1 if isinstance(layer, nn.Linear) else 1
             if len(calls) != len(given[name]):
                 return _DIFFERENT
@@ -97,6 +107,18 @@ class _Trial:
                 if not _alike(one, whole):
                     return _DIFFERENT
         return None if _alike(outputs, expected) else _DIFFERENT
+
+    def _whole(
+        self, zeros: Mapping[str, Tensor], removals: Mapping[str, Removal]
+    ) -> tuple[Tensor, dict[str, list[Tensor]]]:
+        """What the whole network gives with weights at zero; on images of its own size if it takes no others."""
+        try:
+            return self._run(self._module, zeros, removals)
+        except Exception:  # a network's code may ask anything of sizes
+            if self._images.shape[1:] == self._input_shape:
+                raise
+            self._images = _images(self._input_shape)
+            return self._run(self._module, zeros, removals)
 
     def _run(
         self, structure: nn.Module, tensors: Mapping[str, Tensor], removals: Mapping[str, Removal]
@@ -116,6 +138,10 @@ class _Trial:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _images(shape: tuple[int, int, int]) -> Tensor:
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
