@@ -105,6 +105,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"kind": "prune_channels", "target": {"kind": "macs", "removed": 0.5}, "round_to": 65},
         "less than or equal to 64",
     ),
+    (
+        {"kind": "prune_channels", "target": {"kind": "macs", "removed": 0.5}, "rounds": 2},
+        "rounds are removal and training in turn: give `training`",
+    ),
+    (
+        {"kind": "prune_channels", "target": {"kind": "macs", "removed": 0.5}, "rounds": 4, "training": {"epochs": 3}},
+        r"`rounds` \(4\) divide the training's epochs, of which there are 3",
+    ),
+    ({"kind": "prune_channels", "target": {"kind": "watts", "removed": 0.5}}, "'stored_bytes' or 'latency'"),
     ({"kind": "factorize", "rank": {"kind": "number", "value": 0}}, "greater than or equal to 1"),
     ({"kind": "factorize", "rank": {"kind": "energy", "value": 1.01}}, "less than or equal to 1"),
     ({"kind": "factorize", "rank": {"kind": "per_layer", "values": {}}}, "at least 1 item"),

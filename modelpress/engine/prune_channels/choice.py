@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
@@ -75,32 +76,55 @@ def near_least(
     look. Measures up to `tries` times, the last time at `most` if nothing reached the share before, and ends sooner
     once it is passed by no more than `slack`; of those that reached it, the least is taken.
     """
-    # (count, estimated, measured) on either side of the share; nothing is gone at 0
-    below = (0, estimate(0), 0.0)
-    above: tuple[int, float, float] | None = None
+    below, above = _Point(0, estimate(0), 0.0), None  # on either side of the share; nothing is gone at 0
     aim = share
     for attempt in range(tries):
         found = least(most, partial(_reaches, estimate, aim)) if attempt < tries - 1 or above is not None else None
-        count = most if found is None else found
-        count = max(count, below[0] + 1)
-        count = min(count, most if above is None else above[0] - 1)
-        if count <= below[0]:  # nothing lies between
+        count = max(most if found is None else found, below.count + 1)
+        count = min(count, most if above is None else above.count - 1)
+        if count <= below.count:  # nothing lies between
             break
-        here = (count, estimate(count), measure(count))
-        if here[2] >= share:
-            above = here
-            if here[2] <= share + slack:
-                break
-        else:
+        here = _Point(count, estimate(count), measure(count))
+        if here.measured < share:
             below = here
-        wanted = share + slack / 2
-        if above is None:
-            # What is left goes down with what is left of the estimate, in proportion.
-            aim = 1 - (1 - here[1]) * (1 - wanted) / max(1 - here[2], 1e-9)
         else:
-            run = (wanted - below[2]) / max(above[2] - below[2], 1e-9)
-            aim = below[1] + min(run, 1.0) * (above[1] - below[1])
-    return None if above is None else above[0]
+            above = here
+            if here.measured <= share + slack:
+                break
+        aim = _aim(below, above, share + slack / 2, estimate(most), straight=attempt == 0)
+    return None if above is None else above.count
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A number of channels, and the share that is gone without them."""
+
+    count: int
+    estimated: float
+    measured: float
+
+
+def _aim(below: _Point, above: _Point | None, wanted: float, most: float, *, straight: bool) -> float:
+    """The estimate at which to look for a share next.
+
+    What is left is taken to be a power of what is left by the estimate. Where one such guess from below fell short,
+    the next goes halfway to the end, so that the share soon lies between two points.
+    """
+    if above is None and not straight:
+        return (below.estimated + most) / 2
+    start, end = (below, above) if above is not None else (_Point(0, 0.0, 0.0), below)
+    run, rise = (
+        _log_left(end.estimated) - _log_left(start.estimated),
+        _log_left(end.measured) - _log_left(start.measured),
+    )
+    if rise >= 0:  # more was gone with fewer channels, as far as one could measure
+        return (below.estimated + (most if above is None else above.estimated)) / 2
+    exponent = _log_left(start.estimated) + run * (_log_left(wanted) - _log_left(start.measured)) / rise
+    return 1 - math.exp(min(0.0, exponent))
+
+
+def _log_left(gone: float) -> float:
+    return math.log(max(1 - gone, 1e-9))
 
 
 def _reaches(estimate: Callable[[int], float], aim: float, count: int) -> bool:

@@ -53,29 +53,32 @@ class _Trial:
 
     def failures(self, groups: Sequence[Group]) -> dict[str, str]:
         """Roots of the groups that cannot be pruned, with the reason; those that are left can be, all together."""
-        failed = self._search(groups)
+        if not groups or self._misfit(groups) is None:
+            return {}
+        failed = self._alone(groups)
         left = [group for group in groups if group.root not in failed]
-        if failed and self._misfit(left) is not None:
+        if self._misfit(left) is not None:
             # Two that can be pruned, but not both: whichever comes first stays.
-            together: list[Group] = []
+            fit: list[Group] = []
             for group in left:
-                reason = self._misfit([*together, group])
+                reason = self._misfit([*fit, group])
                 if reason is None:
-                    together.append(group)
+                    fit.append(group)
                 else:
                     failed[group.root] = reason
         return failed
 
-    def _search(self, groups: Sequence[Group]) -> dict[str, str]:
-        if not groups:
-            return {}
-        reason = self._misfit(groups)
-        if reason is None:
-            return {}
+    def _alone(self, groups: Sequence[Group]) -> dict[str, str]:
+        """Those of some groups that do not fit together which cannot be pruned without the others either."""
         if len(groups) == 1:
-            return {groups[0].root: reason}
+            reason = self._misfit(groups)
+            return {} if reason is None else {groups[0].root: reason}
+        failed: dict[str, str] = {}
         half = len(groups) // 2
-        return self._search(groups[:half]) | self._search(groups[half:])
+        for some in (groups[:half], groups[half:]):
+            if len(some) == 1 or self._misfit(some) is not None:
+                failed |= self._alone(some)
+        return failed
 
     @torch.no_grad()
     def _misfit(self, groups: Sequence[Group]) -> str | None:
@@ -87,7 +90,7 @@ class _Trial:
             small = outline(self._module)
             narrow_layers(small, edit_of(self._module, removals))
             left = remove(self._module, removals)
-        except IndexError:  # it has no such channels
+        except (IndexError, ValueError):  # a layer has no such channels, or none are left of it
             return UNFIT
         expected, wanted = self._whole(zeros, removals)
         try:

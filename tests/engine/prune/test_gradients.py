@@ -48,6 +48,14 @@ def test_probabilities_less_labels_by_hand(labels: list[int], expected: list[flo
     assert gradient(labels) == pytest.approx(expected, abs=1e-7)
 
 
+def test_squares_are_of_each_image_s_own_gradient_by_hand():
+    module = two_weights()
+    weights = {"1.weight": module.get_parameter("1.weight")}
+    found = Gradients(module, white([0, 1, 1, 1]), AS_IS, count=100, seed=0).squares_of(weights)
+    # -0.75 once and 0.25 three times, whose mean is zero and whose mean square is 3/16
+    assert found["1.weight"].flatten().tolist() == pytest.approx([3 / 16, 3 / 16], abs=1e-7)
+
+
 def test_so_many_images_and_no_more():
     one = gradient([0, 1] * 50, count=1)
     assert one in (pytest.approx([-0.75, 0.75]), pytest.approx([0.25, -0.25]))
