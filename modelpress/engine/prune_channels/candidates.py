@@ -43,7 +43,9 @@ class Candidates:
     def outline(self, count: int) -> nn.Module:
         """The structure of the network without them, for counting: no weights."""
         small = outline(self.current.module)
-        narrow_layers(small, edit_of(small, self.removals(count)))
+        removals = self.removals(count)
+        if removals:
+            narrow_layers(small, edit_of(small, removals))
         return small
 
     def network(self, count: int) -> Network:

@@ -76,7 +76,8 @@ def near_least(
     look. Measures up to `tries` times, the last time at `most` if nothing reached the share before, and ends sooner
     once it is passed by no more than `slack`; of those that reached it, the least is taken.
     """
-    below, above = _Point(0, estimate(0), 0.0), None  # on either side of the share; nothing is gone at 0
+    # On either side of the share. What earlier rounds took is not measured again.
+    below, above = _Point(0, estimate(0), estimate(0)), None
     aim = share
     for attempt in range(tries):
         found = least(most, partial(_reaches, estimate, aim)) if attempt < tries - 1 or above is not None else None

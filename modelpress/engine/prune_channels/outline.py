@@ -23,7 +23,8 @@ def narrowed(module: nn.Module, removals: Mapping[str, Removal]) -> nn.Module:
     tensors |= dict(module.named_buffers(remove_duplicate=False))
     # What is narrowed is not copied first.
     copied = _copy_without(module, [tensors[name] for name in left])
-    narrow_layers(copied, edit_of(module, removals))
+    if removals:
+        narrow_layers(copied, edit_of(module, removals))
     for name, tensor in left.items():
         owner, _, key = name.rpartition(".")
         layer = copied.get_submodule(owner)
