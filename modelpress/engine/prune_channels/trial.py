@@ -19,7 +19,7 @@ _DIFFERENT = "without its channels the network does not give what it gives with 
 _TOLERANCE = 1e-3
 # Pixels, of images to try on. Where channels go does not depend on the size of an image, and the time does; networks
 # that are made for one size get that.
-_SIDE = 64
+_SIDE = 32
 
 
 def find_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Group], dict[str, str]]:
