@@ -71,7 +71,7 @@ def train(
         module.to(device).train()
         validation = None
         if training.validation > 0:
-            data, apart, their_labels = data.keep_apart(training.validation, seed)
+            data, apart, their_labels = data.keep_apart(training.validation)
             validation = Validation(
                 module, apart, their_labels, preprocessing, training, delivered=delivered, device=device
             )

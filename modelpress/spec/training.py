@@ -93,8 +93,8 @@ class Training(Config):
         default=0.0,
         ge=0,
         le=0.5,
-        description="Share of the labelled training images of each class that is kept apart, drawn by the seed, to "
-        "take the accuracy on after each epoch; the held-out images stay unseen.",
+        description="Share of the labelled training images of each class that is kept apart, the same "
+        "ones in every training, to take the accuracy on after each epoch; the held-out images stay unseen.",
     )
     keep_best: bool = Field(
         default=False,

@@ -119,7 +119,7 @@ TRAINING = Recovery(
 
 def delivered_accuracy(result: StepResult, data: ImageData) -> float:
     """On the images that were kept apart, of the network that the step gives."""
-    _, images, labels = data.keep_apart(TRAINING.validation, SEED)
+    _, images, labels = data.keep_apart(TRAINING.validation)
     return evaluate(result.network.module, images, labels, data.statistics).top1
 
 

@@ -16,6 +16,8 @@ from modelpress.engine.data.statistics import pixel_statistics
 from modelpress.spec.failure import IncompatibleSpec, InvalidDataset
 from modelpress.spec.network import Preprocessing
 
+_APART_SEED = 0
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -40,12 +42,13 @@ class ImageData:
         chosen = self.train_labels != UNLABELLED
         return replace(self, train_images=self.train_images[chosen], train_labels=self.train_labels[chosen])
 
-    def keep_apart(self, share: float, seed: int) -> tuple[ImageData, Tensor, Tensor]:
-        """Take `share` of each class, drawn by `seed`, from the training images: the rest, and those with their labels.
+    def keep_apart(self, share: float) -> tuple[ImageData, Tensor, Tensor]:
+        """Take `share` of each class from the training images: the rest, and those with their labels.
 
-        At least one image of each class that has two. Raises IncompatibleSpec when no class has.
+        At least one image of each class that has two. Always the same ones, so that no training of a job has learned
+        what a later one validates by. Raises IncompatibleSpec when no class has two.
         """
-        apart = torch.from_numpy(_draw_by_class(self.train_labels.numpy(), seed, share))
+        apart = torch.from_numpy(_draw_by_class(self.train_labels.numpy(), _APART_SEED, share))
         if not bool(apart.any()):
             raise IncompatibleSpec(
                 "no class has two labelled training images, so none can be kept apart: drop `validation`, or add images"

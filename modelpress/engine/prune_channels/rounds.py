@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.step import StepContext
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.report import TrainingSummary
 from modelpress.spec.steps import PruneChannels
 from modelpress.spec.training import Recovery
@@ -60,13 +60,20 @@ def within(context: StepContext, this: Round, earlier: Sequence[TrainingSummary]
 
 
 def in_all(summaries: Sequence[TrainingSummary]) -> TrainingSummary | None:
-    """The trainings of all rounds as one: sums, the speed over all, the rest as the last one had it; None for none."""
+    """The trainings of all rounds as one: sums, the speed over all, the rest as the last one had it; None for none.
+
+    The best epoch is that of the last round, counted on from those before it, since only that one's weights go on.
+    """
     if not summaries:
         return None
     steps = sum(summary.steps for summary in summaries)
     slowness = sum(summary.steps / max(summary.images_per_second, 1e-9) for summary in summaries)
-    return summaries[-1].model_copy(
+    *earlier, last = summaries
+    best = last.best_epoch
+    return last.model_copy(
         update={
+            "best_epoch": None if best is None else best + sum(summary.epochs for summary in earlier),
+            "stopped_early": any(summary.stopped_early for summary in summaries),
             "epochs": sum(summary.epochs for summary in summaries),
             "steps": steps,
             "images_per_second": steps / slowness,

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.measure import count_macs
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune_channels import step as module_of_step
 from modelpress.engine.prune_channels.rounds import Round, in_all, rounds_of, within
 from modelpress.engine.prune_channels.step import prune_channels
 from modelpress.engine.step import StepContext
-from modelpress.engine.training import TrainingProgress
 from modelpress.spec.report import TrainingSummary
 from modelpress.spec.steps import PruneChannels
 from modelpress.spec.training import Training
@@ -154,3 +154,11 @@ def test_trainings_as_one() -> None:
     # 30 steps at 100 and 10 at 20 take as long as 40 at 50.
     assert (whole.epochs, whole.steps, whole.images_per_second) == (40, 40, pytest.approx(50))
     assert whole.final_loss == 1 / 20
+    assert (whole.best_epoch, whole.stopped_early) == (None, False)
+
+
+def test_the_best_epoch_is_counted_over_all_rounds() -> None:
+    first = summary(30, 100.0).model_copy(update={"best_epoch": 2, "stopped_early": True})
+    whole = in_all([first, summary(10, 20.0).model_copy(update={"best_epoch": 4})])
+    assert whole is not None
+    assert (whole.best_epoch, whole.stopped_early) == (first.epochs + 4, True)
