@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from modelpress.engine.architectures.registry import REJECTED
 from modelpress.engine.exhaustion import exhaustion
-from modelpress.engine.factorize.called import untreated_layers
-from modelpress.engine.factorize.rank import full_rank
 from modelpress.engine.formats.safetensors import stored_bytes
+from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.measure import count_macs, count_parameters, evaluating
-from modelpress.engine.network import Network, layer_type, weighted_layers
+from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.inspection import LayerInspection, ModelInspection
+from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import ModelFile
 
 
@@ -25,7 +24,6 @@ def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
     network = load_original(model, folder)
     outputs = _outputs(network)
     shape = network.description.input_shape
-    untreated = untreated_layers(network.module, shape)
     return ModelInspection(
         network=network.description,
         format=model.format,
@@ -33,9 +31,7 @@ def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
         macs=count_macs(network.module, shape),
         num_classes=outputs.shape[1],
         fp32_bytes=stored_bytes(network.module.state_dict()),
-        layers=tuple(
-            _layer(name, layer, untreated.get(name)) for name, layer in weighted_layers(network.module).items()
-        ),
+        layers=inspect_layers(network.module, shape),
     )
 
 
@@ -72,16 +68,3 @@ def _culprit(module: nn.Module) -> str:
         return "its weights are finite, but too large for fp32"
     more = f" and {len(broken) - 12} more" if len(broken) > 12 else ""
     return f"these weights are not: {', '.join(broken[:12])}{more}"
-
-
-def _layer(name: str, layer: nn.Module, untreated: str | None) -> LayerInspection:
-    weight = layer.get_parameter("weight")
-    return LayerInspection(
-        name=name,
-        type=layer_type(layer),
-        weight_shape=tuple(weight.shape),
-        parameters=sum(parameter.numel() for parameter in layer.parameters(recurse=False)),
-        prunable=True,
-        full_rank=full_rank(layer) if untreated is None else None,
-        untreated=untreated,
-    )

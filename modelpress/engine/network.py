@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from modelpress.engine.architectures.budget import Budget, TooLargeError
 from modelpress.engine.architectures.registry import build
-from modelpress.engine.factorize.chain import insert_cp, insert_tucker
+from modelpress.engine.factorize.cp import insert_cp
 from modelpress.engine.factorize.fold import insert_fold
 from modelpress.engine.factorize.pair import insert_pair
+from modelpress.engine.factorize.tucker import insert_tucker
 from modelpress.engine.prune_channels.narrow import check_sizes, narrow_layers
 from modelpress.engine.quantize.grid import Grid
 from modelpress.spec.failure import InvalidModel

@@ -10,16 +10,28 @@ from modelpress.spec.config import Resource
 from modelpress.spec.network import NetworkDescription, Preprocessing
 
 
+class LayerCall(Resource):
+    """One call of a layer, for one image: the sizes of what it is given and gives, but for channels or features."""
+
+    input_size: tuple[int, ...] = Field(description="Height and width of a convolution's input.")
+    output_size: tuple[int, ...] = Field(description="Height and width of its output.")
+
+
 class LayerInspection(Resource):
     """One layer that has weights, and what each method can do with it."""
 
     name: str = Field(description="Name of the module, as `named_modules()` gives it.")
     type: str = Field(description="Class of torch that the layer is, or derives from, such as Conv2d.")
     weight_shape: tuple[int, ...] = Field(description="Shape of its weight.")
+    groups: int = Field(default=1, ge=1, description="Groups of a convolution; 1 for other layers.")
     parameters: int = Field(description="Number of its weights and biases.")
+    calls: tuple[LayerCall, ...] = Field(
+        default=(), description="Each call of it for one image; empty where none is known."
+    )
     prunable: bool = Field(description="Step `prune` can treat it.")
     full_rank: int | None = Field(
-        description="Largest rank for step `factorize` by its default scheme; null where that cannot treat it."
+        description="Largest rank for step `factorize` by its default scheme, in each group; null where that cannot "
+        "treat it."
     )
     untreated: str | None = Field(default=None, description="Why a method cannot treat it, in words; null otherwise.")
 

@@ -15,6 +15,9 @@ from pydantic import Field
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
 
+# Files that were written before there was a choice have none.
+BATCH_NORM: bool = Field(default=False, description="Batch norms stand between the layers, for convolutions only.")
+
 
 class FactorizedLayer(Config):
     """The layer of this name became a pair with `rank` channels between its two halves."""
@@ -24,7 +27,8 @@ class FactorizedLayer(Config):
     scheme: Literal["svd", "vertical_horizontal", "channel_svd"] = Field(
         description="How the weight was split: one SVD, vertical and horizontal kernels, or fewer channels and back."
     )
-    rank: int = Field(ge=1, description="Channels between the two halves.")
+    rank: int = Field(ge=1, description="Channels between the two halves, in each group of a grouped convolution.")
+    batch_norm: bool = BATCH_NORM
 
 
 class NarrowedLayer(Config):
@@ -42,6 +46,7 @@ class TuckerLayer(Config):
     layer: str = Field(description="Name of the convolution.")
     input_rank: int = Field(ge=1, description="Channels between the first and the second.")
     output_rank: int = Field(ge=1, description="Channels between the second and the third.")
+    batch_norm: bool = BATCH_NORM
 
 
 class CpLayer(Config):
@@ -50,6 +55,7 @@ class CpLayer(Config):
     kind: Literal["cp_layer"] = "cp_layer"
     layer: str = Field(description="Name of the convolution.")
     rank: int = Field(ge=1, description="Channels between the four.")
+    batch_norm: bool = BATCH_NORM
 
 
 class FoldedNorm(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modelpress.engine.inspect_model import inspect_model
+from modelpress.engine.measure import count_layer_macs
+from modelpress.engine.network import weighted_layers
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from tests.engine.test_original import model_file
@@ -49,13 +52,25 @@ def test_layers_and_what_can_be_done_with_them(tmp_path: Path) -> None:
     assert all(layer.prunable and layer.untreated is None for layer in layers.values())
 
 
-def test_layers_that_cannot_be_factorized_say_why(tmp_path: Path) -> None:
+def test_depthwise_layers_are_factorized_by_channel(tmp_path: Path) -> None:
     found = inspected("mobilenet_v3_small", tmp_path, image_size=32, num_classes=5)
-    depthwise = [layer for layer in found.layers if layer.weight_shape[1] == 1]
+    depthwise = [layer for layer in found.layers if layer.groups > 1]
     assert depthwise
-    assert all(layer.full_rank is None and "groups" in (layer.untreated or "") for layer in depthwise)
-    pointwise = [layer for layer in found.layers if layer.weight_shape[1] > 1 and layer.weight_shape[2:] == (1, 1)]
+    # Each channel's kernel is a matrix of its own.
+    assert all(layer.full_rank == layer.weight_shape[2] and layer.untreated is None for layer in depthwise)
+    pointwise = [layer for layer in found.layers if layer.groups == 1 and layer.weight_shape[2:] == (1, 1)]
     assert all(layer.full_rank == min(layer.weight_shape[:2]) for layer in pointwise)
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "swin_t"])
+def test_calls_say_how_many_products_there_are(architecture: str, tmp_path: Path) -> None:
+    found = inspected(architecture, tmp_path, image_size=32, num_classes=5)
+    module = network(describe(architecture, image_size=32, num_classes=5)).module
+    layers = weighted_layers(module)
+    counted = count_layer_macs(module, layers, found.network.input_shape)[1]
+    for layer in found.layers:
+        places = sum(math.prod(call.output_size) for call in layer.calls)
+        assert math.prod(layer.weight_shape) * places == counted[layer.name]
 
 
 def test_layers_that_are_read_but_never_called_cannot_be_factorized(tmp_path: Path) -> None:

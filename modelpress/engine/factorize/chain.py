@@ -1,124 +1,100 @@
-"""The structure of a convolution that became three thinner ones (Tucker-2) or four (CP), without its weights."""
+"""Thinner layers in a row that take the place of one, without its weights: what all schemes have in common."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.rank import untreated_reason
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.network import CpLayer, TuckerLayer
+
+Convolution = nn.Conv1d | nn.Conv2d
+NORMS: dict[type[nn.Module], type[nn.BatchNorm1d] | type[nn.BatchNorm2d]] = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+}
 
 
-def insert_tucker(module: nn.Module, edit: TuckerLayer) -> None:
-    """Replace the convolution `edit.layer` by a 1 x 1, a k x k and a 1 x 1 one, in place, freshly initialised.
-
-    They are named `<layer>.0` to `<layer>.2`; the bias belongs to the last. Raises InvalidModel when the layer is not
-    there, is no such convolution, or has fewer channels than the ranks: edits also come from files that others wrote.
-    """
-    layer = _convolution(module, edit.layer)
-    for rank, channels, end in (
-        (edit.input_rank, layer.in_channels, "input"),
-        (edit.output_rank, layer.out_channels, "output"),
-    ):
-        if rank > channels:
-            raise InvalidModel(f"{end} rank {rank} of layer {edit.layer!r} is above its {channels} {end} channels")
-    # Paddings of any mode commute with 1x1 layers, and padded zeros stay zeros, since the first has no bias.
-    _insert(
-        module,
-        edit.layer,
-        nn.Conv2d(layer.in_channels, edit.input_rank, 1, bias=False),
-        _like(layer, edit.input_rank, edit.output_rank, axes=(0, 1)),
-        nn.Conv2d(edit.output_rank, layer.out_channels, 1, bias=layer.bias is not None),
-    )
-
-
-def insert_cp(module: nn.Module, edit: CpLayer) -> None:
-    """Replace the convolution `edit.layer` by a 1 x 1, a k x 1 and a 1 x k depthwise and a 1 x 1 one, in place.
-
-    They are named `<layer>.0` to `<layer>.3`; the bias belongs to the last. Raises InvalidModel as `insert_tucker`.
-    """
-    layer = _convolution(module, edit.layer)
-    most = cp_full_rank(layer)
-    if edit.rank > most:
-        raise InvalidModel(f"rank {edit.rank} of layer {edit.layer!r} is above its full rank {most}")
-    _insert(
-        module,
-        edit.layer,
-        nn.Conv2d(layer.in_channels, edit.rank, 1, bias=False),
-        _like(layer, edit.rank, edit.rank, axes=(0,), groups=edit.rank),
-        _like(layer, edit.rank, edit.rank, axes=(1,), groups=edit.rank),
-        nn.Conv2d(edit.rank, layer.out_channels, 1, bias=layer.bias is not None),
-    )
-
-
-INSERT: dict[str, Callable[[nn.Module, Any], None]] = {"tucker_layer": insert_tucker, "cp_layer": insert_cp}
-
-
-def cp_full_rank(layer: nn.Conv2d) -> int:
-    """A rank at which CP can be any kernel: the product of its sizes without the largest (a bound, rarely needed)."""
-    shape = layer.weight.shape
-    return math.prod(shape) // max(shape)
-
-
-def tucker_weights(shape: Sequence[int], input_rank: int, output_rank: int) -> int:
-    """Weights of the three convolutions in place of a kernel of this shape (N, C, kh, kw)."""
-    outputs, inputs, height, width = shape
-    return inputs * input_rank + input_rank * output_rank * height * width + output_rank * outputs
-
-
-def cp_weights(shape: Sequence[int], rank: int) -> int:
-    """Weights of the four convolutions in place of a kernel of this shape."""
-    return rank * sum(shape)
-
-
-@torch.no_grad()
-def fill_chain(chain: nn.Module, layer: nn.Conv2d, weights: Sequence[Tensor]) -> None:
-    """Give the convolutions of a chain these kernels, and the last the layer's bias."""
-    for index, weight in enumerate(weights):
-        chain.get_parameter(f"{index}.weight").copy_(weight)
-    if layer.bias is not None:
-        chain.get_parameter(f"{len(weights) - 1}.bias").copy_(layer.bias)
-
-
-def _convolution(module: nn.Module, name: str) -> nn.Conv2d:
+def find_layer(module: nn.Module, name: str) -> nn.Linear | Convolution:
+    """The layer of this name. Raises InvalidModel when it is not there, or when no scheme can replace it."""
     try:
         layer = module.get_submodule(name)
     except AttributeError as error:
         raise InvalidModel(f"the network has no layer {name!r} to factorize") from error
     reason = "it is the whole network" if layer is module else untreated_reason(layer)
-    if reason is None and (not isinstance(layer, nn.Conv2d) or layer.kernel_size == (1, 1)):
-        reason = "it is no convolution with a kernel larger than 1 x 1"
-    if reason is not None or not isinstance(layer, nn.Conv2d):
+    if reason is not None or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
         raise InvalidModel(f"layer {name!r} cannot be factorized: {reason}")
     return layer
 
 
-def _like(layer: nn.Conv2d, inputs: int, outputs: int, *, axes: tuple[int, ...], groups: int = 1) -> nn.Conv2d:
-    """A convolution with the layer's kernel size, stride, padding and dilation along these axes, without a bias."""
+def find_kernel(module: nn.Module, name: str) -> nn.Conv2d:
+    """The ungrouped k x k convolution of this name. Raises InvalidModel for anything else."""
+    layer = find_layer(module, name)
+    if not isinstance(layer, nn.Conv2d) or layer.kernel_size == (1, 1):
+        raise InvalidModel(f"layer {name!r} cannot be factorized so: it is no Conv2d with a kernel larger than 1 x 1")
+    if layer.groups != 1:
+        raise InvalidModel(f"layer {name!r} cannot be factorized so: it is a convolution in {layer.groups} groups")
+    return layer
 
-    def along(sizes: tuple[int, ...], otherwise: int) -> tuple[int, int]:
-        height, width = (sizes[axis] if axis in axes else otherwise for axis in (0, 1))
-        return height, width
 
-    return nn.Conv2d(
+def along(
+    layer: Convolution, inputs: int, outputs: int, *axes: int, groups: int = 1, bias: bool = False
+) -> Convolution:
+    """A convolution with the layer's kernel size, stride, padding and dilation along these axes; 1 wide along others.
+
+    Such a convolution without a bias commutes with what the layer does along the other axes: padding of any mode adds
+    whole rows or columns, and padded zeros stay zeros.
+    """
+
+    def sizes(of: tuple[int, ...], otherwise: int) -> tuple[int, ...]:
+        return tuple(size if axis in axes else otherwise for axis, size in enumerate(of))
+
+    padding: str | tuple[int, ...] = "valid"
+    if axes:
+        padding = layer.padding if isinstance(layer.padding, str) else sizes(layer.padding, 0)
+    kind: type[nn.Conv1d] | type[nn.Conv2d] = nn.Conv1d if isinstance(layer, nn.Conv1d) else nn.Conv2d
+    return kind(
         inputs,
         outputs,
-        along(layer.kernel_size, 1),
-        stride=along(layer.stride, 1),
-        padding=layer.padding if isinstance(layer.padding, str) else along(layer.padding, 0),
-        dilation=along(layer.dilation, 1),
+        sizes(layer.kernel_size, 1),  # type: ignore[arg-type]  # as many as the layer's kind has axes
+        stride=sizes(layer.stride, 1),  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+        dilation=sizes(layer.dilation, 1),  # type: ignore[arg-type]
         groups=groups,
-        bias=False,
-        padding_mode=layer.padding_mode,
+        bias=bias,
+        padding_mode=layer.padding_mode if axes else "zeros",
     )
 
 
-def _insert(module: nn.Module, name: str, *layers: nn.Conv2d) -> None:
+def insert(module: nn.Module, name: str, layers: Sequence[nn.Module], *, batch_norm: bool) -> None:
+    """Replace a layer by others in a row, in place. They are named `<layer>.0`, `<layer>.1` and so on.
+
+    With `batch_norm` there is a norm behind each convolution but the last, named `<layer>.norm0` and so on. It changes
+    nothing in evaluation mode.
+    """
     before = module.get_submodule(name)
     weight = before.get_parameter("weight")
-    module.set_submodule(name, nn.Sequential(*layers).to(weight.device, weight.dtype).train(before.training))
+    row = nn.Sequential()
+    for index, layer in enumerate(layers):
+        row.add_module(str(index), layer)
+        if batch_norm and index < len(layers) - 1 and isinstance(layer, nn.Conv1d | nn.Conv2d):
+            row.add_module(f"norm{index}", _neutral_norm(layer))
+    module.set_submodule(name, row.to(weight.device, weight.dtype).train(before.training))
+
+
+@torch.no_grad()
+def fill(row: nn.Module, layer: nn.Module, weights: Sequence[Tensor]) -> None:
+    """Give the layers of a row these weights, and the last the bias of the layer whose place they take."""
+    for index, weight in enumerate(weights):
+        row.get_parameter(f"{index}.weight").copy_(weight)
+    if layer.bias is not None:
+        row.get_parameter(f"{len(weights) - 1}.bias").copy_(layer.get_parameter("bias"))
+
+
+def _neutral_norm(layer: Convolution) -> nn.BatchNorm1d | nn.BatchNorm2d:
+    """A norm that gives what it is given, in evaluation mode: its variance makes up for the epsilon added to it."""
+    norm = NORMS[type(layer)](layer.out_channels)
+    norm.get_buffer("running_var").fill_(1 - norm.eps)
+    return norm

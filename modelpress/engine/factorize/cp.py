@@ -8,10 +8,19 @@ then mixed into the outputs. With 8 channels in and out and a 3x3 kernel of 576 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from modelpress.engine.factorize.chain import along, find_kernel, insert
+from modelpress.engine.factorize.rank import choose_rank
+from modelpress.engine.factorize.split import Ranks
+from modelpress.spec.check.split import full_rank
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.network import CpLayer
+from modelpress.spec.steps import AnyRank
 
 SWEEPS = 100
 LEAST_GAIN = 1e-5  # Of the relative error, in a sweep: below it the factors are taken as found.
@@ -91,3 +100,49 @@ def _projected(kernel: Tensor, factors: list[Tensor], axis: int) -> Tensor:
 def _tuple(factors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     outputs, inputs, vertical, horizontal = factors
     return outputs, inputs, vertical, horizontal
+
+
+class CpSplit:
+    """A convolution by CP, from factors that the seed draws."""
+
+    def __init__(self, layer: nn.Module, seed: int) -> None:
+        self._kernel, self._seed = layer.get_parameter("weight").detach(), seed
+
+    def ranks(self, rank: AnyRank, name: str) -> Ranks:
+        chosen = choose_rank(rank, name, full_rank(self._kernel.shape, 1, "cp"))
+        if chosen is None:
+            raise TypeError(f"a rank of kind {rank.kind} is not defined for CP")  # The spec refuses it.
+        return (chosen,)
+
+    def parameters(self, ranks: Ranks, *, batch_norm: bool) -> int:
+        return cp_weights(self._kernel.shape, ranks[0]) + (3 * 2 * ranks[0] if batch_norm else 0)
+
+    def edit(self, name: str, ranks: Ranks, *, batch_norm: bool) -> CpLayer:
+        return CpLayer(layer=name, rank=ranks[0], batch_norm=batch_norm)
+
+    def weights(self, ranks: Ranks) -> tuple[Tensor, ...]:
+        return cp(self._kernel, ranks[0], self._seed).weights()
+
+
+def cp_weights(shape: Sequence[int], rank: int) -> int:
+    """Weights of the four convolutions in place of a kernel of this shape."""
+    return rank * sum(shape)
+
+
+def insert_cp(module: nn.Module, edit: CpLayer) -> None:
+    """Replace the convolution `edit.layer` by a 1 x 1, a k x 1 and a 1 x k depthwise and a 1 x 1 one, in place.
+
+    They are named `<layer>.0` to `<layer>.3`; the bias belongs to the last. Raises InvalidModel when the layer is not
+    there or is no such convolution, or when the rank is above one at which CP can be any kernel.
+    """
+    layer = find_kernel(module, edit.layer)
+    most = full_rank(layer.weight.shape, 1, "cp")
+    if edit.rank > most:
+        raise InvalidModel(f"rank {edit.rank} of layer {edit.layer!r} is above its full rank {most}")
+    row = (
+        along(layer, layer.in_channels, edit.rank),
+        along(layer, edit.rank, edit.rank, 0, groups=edit.rank),
+        along(layer, edit.rank, edit.rank, 1, groups=edit.rank),
+        along(layer, edit.rank, layer.out_channels, bias=layer.bias is not None),
+    )
+    insert(module, edit.layer, row, batch_norm=edit.batch_norm)

@@ -1,107 +1,95 @@
-"""The structure of a factorized layer: two thinner layers in a row, without its weights."""
+"""Layers as pairs of thinner ones: matrices cut to a rank by SVD, in the forms that layers have as matrices."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-from modelpress.engine.factorize.rank import full_rank, matrix_shape, scheme_of, untreated_reason
+from torch import Tensor, nn
+
+from modelpress.engine.factorize import channel_svd, vertical_horizontal
+from modelpress.engine.factorize.chain import Convolution, find_layer, insert
+from modelpress.engine.factorize.rank import choose_rank, full_rank, groups_of, rank_by_values, spectrum
+from modelpress.engine.factorize.split import Ranks
+from modelpress.engine.factorize.svd import Decomposition, decompose
+from modelpress.engine.factorize.whitening import whitened_decomposition
+from modelpress.spec.check.split import matrix_shape, pair_parameters, scheme_of
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import FactorizedLayer
-from modelpress.spec.steps import ConvolutionScheme
+from modelpress.spec.steps import AnyRank, ConvolutionScheme
+
+PairScheme = Literal["svd", "vertical_horizontal", "channel_svd"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A layer as matrices, and halves of matrices as layers."""
+
+    matrices: Callable[[nn.Module], Tensor]  # (groups, inputs, outputs)
+    kernels: Callable[[Tensor, Tensor, nn.Module], tuple[Tensor, Tensor]]
+    layers: Callable[[nn.Linear | Convolution, int], tuple[nn.Module, nn.Module]]
+
+
+_CHANNELS = Form(channel_svd.matrices, channel_svd.kernels, channel_svd.layers)
+FORMS: dict[PairScheme, Form] = {
+    "svd": _CHANNELS,
+    "channel_svd": _CHANNELS,
+    "vertical_horizontal": Form(vertical_horizontal.matrices, vertical_horizontal.kernels, vertical_horizontal.layers),
+}
+
+
+class PairSplit:
+    """A layer as a pair, for every rank; the SVD is done once, when its values or vectors are asked for."""
+
+    def __init__(self, scheme: PairScheme, layer: nn.Module) -> None:
+        self._scheme, self._layer, self._form = scheme, layer, FORMS[scheme]
+        self._sizes = layer.get_parameter("weight").shape, groups_of(layer), scheme
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """Of each group's matrix."""
+        return decompose(self._form.matrices(self._layer))
+
+    @property
+    def spectrum(self) -> Tensor:
+        """Singular values (R,), over all groups: what is lost at rank r is the sum of squares from r on."""
+        return spectrum(self.decomposition.values)
+
+    def whiten(self, moment: Tensor) -> None:
+        """Take the layer apart for inputs of these second moments, (groups, inputs, inputs)."""
+        self.decomposition = whitened_decomposition(self._form.matrices(self._layer), moment)
+
+    def ranks(self, rank: AnyRank, name: str) -> Ranks:
+        shape = matrix_shape(*self._sizes)
+        chosen = choose_rank(rank, name, min(shape))
+        return (rank_by_values(rank, self.decomposition.values, shape) if chosen is None else chosen,)
+
+    def parameters(self, ranks: Ranks, *, batch_norm: bool) -> int:
+        return ranks[0] * pair_parameters(*self._sizes, batch_norm=batch_norm)
+
+    def edit(self, name: str, ranks: Ranks, *, batch_norm: bool) -> FactorizedLayer:
+        between = batch_norm and not isinstance(self._layer, nn.Linear)
+        return FactorizedLayer(layer=name, scheme=self._scheme, rank=ranks[0], batch_norm=between)
+
+    def weights(self, ranks: Ranks) -> tuple[Tensor, ...]:
+        return self._form.kernels(*self.decomposition.halves(ranks[0]), self._layer)
 
 
 def insert_pair(module: nn.Module, edit: FactorizedLayer) -> None:
     """Replace the layer named `edit.layer` by an `nn.Sequential` of its two halves, in place, freshly initialised.
 
-    The halves are named `<layer>.0` and `<layer>.1`; the bias belongs to the second. Raises InvalidModel when the
-    layer is not there or cannot be such a pair: edits also come from files that others wrote.
+    The halves are named `<layer>.0` and `<layer>.1`, a norm between them `<layer>.norm0`; the bias belongs to the
+    second. Raises InvalidModel when the layer is not there or cannot be such a pair: edits also come from files that
+    others wrote.
     """
-    try:
-        layer = module.get_submodule(edit.layer)
-    except AttributeError as error:
-        raise InvalidModel(f"the network has no layer {edit.layer!r} to factorize") from error
-    reason = "it is the whole network" if layer is module else untreated_reason(layer)
-    if reason is not None:
-        raise InvalidModel(f"layer {edit.layer!r} cannot be factorized: {reason}")
+    layer = find_layer(module, edit.layer)
     convolutions: ConvolutionScheme = "channel_svd" if edit.scheme == "channel_svd" else "vertical_horizontal"
-    if edit.scheme != scheme_of(layer, convolutions):
-        raise InvalidModel(f"layer {edit.layer!r} is factorized by {scheme_of(layer)!r}, not by {edit.scheme!r}")
+    scheme = scheme_of(layer.weight.shape, convolutions)
+    if edit.scheme != scheme:
+        raise InvalidModel(f"layer {edit.layer!r} is factorized by {scheme!r}, not by {edit.scheme!r}")
     most = full_rank(layer, convolutions)
-    if most is None or edit.rank > most:
+    if edit.rank > most:
         raise InvalidModel(f"rank {edit.rank} of layer {edit.layer!r} is above its full rank {most}")
-    if not isinstance(layer, nn.Conv2d):
-        pair = _linear_pair(layer, edit.rank)
-    elif edit.scheme == "vertical_horizontal":
-        pair = _vertical_horizontal_pair(layer, edit.rank)
-    else:
-        pair = _channel_pair(layer, edit.rank)
-    weight = layer.get_parameter("weight")
-    module.set_submodule(edit.layer, pair.to(weight.device, weight.dtype).train(layer.training))
-
-
-def _linear_pair(layer: nn.Module, rank: int) -> nn.Sequential:
-    inputs, outputs = matrix_shape(layer) or (0, 0)
-    return nn.Sequential(
-        nn.Linear(inputs, rank, bias=False),
-        nn.Linear(rank, outputs, bias=layer.bias is not None),
-    )
-
-
-def _channel_pair(layer: nn.Conv2d, rank: int) -> nn.Sequential:
-    # The first half has the layer's kernel, stride, padding and dilation, so that the second works on the small image
-    # already. A 1x1 layer is split this way too.
-    return nn.Sequential(
-        nn.Conv2d(
-            layer.in_channels,
-            rank,
-            _pair(layer.kernel_size),
-            stride=_pair(layer.stride),
-            padding=layer.padding if isinstance(layer.padding, str) else _pair(layer.padding),
-            dilation=_pair(layer.dilation),
-            bias=False,
-            padding_mode=layer.padding_mode,
-        ),
-        nn.Conv2d(rank, layer.out_channels, 1, bias=layer.bias is not None),
-    )
-
-
-def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
-    height, width = sizes
-    return height, width
-
-
-def _vertical_horizontal_pair(layer: nn.Conv2d, rank: int) -> nn.Sequential:
-    height, width = layer.kernel_size
-    (stride_y, stride_x), (dilation_y, dilation_x) = layer.stride, layer.dilation
-    # Each half strides, pads and dilates along its own axis.
-    first_pad: str | tuple[int, int]
-    second_pad: str | tuple[int, int]
-    if isinstance(layer.padding, str):
-        first_pad = second_pad = layer.padding
-    else:
-        pad_y, pad_x = layer.padding
-        first_pad, second_pad = (pad_y, 0), (0, pad_x)
-    # Padding of any mode adds whole rows or columns, and the half along the other axis treats each of those by
-    # itself, so the two commute; padded zeros stay zeros, since the first half has no bias.
-    return nn.Sequential(
-        nn.Conv2d(
-            layer.in_channels,
-            rank,
-            (height, 1),
-            stride=(stride_y, 1),
-            padding=first_pad,
-            dilation=(dilation_y, 1),
-            bias=False,
-            padding_mode=layer.padding_mode,
-        ),
-        nn.Conv2d(
-            rank,
-            layer.out_channels,
-            (1, width),
-            stride=(1, stride_x),
-            padding=second_pad,
-            dilation=(1, dilation_x),
-            bias=layer.bias is not None,
-            padding_mode=layer.padding_mode,
-        ),
-    )
+    insert(module, edit.layer, FORMS[edit.scheme].layers(layer, edit.rank), batch_norm=edit.batch_norm)

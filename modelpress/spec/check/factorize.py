@@ -5,41 +5,57 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelpress.spec.check.layers import select_layers
+from modelpress.spec.check.layers import is_selected, select_layers
 from modelpress.spec.check.misfit import Misfit, listed
+from modelpress.spec.check.split import RankCost, full_rank, rank_cost, scheme_of, unsplit_reason
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.steps import ConvolutionScheme, Factorize, RankBudget, RankNumber, RankPerLayer
+from modelpress.spec.steps import Factorize, RankBudget, RankNumber, RankPerLayer
+
+_WORDS = {"parameters": "weights", "macs": "multiply-accumulates", "bytes": "bytes"}
 
 
-def factorize_misfits(step: Factorize, layers: list[LayerInspection], where: str) -> list[Misfit]:
+def factorize_misfits(step: Factorize, layers: Sequence[LayerInspection], where: str) -> list[Misfit]:
     """What keeps the step from the model's layers."""
-    shapes = {
-        layer.name: matrix_shape(layer.weight_shape, step.scheme) for layer in layers if layer.full_rank is not None
-    }
-    full_ranks = {
-        layer.name: full_rank(layer.weight_shape, step.scheme) for layer in layers if layer.full_rank is not None
-    }
+    able = {layer.name: layer for layer in layers if unfactorized_reason(layer, step) is None}
     try:
-        wanted = factorize_ranks(step, {layer.name: layer.type for layer in layers if layer.name in full_ranks})
+        wanted = factorize_ranks(step, {name: layer.type for name, layer in able.items()})
     except ValueError as error:
         return [Misfit(where=f"{where}.layers", message=str(error))]
-    kernels = {layer.name: layer.weight_shape for layer in layers}
-    if reason := unwhitened_reason(step, {name: kernels[name] for name in wanted}):
+    chosen = [able[name] for name in wanted]
+    if reason := _unwhitened_reason(step, chosen):
         return [Misfit(where=f"{where}.whiten", message=reason)]
     if isinstance(step.rank, RankBudget):
         try:
-            budget_weights(step.rank, [shapes[name] for name in wanted])
+            budget_limit(step.rank, budget_costs(step, step.rank, chosen))
         except ValueError as error:
             return [Misfit(where=f"{where}.rank", message=str(error))]
+    most = {layer.name: full_rank(layer.weight_shape, layer.groups, step.scheme) for layer in chosen}
     return [
         Misfit(
             where=f"{where}.rank",
-            message=f"rank {rank} is above the full rank {full_ranks[name]} of layer {name!r}; "
+            message=f"rank {rank} is above the full rank {most[name]} of layer {name!r}; "
             "lower it, exclude the layer, or use a `ratio`",
         )
         for name, rank in wanted.items()
-        if rank is not None and rank > full_ranks[name]
+        if rank is not None and rank > most[name]
     ]
+
+
+def unfactorized_reason(layer: LayerInspection, step: Factorize) -> str | None:
+    """Why the step cannot treat a layer, in words; None when it can."""
+    if layer.full_rank is None:
+        return layer.untreated or "it cannot be factorized"
+    return unsplit_reason(layer.weight_shape, layer.groups, step.scheme)
+
+
+def unfactorized_layers(step: Factorize, layers: Sequence[LayerInspection]) -> dict[str, str]:
+    """Layers that the step picks and cannot treat, each with the reason."""
+    picked = {
+        layer.name: unfactorized_reason(layer, step)
+        for layer in layers
+        if is_selected(layer.name, layer.type, step.layers)
+    }
+    return {name: reason for name, reason in picked.items() if reason is not None}
 
 
 def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int | None]:
@@ -58,38 +74,43 @@ def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int
     return dict.fromkeys(chosen, rank)
 
 
-def matrix_shape(weight_shape: Sequence[int], scheme: ConvolutionScheme) -> tuple[int, int]:
-    """Shape of the matrix that is split, as inputs x outputs.
+def budget_costs(
+    step: Factorize, rank: RankBudget, layers: Iterable[LayerInspection], stored: Mapping[str, int] | None = None
+) -> dict[str, RankCost]:
+    """What the ranks of these layers cost in the budget's currency; no layers where that of one is not known.
 
-    `weight_shape` is that of a linear layer (out, in) or of a convolution's kernel (N, C, kh, kw), which the scheme
-    sees as (C kh) x (N kw) or as (C kh kw) x N.
+    `stored` are the bytes of weights in the compact file by layer, where they take less than 4 each.
     """
-    if len(weight_shape) == 2:
-        return weight_shape[1], weight_shape[0]
-    outputs, inputs, height, width = weight_shape
-    if scheme == "channel_svd":
-        return inputs * height * width, outputs
-    return inputs * height, outputs * width
+    found = {
+        layer.name: rank_cost(
+            layer,
+            step.scheme,
+            rank.currency,
+            batch_norm=step.batch_norm,
+            stored_bytes=None if stored is None else stored.get(layer.name),
+        )
+        for layer in layers
+    }
+    known = {name: cost for name, cost in found.items() if cost is not None}
+    return known if len(known) == len(found) else {}
 
 
-def full_rank(weight_shape: Sequence[int], scheme: ConvolutionScheme) -> int:
-    """Largest rank that a layer can be given, at which what takes its place can be the layer itself."""
-    if _is_kernel(weight_shape) and scheme == "tucker2":
-        return min(weight_shape[:2])
-    if _is_kernel(weight_shape) and scheme == "cp":
-        return math.prod(weight_shape) // max(weight_shape)
-    return min(matrix_shape(weight_shape, scheme))
+def budget_limit(rank: RankBudget, costs: Mapping[str, RankCost]) -> int:
+    """What a budget allows layers of these costs together.
 
-
-def unwhitened_reason(step: Factorize, shapes: dict[str, Sequence[int]]) -> str | None:
-    """What keeps a step from whitening layers with weights of these shapes, in words."""
-    kernels = [name for name, shape in shapes.items() if _is_kernel(shape)]
-    if not step.whiten or step.scheme == "channel_svd" or not kernels:
-        return None
-    return (
-        f"k x k convolutions are whitened by the scheme `channel_svd` only, as the halves of `{step.scheme}` share no "
-        f"single input; set `scheme`, or exclude {listed(kernels)}"
-    )
+    Raises ValueError when that is less than all of them cost at rank 1.
+    """
+    whole = sum(cost.whole for cost in costs.values())
+    least = sum(cost.least for cost in costs.values())
+    limit = math.floor(rank.share * whole + 1e-6)  # As for ratios: 0.29 * 100 shall be 29.
+    if limit < least:
+        share = math.ceil(1000 * least / whole) / 1000
+        raise ValueError(
+            f"a budget of {rank.share:g} is below the least that pairs can have: at rank 1 the chosen layers keep "
+            f"{least} of {whole} {_WORDS[rank.currency]}; "
+            + (f"give at least {share:g}, or exclude layers" if share < 1 else "no pair is cheaper than its layer")
+        )
+    return limit
 
 
 def factorize_data_misfits(step: Factorize, where: str) -> list[Misfit]:
@@ -100,23 +121,13 @@ def factorize_data_misfits(step: Factorize, where: str) -> list[Misfit]:
     return [Misfit(where=f"{where}.whiten", message=message)]
 
 
-def _is_kernel(weight_shape: Sequence[int]) -> bool:
-    return len(weight_shape) == 4 and tuple(weight_shape[2:]) != (1, 1)
-
-
-def budget_weights(rank: RankBudget, shapes: Iterable[tuple[int, int]]) -> int:
-    """Number of weights that a budget allows layers with matrices of these shapes.
-
-    Raises ValueError when that is less than all of them have at rank 1.
-    """
-    shapes = list(shapes)
-    total = sum(inputs * outputs for inputs, outputs in shapes)
-    least = sum(min(inputs + outputs, inputs * outputs) for inputs, outputs in shapes)
-    weights = math.floor(rank.parameters * total + 1e-6)  # As for ratios: 0.29 * 100 shall be 29.
-    if weights < least:
-        share = math.ceil(1000 * least / total) / 1000
-        raise ValueError(
-            f"a budget of {rank.parameters:g} is below the least that pairs can have: at rank 1 the chosen layers keep "
-            f"{least} of {total} weights; give at least {share:g}, or exclude layers"
-        )
-    return weights
+def _unwhitened_reason(step: Factorize, layers: Sequence[LayerInspection]) -> str | None:
+    if not step.whiten:
+        return None
+    halved = [layer.name for layer in layers if scheme_of(layer.weight_shape, step.scheme) == "vertical_horizontal"]
+    if not halved:
+        return None
+    return (
+        f"k x k convolutions are whitened by the scheme `channel_svd` only, as the halves of `{step.scheme}` share no "
+        f"single input; set `scheme`, or exclude {listed(halved)}"
+    )

@@ -15,6 +15,7 @@ from modelpress.spec.steps.distill import Distill
 from modelpress.spec.steps.factorize import (
     AnyRank,
     ConvolutionScheme,
+    Currency,
     Factorize,
     Rank,
     RankBudget,
@@ -37,6 +38,7 @@ __all__ = [
     "ChannelTarget",
     "ConvolutionScheme",
     "Cubic",
+    "Currency",
     "Distill",
     "Factorize",
     "Finetune",

@@ -1,4 +1,4 @@
-"""The step `factorize`: which pairs, and how thin."""
+"""The step `factorize`: which layers become thinner ones in a row, and how thin."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from modelpress.spec.config import Config
 from modelpress.spec.steps.selection import LayerSelection
 from modelpress.spec.training import Recovery
+
+Currency = Literal["parameters", "macs", "bytes"]
 
 
 class RankNumber(Config):
@@ -49,16 +51,41 @@ class RankEvbmf(Config):
 
 
 class RankBudget(Config):
-    """Ranks that together keep a share of the weights, and of the singular values as much as that allows.
+    """Ranks that together keep a share of what the layers cost, and of the singular values as much as that allows.
 
     Shared over the layers so that the sum of the discarded squared singular values, each layer's relative to its own
-    total, is small; layers may stay whole.
+    total, is small; layers may stay whole. Exactly one of the shares is given.
     """
 
     kind: Literal["budget"] = "budget"
-    parameters: float = Field(
-        gt=0, lt=1, description="Most that is kept of the chosen layers' weights, a share; biases are not counted."
+    parameters: float | None = Field(
+        default=None, gt=0, lt=1, description="Most that is kept of the chosen layers' weights, a share."
     )
+    macs: float | None = Field(
+        default=None, gt=0, lt=1, description="Most that is kept of their multiply-accumulates for one image, a share."
+    )
+    bytes: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Most that is kept of what their tensors take in the compact file, a share.",
+    )
+
+    @model_validator(mode="after")
+    def _one_share(self) -> RankBudget:
+        if sum(share is not None for share in (self.parameters, self.macs, self.bytes)) != 1:
+            raise ValueError("a budget is a share of one thing: give exactly one of parameters, macs and bytes")
+        return self
+
+    @property
+    def currency(self) -> Currency:
+        """What is shared."""
+        return "parameters" if self.parameters is not None else "macs" if self.macs is not None else "bytes"
+
+    @property
+    def share(self) -> float:
+        """How much of it is kept at most, 0..1."""
+        return self.parameters or self.macs or self.bytes or 0.0
 
 
 AnyRank = RankNumber | RankPerLayer | RankRatio | RankEnergy | RankEvbmf | RankBudget
@@ -74,7 +101,9 @@ class Factorize(Config):
     `channel_svd`: a k x k one to fewer channels and a 1 x 1 one back (Zhang et al. 2016);
     `tucker2`: a 1 x 1, a thinner k x k and a 1 x 1 one (Kim et al. 2016); `cp`: a 1 x 1, a k x 1 and a 1 x k depthwise
     and a 1 x 1 one (Lebedev et al. 2015).
-    A layer whose pair would not be smaller stays as it is, and the report names it.
+    Convolutions in groups, depthwise ones too, become pairs in as many groups, each group of the same rank; Conv1d
+    layers a k and a 1 wide one, by either scheme of pairs.
+    A layer whose thinner layers would not be smaller stays as it is, and the report names it.
     """
 
     kind: Literal["factorize"] = "factorize"
@@ -86,8 +115,16 @@ class Factorize(Config):
         description="Lose as little as possible of the layers' outputs on training images, not of their weights. "
         "Needs data, not its labels; k x k convolutions need the scheme `channel_svd`.",
     )
+    batch_norm: bool = Field(
+        default=False,
+        description="Put batch norms between the convolutions that take a convolution's place, for the training that "
+        "follows; until then they change nothing. Linear layers have none.",
+    )
     calibration_images: int = Field(
-        default=256, ge=1, le=100_000, description="Training images that `whiten` looks at, drawn by the job's seed."
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Training images that `whiten` and `batch_norm` look at, drawn by the job's seed.",
     )
     fold_batch_norm: bool = Field(
         default=False,

@@ -8,6 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelpress.engine.factorize.budget import State, budget_ranks, hull_steps, layer_states
+from modelpress.spec.check.split import RankCost
+
+
+def weights(inputs: int, outputs: int) -> RankCost:
+    """The cost of a pair in weights."""
+    by_rank = inputs + outputs
+    return RankCost(by_rank, inputs * outputs, (inputs * outputs - 1) // by_rank)
 
 
 def test_two_layers_by_hand():
@@ -17,18 +24,18 @@ def test_two_layers_by_hand():
         # 400 weights, 40 by rank, 9 ranks: gains of 1/10 each.
         "b": torch.tensor([1.0] * 10 + [0.0] * 10),
     }
-    shapes = {"a": (10, 10), "b": (20, 20)}
-    assert budget_ranks(spectra, shapes, 60) == {"a": 1, "b": 1}
-    assert budget_ranks(spectra, shapes, 79) == {"a": 1, "b": 1}
-    assert budget_ranks(spectra, shapes, 125) == {"a": 4, "b": 1}
-    assert budget_ranks(spectra, shapes, 150) == {"a": None, "b": 1}
-    assert budget_ranks(spectra, shapes, 200) == {"a": None, "b": 2}
-    assert budget_ranks(spectra, shapes, 500) == {"a": None, "b": None}
+    costs = {"a": weights(10, 10), "b": weights(20, 20)}
+    assert budget_ranks(spectra, costs, 60) == {"a": 1, "b": 1}
+    assert budget_ranks(spectra, costs, 79) == {"a": 1, "b": 1}
+    assert budget_ranks(spectra, costs, 125) == {"a": 4, "b": 1}
+    assert budget_ranks(spectra, costs, 150) == {"a": None, "b": 1}
+    assert budget_ranks(spectra, costs, 200) == {"a": None, "b": 2}
+    assert budget_ranks(spectra, costs, 500) == {"a": None, "b": None}
 
 
 def test_the_example_of_the_module():
     spectra = {"a": torch.tensor([8.0, 4, 2, 2]).sqrt(), "b": torch.tensor([5.0, 1, 1, 1]).sqrt()}
-    assert budget_ranks(spectra, {"a": (4, 4), "b": (4, 4)}, 24) == {"a": None, "b": 1}
+    assert budget_ranks(spectra, {"a": weights(4, 4), "b": weights(4, 4)}, 24) == {"a": None, "b": 1}
 
 
 def test_a_last_step_that_is_worth_more_takes_those_before_it():
@@ -39,47 +46,63 @@ def test_a_last_step_that_is_worth_more_takes_those_before_it():
 
 def test_what_gains_nothing_is_not_bought():
     ranks = budget_ranks({"a": torch.tensor([2.0, 1.0] + [0.0] * 8), "b": torch.zeros(10)},
-                         {"a": (10, 10), "b": (10, 10)}, 200)  # fmt: skip
+                         {"a": weights(10, 10), "b": weights(10, 10)}, 200)  # fmt: skip
     assert ranks == {"a": 2, "b": 1}
 
 
 def test_a_layer_without_a_smaller_pair_is_whole():
-    assert budget_ranks({"a": torch.ones(1)}, {"a": (1, 9)}, 9) == {"a": None}
+    assert budget_ranks({"a": torch.ones(1)}, {"a": weights(1, 9)}, 9) == {"a": None}
 
 
-@settings(max_examples=25, deadline=None)
+@st.composite
+def rank_costs(draw: st.DrawFn, shape: tuple[int, int]) -> RankCost:
+    """Costs of a pair in any currency: each rank may cost more or less than its weights."""
+    smaller = weights(*shape).most
+    by_rank, fixed = draw(st.integers(1, 40)), draw(st.integers(0, 30))
+    whole = fixed + draw(st.integers(1, 200))
+    return RankCost(by_rank, whole, min(smaller, (whole - fixed - 1) // by_rank), fixed)
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     shapes=st.lists(st.tuples(st.integers(2, 9), st.integers(2, 9)), min_size=2, max_size=3),
     share=st.floats(0, 1),
     seed=st.integers(0, 1000),
+    data=st.data(),
 )
-def test_against_trying_everything(shapes: list[tuple[int, int]], share: float, seed: int):
+def test_against_trying_everything(shapes: list[tuple[int, int]], share: float, seed: int, data: st.DataObject):
     torch.manual_seed(seed)
     sizes = {str(place): shape for place, shape in enumerate(shapes)}
+    costs = {
+        name: weights(*shape) if data.draw(st.booleans()) else data.draw(rank_costs(shape))
+        for name, shape in sizes.items()
+    }
     spectra = {name: torch.linalg.svdvals(torch.randn(shape)) for name, shape in sizes.items()}
-    states = {name: layer_states(spectra[name], shape) for name, shape in sizes.items()}
-    least = sum(found[0].weights for found in states.values())
-    total = sum(found[-1].weights for found in states.values())
+    states = {name: layer_states(spectra[name], costs[name]) for name in sizes}
+    for name, found in states.items():
+        assert [state.cost for state in found] == sorted({costs[name].at(state.rank) for state in found})
+    least = sum(cost.least for cost in costs.values())
+    total = sum(cost.whole for cost in costs.values())
     budget = least + int(share * (total - least))
 
     def lost(limit: int) -> float:
         fitting = [
             sum(1 - state.kept for state in choice)
             for choice in product(*states.values())
-            if sum(state.weights for state in choice) <= limit
+            if sum(state.cost for state in choice) <= limit
         ]
         return min(fitting)
 
-    ranks = budget_ranks(spectra, sizes, budget)
+    ranks = budget_ranks(spectra, costs, budget)
     chosen = {name: next(state for state in states[name] if state.rank == rank) for name, rank in ranks.items()}
-    spent = sum(state.weights for state in chosen.values())
+    spent = sum(state.cost for state in chosen.values())
     loss = sum(1 - state.kept for state in chosen.values())
     assert spent <= budget
     for name, state in chosen.items():
         later = states[name][states[name].index(state) + 1 :]
-        assert not later or spent + later[0].weights - state.weights > budget
+        assert not later or spent + later[0].cost - state.cost > budget
     # Greedy is the best there is for what it had spent when the first step did not fit.
-    steps = [found[end].weights - found[start].weights for found in states.values() for start, end in hull_steps(found)]
+    steps = [found[end].cost - found[start].cost for found in states.values() for start, end in hull_steps(found)]
     assert lost(budget) <= loss + 1e-9
     assert loss <= lost(max(least, budget - max(steps, default=0))) + 1e-9
     if spent == total:

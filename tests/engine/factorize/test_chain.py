@@ -7,16 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from modelpress.engine.factorize.chain import (
-    cp_full_rank,
-    cp_weights,
-    fill_chain,
-    insert_cp,
-    insert_tucker,
-    tucker_weights,
-)
-from modelpress.engine.factorize.cp import cp
-from modelpress.engine.factorize.tucker import mode_values, tucker
+from modelpress.engine.factorize.chain import fill
+from modelpress.engine.factorize.cp import cp, cp_weights, insert_cp
+from modelpress.engine.factorize.rank import full_rank
+from modelpress.engine.factorize.tucker import insert_tucker, mode_values, tucker, tucker_weights
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import CpLayer, TuckerLayer
 
@@ -68,7 +62,7 @@ def test_tucker_of_full_rank_is_the_convolution(inputs, outputs, **options):
     layer = convolution(inputs, outputs, **options)
     module = nn.Sequential(layer)
     insert_tucker(module, TuckerLayer(layer="0", input_rank=inputs, output_rank=outputs))
-    fill_chain(module[0], layer, tucker(layer.weight, inputs, outputs).weights())
+    fill(module[0], layer, tucker(layer.weight, inputs, outputs).weights())
     images = torch.randn(2, inputs, 11, 10, dtype=torch.float64)
     torch.testing.assert_close(module(images), layer(images))
     made = sum(parameter.numel() for name, parameter in module.named_parameters() if name.endswith("weight"))
@@ -83,7 +77,7 @@ def test_cp_of_a_planted_component_is_the_convolution(inputs, outputs, **options
         layer.weight.copy_(planted(tuple(layer.weight.shape), 1))
     module = nn.Sequential(layer)
     insert_cp(module, CpLayer(layer="0", rank=1))
-    fill_chain(module[0], layer, cp(layer.weight, 1, seed=0).weights())
+    fill(module[0], layer, cp(layer.weight, 1, seed=0).weights())
     images = torch.randn(2, inputs, 11, 10, dtype=torch.float64)
     torch.testing.assert_close(module(images), layer(images), rtol=1e-5, atol=1e-5)
     made = sum(parameter.numel() for name, parameter in module.named_parameters() if name.endswith("weight"))
@@ -160,5 +154,5 @@ def test_edits_that_do_not_fit(layer: nn.Module, edit: TuckerLayer | CpLayer, me
 def test_a_cp_of_its_full_rank_can_be_any_kernel():
     # One component for each place of the three small axes, the fibre along the largest as its vector.
     layer = nn.Conv2d(2, 9, (1, 3))
-    assert cp_full_rank(layer) == 6
+    assert full_rank(layer, "cp") == 6
     assert cp(layer.weight, 6, seed=0).relative_error < 0.02

@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from modelpress.engine.factorize.calibration import calibration_batches, layer_inputs
 from modelpress.engine.factorize.step import factorize
-from modelpress.engine.factorize.whitening import calibration_batches, layer_inputs
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune.step import prune
 from modelpress.engine.quantize.step import quantize
@@ -81,12 +81,12 @@ def test_layers_that_would_not_shrink_stay_and_are_named():
     result = factorize(original, spec, context(original))
     # 16 x 8 x 9 = 1152 weights; a component has 16 + 8 + 3 + 3.
     assert [(skip.name, skip.reason) for skip in result.skipped] == [
-        ("3", "convolutions of rank 50 would not be smaller; up to rank 38 they are")
+        ("3", "thinner layers of rank 50 would not be smaller; up to rank 38 they are")
     ]
     spec = step(scheme="tucker2", rank={"kind": "ratio", "value": 1.0}, layers={"include": ["3"]})
     result = factorize(original, spec, context(original))
     assert [(skip.name, skip.reason) for skip in result.skipped] == [
-        ("3", "convolutions of ranks 8 and 16 would not be smaller; lower ranks may be")
+        ("3", "thinner layers of ranks 8 and 16 would not be smaller; lower ranks may be")
     ]
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from modelpress.engine.factorize.rank import largest_smaller_rank
 from modelpress.engine.factorize.step import factorize
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune.step import prune
@@ -102,7 +101,7 @@ def test_a_budget_is_met_within_a_rank(share: float):
     whole = set(layers) - {change.name for change in result.layers}
     assert {skip.name for skip in result.skipped} == whole
     assert {skip.reason for skip in result.skipped} <= {"the budget keeps it whole"}
-    assert all((change.rank or 0) <= largest_smaller_rank(layers[change.name]) for change in result.layers)
+    assert all(change.parameters_after < change.parameters_before for change in result.layers)
 
 
 def test_a_budget_below_rank_one_is_refused():
@@ -155,17 +154,18 @@ def test_layers_that_would_not_shrink_stay_and_are_named():
     result = run(original, RankNumber(value=3), layers=LayerSelection(include=("0", "7")))
     assert [change.name for change in result.layers] == ["7"]
     assert [(skip.name, skip.reason) for skip in result.skipped] == [
-        ("0", "a pair of rank 3 would not be smaller; up to rank 2 it is")
+        ("0", "thinner layers of rank 3 would not be smaller; up to rank 2 they are")
     ]
     assert torch.equal(result.network.module[0].weight, original.module[0].weight)
 
 
-def test_layers_that_cannot_be_treated_are_named():
-    original = network(describe("mobilenet_v3_small", image_size=32, num_classes=3))
-    result = run(original, RankRatio(value=0.2))
-    assert any("groups" in skip.reason for skip in result.skipped)
-    assert len(result.layers) > 10
-    assert result.network.module(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+def test_layers_of_other_types_are_named():
+    module = nn.Sequential(nn.ConvTranspose2d(1, 8, 3), nn.Flatten(), nn.Linear(800, 10)).eval()
+    result = run(Network(module, tiny_network().description), RankRatio(value=0.2))
+    assert [(skip.name, skip.reason) for skip in result.skipped] == [
+        ("0", "layers of type ConvTranspose2d are not factorized; only Linear, Conv1d and Conv2d are")
+    ]
+    assert [change.name for change in result.layers] == ["2"]
 
 
 class ReadsWeights(nn.Module):
