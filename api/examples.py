@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.event import Progress, StageDone
-from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
+from modelpress.spec.inspection import DatasetInspection, LayerCall, LayerInspection, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import NetworkDescription, Preprocessing
@@ -66,13 +66,20 @@ MODEL = Model(
         fp32_bytes=1_655_400,
         layers=(
             LayerInspection(
-                name="features.0", type="Conv2d", weight_shape=(6, 3, 5, 5), parameters=456, prunable=True, full_rank=15
+                name="features.0",
+                type="Conv2d",
+                weight_shape=(6, 3, 5, 5),
+                parameters=456,
+                calls=(LayerCall(input_size=(32, 32), output_size=(28, 28)),),
+                prunable=True,
+                full_rank=15,
             ),
             LayerInspection(
                 name="classifier.0",
                 type="Linear",
                 weight_shape=(1000, 400),
                 parameters=401_000,
+                calls=(LayerCall(input_size=(), output_size=()),),
                 prunable=True,
                 full_rank=400,
             ),

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.check import check, factorize_ranks, select_layers
-from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
+from modelpress.spec.inspection import DatasetInspection, LayerCall, LayerInspection, ModelInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import NetworkDescription, Preprocessing
-from modelpress.spec.steps import Factorize, LayerSelection
+from modelpress.spec.steps import Factorize, LayerSelection, RankBudget
 
 NAMES = ["features.0", "features.3", "features.7", "classifier.1", "classifier.4"]
 LAYERS = dict(zip(NAMES, ("Conv2d", "Conv2d", "Conv1d", "Linear", "Linear"), strict=True))
@@ -162,6 +162,62 @@ def test_a_budget_below_rank_one() -> None:
     ((where, message),) = check_share(0.124)
     assert where == "steps.0.rank"
     assert "keep 144 of 1152 weights; give at least 0.125" in message
+
+
+def test_a_budget_is_of_one_thing() -> None:
+    for shares in ({}, {"macs": 0.5, "parameters": 0.5}, {"macs": 0.5, "bytes": 0.5}):
+        with pytest.raises(ValidationError, match="give exactly one of parameters, macs and bytes"):
+            RankBudget.model_validate(shares)
+    budget = RankBudget(bytes=0.25)
+    assert (budget.currency, budget.share) == ("bytes", 0.25)
+
+
+def test_a_budget_of_macs_or_bytes_below_rank_one() -> None:
+    def messages(**share: float) -> list[str]:
+        layers = tuple(
+            # Half as wide as high behind its stride: the vertical half sees 4 x 8 places, the others 4 x 4.
+            layer.model_copy(update={"calls": (LayerCall(input_size=(8, 8), output_size=(4, 4)),)} if known else {})
+            for layer in MODEL.layers
+        )
+        model = MODEL.model_copy(update={"layers": layers})
+        recipe = Recipe.model_validate({"steps": [{**FACTORIZE, "rank": {"kind": "budget", **share}}]})
+        return [misfit.message for misfit in check(recipe, model, DATASET)]
+
+    known = True
+    # 12 * 32 + 24 * 16 of 288 * 16.
+    assert messages(macs=0.167) == []
+    assert "keep 3072 of 18432 multiply-accumulates; give at least 0.167" in messages(macs=0.166)[0]
+    # Biases stay: 4 * (36 + 8) of 4 * 296.
+    assert messages(bytes=0.149) == []
+    assert "keep 704 of 4736 bytes; give at least 0.149" in messages(bytes=0.148)[0]
+    known = False
+    assert messages(macs=0.001) == []  # The engine will see.
+
+
+def test_a_model_that_no_budget_can_make_cheaper() -> None:
+    layers = (MODEL.layers[1].model_copy(update={"weight_shape": (1, 1, 3, 3), "full_rank": 3, "parameters": 9}),)
+    recipe = Recipe.model_validate(
+        {"steps": [{**FACTORIZE, "scheme": "channel_svd", "rank": {"kind": "budget", "parameters": 0.9}}]}
+    )
+    (misfit,) = check(recipe, MODEL.model_copy(update={"layers": layers}), DATASET)
+    assert misfit.message.endswith("no pair is cheaper than its layer")
+
+
+def test_grouped_layers_are_left_by_schemes_that_cannot_split_them() -> None:
+    grouped = MODEL.layers[1].model_copy(update={"groups": 2})  # 8 outputs of 2 x 4 inputs, 3 x 3
+    model = MODEL.model_copy(update={"layers": (grouped, *MODEL.layers[2:])})
+
+    def messages(scheme: str, rank: int) -> list[str]:
+        rank_of = {"kind": "per_layer", "values": {"features.3": rank}}
+        recipe = Recipe.model_validate({"steps": [{**FACTORIZE, "scheme": scheme, "rank": rank_of}]})
+        return [misfit.message for misfit in check(recipe, model, DATASET)]
+
+    # Each group is a matrix of 36 x 4, or of 12 x 12.
+    assert messages("channel_svd", 4) == []
+    assert messages("channel_svd", 5)[0].startswith("rank 5 is above the full rank 4")
+    assert messages("vertical_horizontal", 12) == []
+    assert messages("vertical_horizontal", 13)[0].startswith("rank 13 is above the full rank 12")
+    assert messages("tucker2", 1)[0].startswith("no layer features.3 that can be factorized")
 
 
 def test_what_cannot_be_whitened() -> None:

@@ -119,7 +119,11 @@ def test_pairs_with_norms_are_built_again_quantized_and_lose_channels():
 def test_a_later_step_folds_them():
     made, images = normed_vgg()
     # At full rank nothing would be smaller: the step folds and leaves the layers.
-    options = {"rank": {"kind": "ratio", "value": 1.0}, "fold_batch_norm": True, "layers": {"include": ["features.4.*"]}}
+    options = {
+        "rank": {"kind": "ratio", "value": 1.0},
+        "fold_batch_norm": True,
+        "layers": {"include": ["features.4.*"]},
+    }
     folded = factorize(made, Factorize.model_validate(options), context(made)).network
     assert isinstance(folded.module.get_submodule("features.4.norm0"), nn.Identity)
     torch.testing.assert_close(folded.module(images), made.module(images), rtol=1e-3, atol=1e-4)

@@ -7,16 +7,21 @@ import pytest
 import torch
 from torch import nn
 
+from modelpress.engine.factorize.calibration import calibration_batches
 from modelpress.engine.factorize.step import factorize
-from modelpress.engine.network import Network, rebuild
+from modelpress.engine.measure import count_layer_macs
+from modelpress.engine.network import EDITS, Network, rebuild
 from modelpress.engine.prune.step import prune
+from modelpress.engine.quantize.step import quantize
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import FactorizedLayer, NetworkDescription
 from modelpress.spec.steps import (
     AnyRank,
+    ConvolutionScheme,
     Factorize,
     LayerSelection,
     Prune,
+    Quantize,
     RankBudget,
     RankEnergy,
     RankNumber,
@@ -104,6 +109,48 @@ def test_a_budget_is_met_within_a_rank(share: float):
     assert all(change.parameters_after < change.parameters_before for change in result.layers)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("scheme", ["vertical_horizontal", "channel_svd"])
+def test_a_budget_of_macs_is_met_within_a_rank(share: float, scheme: ConvolutionScheme):
+    original = tiny_network()
+    names = ("0", "3", "7")
+    result = run(original, RankBudget(macs=share), layers=LayerSelection(include=names), scheme=scheme)
+
+    def macs(module: nn.Module) -> int:
+        return sum(
+            count_layer_macs(module, {name: module.get_submodule(name) for name in names}, (1, 8, 8))[1].values()
+        )
+
+    # A rank of layer 3 by halves: 24 inputs at 4 x 8 places and 48 outputs at 4 x 4; by channels 88 at 4 x 4.
+    assert share * macs(original.module) - 1536 < macs(result.network.module) <= share * macs(original.module)
+    # Not what a budget of weights would choose: layer 7 has most of those, and few products.
+    by_weights = run(original, RankBudget(parameters=share), layers=LayerSelection(include=names), scheme=scheme)
+    assert macs(by_weights.network.module) != macs(result.network.module)
+
+
+def test_a_budget_of_bytes_counts_quantized_weights_as_they_are_stored():
+    original = tiny_network()
+    only = LayerSelection(include=("7",))
+    quantized = quantize(original, Quantize(bits=2, layers=only), context(original)).network
+    step = Factorize(rank=RankBudget(bytes=0.95), layers=LayerSelection(include=("3", "7", "9")))
+    result = factorize(quantized, step, context(original))
+    # At under two bits for each of 256 x 32 weights, no pair of fp32 with 288 by rank is smaller but that of few ranks.
+    rank = next((change.rank for change in result.layers if change.name == "7"), None)
+    assert rank is None or 4 * 288 * rank < 8192 * 2 / 8
+    plain = factorize(original, step, context(original))
+    assert next(change.rank or 0 for change in plain.layers if change.name == "7") > 10
+
+
+def test_a_layer_that_no_pair_is_cheaper_than():
+    original = tiny_network()
+    quantized = quantize(original, Quantize(bits=2), context(original)).network
+    step = Factorize(rank=RankBudget(bytes=0.99), layers=LayerSelection(include=("7", "3")))
+    with torch.no_grad():
+        quantized.module.get_parameter("7.weight")[:, 4:] = 0  # About a tenth of its entropy is left.
+    result = factorize(quantized, step, context(original))
+    assert {skip.name: skip.reason for skip in result.skipped}["7"] == "no pair has fewer bytes than the layer"
+
+
 def test_a_budget_below_rank_one_is_refused():
     with pytest.raises(IncompatibleSpec, match=r"a budget of 0\.01 is below the least that pairs can have"):
         run(tiny_network(), RankBudget(parameters=0.01))
@@ -157,6 +204,79 @@ def test_layers_that_would_not_shrink_stay_and_are_named():
         ("0", "thinner layers of rank 3 would not be smaller; up to rank 2 they are")
     ]
     assert torch.equal(result.network.module[0].weight, original.module[0].weight)
+
+
+def grouped_network() -> Network:
+    """A grouped, a depthwise and a one-dimensional convolution on the way to a linear layer."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.Conv2d(8, 16, 3, padding=1, stride=2, groups=2),
+        nn.Conv2d(16, 16, 5, padding=2, groups=16),
+        nn.Flatten(2),
+        nn.Conv1d(16, 24, 5, padding=2),
+        nn.Flatten(),
+        nn.Linear(24 * 16, 3),
+    )
+    return Network(module.eval(), tiny_network().description)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "ranks"),
+    [
+        # Full ranks of 12 in each group, of 5 in each channel, and of 24.
+        ("vertical_horizontal", {"1": 3, "2": 1, "4": 6}),
+        # Full ranks of 8 in each group, and of 1 in each channel: a pair of that one is not smaller.
+        ("channel_svd", {"1": 2, "4": 6}),
+    ],
+)
+@pytest.mark.parametrize("whiten", [False, True])
+def test_grouped_depthwise_and_one_dimensional_layers(scheme: ConvolutionScheme, ranks: dict[str, int], whiten: bool):
+    original = grouped_network()
+    layers = LayerSelection(include=("1", "2", "4"))
+    if whiten and scheme == "vertical_horizontal":
+        layers, ranks = LayerSelection(include=("4",)), {"4": 6}
+    step = Factorize(rank=RankRatio(value=0.25), scheme=scheme, layers=layers, whiten=whiten)
+    result = factorize(original, step, context(original, noise()))
+    assert {change.name: change.rank for change in result.layers} == ranks
+    assert all(change.parameters_after < change.parameters_before for change in result.layers)
+    skipped = {skip.name: skip.reason for skip in result.skipped}
+    assert skipped == ({"2": "no thinner layers are smaller"} if scheme == "channel_svd" else {})
+    images = torch.randn(2, 1, 8, 8)
+    assert result.network.module(images).shape == (2, 3)
+    again = copy.deepcopy(original.module)
+    for edit in result.network.description.edits:
+        EDITS[edit.kind](again, edit)
+    again.eval().load_state_dict(result.network.module.state_dict())
+    assert torch.equal(again(images), result.network.module(images))
+
+
+@pytest.mark.parametrize("scheme", ["tucker2", "cp"])
+def test_what_a_scheme_cannot_split_is_named(scheme: ConvolutionScheme):
+    result = run(grouped_network(), RankRatio(value=0.1), scheme=scheme)
+    reasons = {skip.name: skip.reason for skip in result.skipped}
+    assert reasons["1"] == f"it is a convolution in 2 groups; the scheme {scheme} splits ungrouped ones only"
+    assert "in 16 groups" in reasons["2"]
+    assert reasons["4"] == f"it is a Conv1d; the scheme {scheme} splits Conv2d layers only"
+
+
+def test_whitened_groups_lose_less_of_their_outputs():
+    original, data = grouped_network(), noise()
+    options = {"scheme": "channel_svd", "layers": LayerSelection(include=("1",))}
+    (images,) = calibration_batches(original, context(original, data), 256)
+    given = original.module[0](images)
+    errors = []
+    for whiten in (False, True):
+        step = Factorize(rank=RankNumber(value=2), whiten=whiten, **options)  # type: ignore[arg-type]
+        made = factorize(original, step, context(original, data)).network.module[1]
+        errors.append(float((made(given) - original.module[1](given)).detach().double().square().sum()))
+    # Each group's outputs, cut to rank 2, are the best that rank 2 can be.
+    wanted = original.module[1](given) - original.module[1].bias[:, None, None]
+    left_out = 0.0
+    for group in wanted.detach().double().unflatten(1, (2, 8)).movedim((1, 2), (0, 1)).flatten(2).numpy():
+        left_out += (np.linalg.svd(group, compute_uv=False)[2:] ** 2).sum()
+    assert errors[1] == pytest.approx(left_out, rel=1e-2)
+    assert errors[1] < errors[0]
 
 
 def test_layers_of_other_types_are_named():
