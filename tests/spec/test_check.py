@@ -220,6 +220,19 @@ def test_grouped_layers_are_left_by_schemes_that_cannot_split_them() -> None:
     assert messages("tucker2", 1)[0].startswith("no layer features.3 that can be factorized")
 
 
+def test_norms_between_need_a_convolution() -> None:
+    linear = MODEL.layers[4].model_copy(update={"weight_shape": (8, 4), "full_rank": 4})
+    model = MODEL.model_copy(update={"layers": (*MODEL.layers[:4], linear)})
+
+    def places(include: str) -> list[str]:
+        step = {"kind": "factorize", "rank": {"kind": "number", "value": 2}, "batch_norm": True}
+        recipe = Recipe.model_validate({"steps": [{**step, "layers": {"include": [include]}}]})
+        return [misfit.where for misfit in check(recipe, model, DATASET)]
+
+    assert places("*") == []
+    assert places("classifier.4") == ["steps.0.batch_norm"]
+
+
 def test_what_cannot_be_whitened() -> None:
     whiten = {**FACTORIZE, "rank": {"kind": "ratio", "value": 0.5}, "whiten": True}
     assert _check({**whiten, "scheme": "channel_svd"}) == []

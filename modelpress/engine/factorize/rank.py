@@ -45,10 +45,10 @@ def rank_by_values(rank: AnyRank, values: Tensor, shape: tuple[int, int]) -> int
     """The rank that a spec finds in the weights; 0 where EVBMF finds nothing but noise.
 
     `values` (groups, R) are the singular values of each group's matrix of this shape, largest first. Groups share one
-    rank: the energy is that of all of them, and EVBMF takes the largest that it finds.
+    rank: the energy is that of all of them, and EVBMF sees the mean of their squares.
     """
     if isinstance(rank, RankEvbmf):
-        return max(evbmf_rank(group, shape) for group in values)
+        return evbmf_rank((spectrum(values) / math.sqrt(len(values))).to(values.dtype), shape)
     if isinstance(rank, RankEnergy):
         return rank_of_energy(spectrum(values), rank.value)
     raise TypeError(f"a rank of kind {rank.kind} is not found in a layer's own weights")

@@ -30,7 +30,7 @@ class Split(Protocol):
         """Weights of the thinner layers, in order."""
 
 
-def unsplit_reason(split: Split, layer: nn.Module, ranks: Ranks, *, batch_norm: bool) -> str | None:
+def whole_reason(split: Split, layer: nn.Module, ranks: Ranks, *, batch_norm: bool) -> str | None:
     """Why the layer stays whole at these ranks, in words; None when what takes its place is smaller."""
     if 0 in ranks:
         return "none of its singular values is above the noise (EVBMF)"

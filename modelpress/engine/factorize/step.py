@@ -14,7 +14,7 @@ from modelpress.engine.factorize.fold import fold, foldable_norms
 from modelpress.engine.factorize.norm_statistics import Norm, set_statistics
 from modelpress.engine.factorize.pair import PairSplit
 from modelpress.engine.factorize.schemes import SCHEMES
-from modelpress.engine.factorize.split import Ranks, Split, SplitEdit, unsplit_reason
+from modelpress.engine.factorize.split import Ranks, Split, SplitEdit, whole_reason
 from modelpress.engine.factorize.stored import stored_bytes
 from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.layer_change import layer_change
@@ -52,6 +52,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     skipped = [SkippedLayer(name=name, reason=why) for name, why in unfactorized_layers(step, inspected).items()]
     if step.fold_batch_norm:
         skipped += _fold_norms(result, names)
+        inspected = inspect_layers(result.module, network.description.input_shape)  # Some have a bias now.
     layers = {name: layer for name, layer in weighted_layers(result.module).items() if name in names}
     splits = {name: _split(layer, step, context.seed) for name, layer in layers.items()}
     if step.whiten:
@@ -63,7 +64,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
         layer, split = layers[name], splits.pop(name)  # Decompositions are large: each goes with its layer.
         if name not in reasons:
             ranks = shared[name] if name in shared else split.ranks(step.rank, name)
-            if reason := unsplit_reason(split, layer, ranks, batch_norm=step.batch_norm):
+            if reason := whole_reason(split, layer, ranks, batch_norm=step.batch_norm):
                 reasons[name] = reason
         if name in reasons:
             skipped.append(SkippedLayer(name=name, reason=reasons[name]))

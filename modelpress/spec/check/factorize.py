@@ -24,6 +24,9 @@ def factorize_misfits(step: Factorize, layers: Sequence[LayerInspection], where:
     chosen = [able[name] for name in wanted]
     if reason := _unwhitened_reason(step, chosen):
         return [Misfit(where=f"{where}.whiten", message=reason)]
+    if step.batch_norm and not any(layer.weight_shape[2:] for layer in chosen):
+        message = "linear layers have no norm between, and no convolution is chosen; drop `batch_norm`"
+        return [Misfit(where=f"{where}.batch_norm", message=message)]
     if isinstance(step.rank, RankBudget):
         try:
             budget_limit(step.rank, budget_costs(step, step.rank, chosen))

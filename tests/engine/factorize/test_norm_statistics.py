@@ -13,6 +13,7 @@ from modelpress.engine.factorize.step import factorize
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune_channels.step import prune_channels
 from modelpress.engine.quantize.step import quantize
+from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import NetworkDescription
 from modelpress.spec.steps import Factorize, PruneChannels, Quantize
 from tests.support.contexts import context
@@ -84,9 +85,11 @@ def test_a_single_number_says_nothing_of_a_variance():
 
 def test_linear_layers_have_none():
     original = tiny_network()
-    result = factorize(original, step(batch_norm=True, layers={"include": ["7"]}), context(original))
-    assert len(result.network.module[7]) == 2
-    assert not result.network.description.edits[0].batch_norm  # type: ignore[union-attr]
+    result = factorize(original, step(batch_norm=True, layers={"include": ["3", "7"]}), context(original))
+    assert [len(result.network.module[index]) for index in (3, 7)] == [3, 2]
+    assert [edit.batch_norm for edit in result.network.description.edits] == [True, False]  # type: ignore[union-attr]
+    with pytest.raises(IncompatibleSpec, match="no convolution is chosen; drop `batch_norm`"):
+        factorize(original, step(batch_norm=True, layers={"include": ["7"]}), context(original))
 
 
 def normed_vgg() -> tuple[Network, torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import nn
 from modelpress.engine.factorize.chain import fill
 from modelpress.engine.factorize.pair import PairSplit, insert_pair
 from modelpress.engine.factorize.rank import full_rank, groups_of, untreated_reason
-from modelpress.engine.factorize.split import unsplit_reason
+from modelpress.engine.factorize.split import whole_reason
 from modelpress.spec.check.split import scheme_of
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import FactorizedLayer
@@ -188,7 +188,7 @@ def test_a_pair_of_full_rank_is_the_convolution(
 def test_what_is_smaller_against_counting(layer: nn.Module, scheme: ConvolutionScheme, batch_norm: bool):
     for rank in range(1, full_rank(layer, scheme) + 1):
         made = parameters(with_pair(layer, rank, scheme, batch_norm=batch_norm))
-        reason = unsplit_reason(split(layer, scheme), layer, (rank,), batch_norm=batch_norm)
+        reason = whole_reason(split(layer, scheme), layer, (rank,), batch_norm=batch_norm)
         assert (reason is None) == (made < parameters(layer))
         if reason is not None and "up to rank" in reason:
             most = int(reason.split("up to rank ")[1].split()[0])

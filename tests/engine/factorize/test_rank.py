@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from modelpress.engine.factorize.rank import choose_rank, rank_by_values
-from modelpress.spec.steps import RankEnergy, RankNumber, RankPerLayer, RankRatio
+from modelpress.spec.steps import RankEnergy, RankEvbmf, RankNumber, RankPerLayer, RankRatio
 
 VALUES = torch.tensor([4.0, 2.0, 2.0, 1.0])  # squares 16 4 4 1 of 25 in all
 
@@ -48,3 +49,14 @@ def test_the_energy_of_groups_is_that_of_all():
 
 def test_ranks_that_need_the_weights_are_not_known_without():
     assert choose_rank(RankEnergy(value=0.5), "a", 4) is None
+
+
+@pytest.mark.parametrize("planted", [0, 2])
+def test_evbmf_finds_the_rank_that_each_of_the_groups_has(planted: int):
+    draw = np.random.default_rng(0)
+    parts = draw.normal(size=(4, 40, planted)) @ draw.normal(size=(4, planted, 60))
+    values = np.linalg.svd(parts + 0.3 * draw.normal(size=(4, 40, 60)), compute_uv=False)
+    assert rank_by_values(RankEvbmf(), torch.from_numpy(values), (40, 60)) == planted
+    # All groups alike are as one of them.
+    alike = torch.from_numpy(values[:1])
+    assert rank_by_values(RankEvbmf(), alike.expand(3, -1), (40, 60)) == rank_by_values(RankEvbmf(), alike, (40, 60))
