@@ -24,6 +24,7 @@ from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import factorize_ranks
 from modelpress.spec.check.factorize import (
+    CURRENCIES,
     budget_costs,
     budget_limit,
     factorize_misfits,
@@ -132,7 +133,8 @@ def _share_budget(
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
     found = budget_ranks({name: _pair(split).spectrum for name, split in splits.items()}, costs, limit)
-    none = f"no pair has fewer {step.rank.currency} than the layer"
+    fewer = " and fewer ".join(dict.fromkeys(("weights", CURRENCIES[step.rank.currency])))
+    none = f"no pair has fewer {fewer} than the layer"
     whole = {
         name: "the budget keeps it whole" if costs[name].most > 0 else none
         for name, rank in found.items()

@@ -9,9 +9,9 @@ from modelpress.spec.check.layers import is_selected, select_layers
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.check.split import RankCost, full_rank, rank_cost, scheme_of, unsplit_reason
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.steps import Factorize, RankBudget, RankNumber, RankPerLayer
+from modelpress.spec.steps import Currency, Factorize, RankBudget, RankNumber, RankPerLayer
 
-_WORDS = {"parameters": "weights", "macs": "multiply-accumulates", "bytes": "bytes"}
+CURRENCIES: dict[Currency, str] = {"parameters": "weights", "macs": "multiply-accumulates", "bytes": "bytes"}
 
 
 def factorize_misfits(step: Factorize, layers: Sequence[LayerInspection], where: str) -> list[Misfit]:
@@ -110,7 +110,7 @@ def budget_limit(rank: RankBudget, costs: Mapping[str, RankCost]) -> int:
         share = math.ceil(1000 * least / whole) / 1000
         raise ValueError(
             f"a budget of {rank.share:g} is below the least that pairs can have: at rank 1 the chosen layers keep "
-            f"{least} of {whole} {_WORDS[rank.currency]}; "
+            f"{least} of {whole} {CURRENCIES[rank.currency]}; "
             + (f"give at least {share:g}, or exclude layers" if share < 1 else "no pair is cheaper than its layer")
         )
     return limit

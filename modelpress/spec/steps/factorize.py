@@ -94,7 +94,7 @@ ConvolutionScheme = Literal["vertical_horizontal", "channel_svd", "tucker2", "cp
 
 
 class Factorize(Config):
-    """Replace layers by pairs of thinner ones, by SVD.
+    """Replace layers by thinner ones in a row.
 
     Linear layers and 1 x 1 convolutions become two (rank columns between). k x k convolutions become, by the scheme,
     `vertical_horizontal`: a vertical k x 1 and a horizontal 1 x k one (Tai et al. 2015, equations 2-5 of SlimNets);

@@ -92,6 +92,18 @@ def test_linear_layers_have_none():
         factorize(original, step(batch_norm=True, layers={"include": ["7"]}), context(original))
 
 
+def test_norms_learn_in_the_training_that_follows():
+    original, data = tiny_network(classes=3), noise()
+    options = {"batch_norm": True, "scheme": "channel_svd"}
+    before = factorize(original, step(**options), context(original, data)).network.module[3].norm0
+    training = {"epochs": 2, "batch_size": 8, "learning_rate": 0.05, "precision": "fp32"}
+    result = factorize(original, step(training=training, **options), context(original, data))
+    after = result.network.module[3].norm0
+    assert not torch.equal(after.running_mean, before.running_mean)
+    assert not torch.equal(after.weight, before.weight)
+    assert bool(torch.isfinite(result.network.module(torch.randn(2, 1, 8, 8))).all())
+
+
 def normed_vgg() -> tuple[Network, torch.Tensor]:
     original = network(describe("vgg11_bn_cifar", width=0.0625, num_classes=3, in_channels=1))
     data = noise(8, size=32, heldout=2)

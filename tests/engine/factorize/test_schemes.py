@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from modelpress.engine.factorize.calibration import calibration_batches, layer_inputs
+from modelpress.engine.factorize.schemes import SCHEMES
 from modelpress.engine.factorize.step import factorize
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune.step import prune
 from modelpress.engine.quantize.step import quantize
+from modelpress.spec.check.split import Scheme
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.steps import Factorize, Prune, Quantize
+from modelpress.spec.steps import ConvolutionScheme, Factorize, Prune, Quantize
 from tests.support.contexts import context
 from tests.support.image_data import noise
 from tests.support.networks import describe, network
@@ -36,6 +39,11 @@ def drawn_tiny() -> Network:
             layer.running_mean.normal_(std=0.3)  # type: ignore[union-attr]  # it tracks them
             layer.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
     return original
+
+
+def test_every_scheme_is_carried_out():
+    assert set(SCHEMES) == set(get_args(Scheme))
+    assert set(get_args(ConvolutionScheme)) == set(SCHEMES) - {"svd"}
 
 
 @pytest.mark.parametrize(

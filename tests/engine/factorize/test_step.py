@@ -148,7 +148,9 @@ def test_a_layer_that_no_pair_is_cheaper_than():
     with torch.no_grad():
         quantized.module.get_parameter("7.weight")[:, 4:] = 0  # About a tenth of its entropy is left.
     result = factorize(quantized, step, context(original))
-    assert {skip.name: skip.reason for skip in result.skipped}["7"] == "no pair has fewer bytes than the layer"
+    assert {skip.name: skip.reason for skip in result.skipped}[
+        "7"
+    ] == "no pair has fewer weights and fewer bytes than the layer"
 
 
 def test_a_budget_below_rank_one_is_refused():
