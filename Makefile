@@ -18,7 +18,7 @@ DATASET ?= digits
 TESTS ?= tests
 # Many tests wait for other processes, so two at a time take little more than half the time; each gets one torch thread.
 PROCESSES ?= 2
-BENCH ?= startup transfer claim overhead training compact_size int8_speed
+BENCH ?= startup transfer claim overhead training data_loader channel_pruning factorization compact_size int8_speed
 
 .PHONY: setup demo serve test lint format bench clean
 
