@@ -133,13 +133,10 @@ def measure_latency(
     paths: Sequence[Path],
     input_shape: Sequence[int],
     *,
-    threads: int = 1,
-    batch: int = 1,
     seconds: float = LATENCY_SECONDS,
 ) -> list[Latency]:
-    """Latency of each fp32 ONNX file in ONNX Runtime on the CPU, in the order of `paths`; see `take_turns`."""
-    contenders = [onnx_contender(path, threads=threads) for path in paths]
-    return take_turns(contenders, input_shape, threads=threads, batch=batch, seconds=seconds)
+    """Of one image in ONNX Runtime on one thread, for each fp32 ONNX file in the order of `paths`; see `take_turns`."""
+    return take_turns([onnx_contender(path) for path in paths], input_shape, seconds=seconds)
 
 
 def _timed_block(contender: Contender, images: np.ndarray) -> list[float]:

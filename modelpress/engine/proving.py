@@ -17,7 +17,7 @@ from modelpress.engine.measure import normalise
 from modelpress.engine.network import Network
 from modelpress.engine.proof_request import Request, TimedFiles, Verified, WrittenFile
 from modelpress.engine.verify import hash_weights, probe_images, verify, write_heldout, write_probe
-from modelpress.spec.failure import CompressionError, Diverged, IncompatibleSpec, InvalidModel
+from modelpress.spec.failure import Diverged, IncompatibleSpec, InvalidModel
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.report import Measurement
 
@@ -156,14 +156,4 @@ def write(network: Network, kind: ArtifactKind, path: Path) -> None:
     Raises IncompatibleSpec when it cannot be exported to ONNX, OutOfDisk and OutOfMemory.
     """
     with naming(f"writing {path.name}"):
-        try:
-            WRITERS[kind](network, path)
-        except Exception as error:
-            if kind is not ArtifactKind.ONNX or isinstance(error, (CompressionError, OSError, MemoryError)):
-                raise
-            # The exporter's errors have no common class, and speak of its own insides.
-            LOG.exception("the exporter failed")
-            raise IncompatibleSpec(
-                f"this network cannot be exported to ONNX ({type(error).__name__}; the log has the exporter's own "
-                "words); leave the artifact `onnx` out"
-            ) from error
+        WRITERS[kind](network, path)

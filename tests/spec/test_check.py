@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.check import check, factorize_ranks, select_layers
-from modelpress.spec.inspection import DatasetInspection, LayerCall, LayerInspection, ModelInspection
+from modelpress.spec.inspection import DatasetInspection, LayerCall, LayerInspection
 from modelpress.spec.job import Recipe
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Factorize, LayerSelection, RankBudget
+from tests.support.inspections import inspection_of
 
 NAMES = ["features.0", "features.3", "features.7", "classifier.1", "classifier.4"]
 LAYERS = dict(zip(NAMES, ("Conv2d", "Conv2d", "Conv1d", "Linear", "Linear"), strict=True))
@@ -25,17 +25,7 @@ def _layer(name: str, full_rank: int | None) -> LayerInspection:
     )
 
 
-MODEL = ModelInspection(
-    network=NetworkDescription(
-        architecture=ArchitectureRef(architecture="vgg11_bn_cifar"), input_shape=(3, 32, 32), preprocessing=None
-    ),
-    format="safetensors",
-    parameters=1000,
-    macs=5000,
-    num_classes=10,
-    fp32_bytes=4000,
-    layers=tuple(_layer(name, None if name == "features.0" else 12) for name in NAMES),
-)
+MODEL = inspection_of(_layer(name, None if name == "features.0" else 12) for name in NAMES)
 DATASET = DatasetInspection(
     format="npz",
     classes=tuple("abcdefghij"),

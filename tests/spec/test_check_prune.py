@@ -7,27 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.check import check
-from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
+from modelpress.spec.inspection import DatasetInspection, LayerInspection
 from modelpress.spec.job import Recipe
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Prune
+from tests.support.inspections import inspection_of
 
 SHAPES = {"features.0": ("Conv2d", (8, 3, 3, 3)), "features.3": ("Conv2d", (16, 8, 3, 3)), "head": ("Linear", (10, 16))}
-MODEL = ModelInspection(
-    network=NetworkDescription(
-        architecture=ArchitectureRef(architecture="vgg11_bn_cifar"), input_shape=(3, 32, 32), preprocessing=None
-    ),
-    format="safetensors",
-    parameters=1000,
-    macs=5000,
-    num_classes=10,
-    fp32_bytes=4000,
-    layers=tuple(
-        LayerInspection(name=name, type=kind, weight_shape=shape, parameters=100, prunable=True, full_rank=None)
-        for name, (kind, shape) in SHAPES.items()
-    ),
+MODEL = inspection_of(
+    LayerInspection(name=name, type=kind, weight_shape=shape, parameters=100, prunable=True, full_rank=None)
+    for name, (kind, shape) in SHAPES.items()
 )
 DATASET = DatasetInspection(
     format="npz",

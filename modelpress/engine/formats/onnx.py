@@ -17,9 +17,12 @@ import onnx
 import torch
 from onnx import GraphProto, ModelProto
 
+from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.network import Network
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.job import ArtifactKind
+
+LOG = logging.getLogger(__name__)
 
 INPUT, OUTPUT = "images", "scores"
 # A protobuf message, which a single ONNX file is, ends at 2 GiB.
@@ -29,7 +32,7 @@ _LARGEST = 2**31 - 1
 def write(network: Network, path: Path) -> None:
     """Write the network, with weights inside. The same network always gives the same bytes.
 
-    Raises IncompatibleSpec when it does not fit into one file.
+    Raises IncompatibleSpec when it cannot be exported, or does not fit into one file, and OutOfMemory.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in network.module.state_dict().values())
     if weights > _LARGEST:
@@ -40,16 +43,28 @@ def write(network: Network, path: Path) -> None:
     module = copy.deepcopy(network.module).cpu().float().eval()
     # With an example batch of 1 the exporter would fix the batch.
     example = torch.zeros(2, *network.description.input_shape)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+                dynamo=True,
+                verbose=False,
+            )
+    except OSError:
+        raise
+    except Exception as error:  # the exporter's errors have no common class, and speak of its own insides
+        ran_out = exhaustion(error, "exporting the network to ONNX")
+        if ran_out is not None:
+            raise ran_out from error
+        LOG.exception("the exporter failed")
+        raise IncompatibleSpec(
+            f"this network cannot be exported to ONNX ({type(error).__name__}; the log has the exporter's own words); "
+            "leave out what needs that: the artifacts `onnx` and `onnx_int8`, and the target `latency`"
+        ) from error
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model: ModelProto = program.model_proto

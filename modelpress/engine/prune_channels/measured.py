@@ -15,7 +15,6 @@ from modelpress.engine.latency import measure_latency
 from modelpress.engine.measure import count_macs
 from modelpress.engine.network import Network
 from modelpress.engine.prune_channels.candidates import Candidates
-from modelpress.spec.failure import CompressionError, IncompatibleSpec
 
 LOG = logging.getLogger(__name__)
 
@@ -64,11 +63,11 @@ def measured_latency(before: Network, candidates: Candidates, folder: Path) -> M
     """
     shape = before.description.input_shape
     first, second = folder / "before.onnx", folder / "candidate.onnx"
-    _export(before, first)
+    onnx.write(before, first)
     macs = count_macs(before.module, shape)
 
     def measure(count: int) -> float:
-        _export(candidates.network(count), second)
+        onnx.write(candidates.network(count), second)
         whole, left = (latency.p50_ms for latency in measure_latency([first, second], shape))
         LOG.info(
             "with %d channels less an image takes %.3f ms, before the step %.3f ms (ONNX Runtime, one thread)",
@@ -79,16 +78,3 @@ def measured_latency(before: Network, candidates: Candidates, folder: Path) -> M
         return 1 - left / whole
 
     return Measured(lambda count: 1 - count_macs(candidates.outline(count), shape) / macs, measure, 0.03)
-
-
-def _export(network: Network, path: Path) -> None:
-    try:
-        onnx.write(network, path)
-    except (CompressionError, OSError, MemoryError):
-        raise
-    except Exception as error:  # the exporter's errors have no common class, and speak of its own insides
-        LOG.exception("the exporter failed")
-        raise IncompatibleSpec(
-            "the target `latency` is timed in ONNX Runtime, and this network cannot be exported to ONNX "
-            f"({type(error).__name__}; the log has the exporter's own words); use the target `macs`"
-        ) from error

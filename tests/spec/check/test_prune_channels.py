@@ -6,27 +6,15 @@ from typing import Any
 
 import pytest
 
-from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.check import check
-from modelpress.spec.inspection import LayerInspection, ModelInspection
+from modelpress.spec.inspection import LayerInspection
 from modelpress.spec.job import Recipe
-from modelpress.spec.network import NetworkDescription
+from tests.support.inspections import inspection_of
 
-MODEL = ModelInspection(
-    network=NetworkDescription(
-        architecture=ArchitectureRef(architecture="vgg11_bn_cifar"), input_shape=(3, 32, 32), preprocessing=None
-    ),
-    format="safetensors",
-    parameters=1000,
-    macs=5000,
-    num_classes=10,
-    fp32_bytes=4000,
-    layers=(
-        LayerInspection(
-            name="conv", type="Conv2d", weight_shape=(8, 3, 3, 3), parameters=100, prunable=True, full_rank=None
-        ),
-    ),
+CONVOLUTION = LayerInspection(
+    name="conv", type="Conv2d", weight_shape=(8, 3, 3, 3), parameters=100, prunable=True, full_rank=None
 )
+MODEL = inspection_of([CONVOLUTION])
 
 
 def misfits(**options: Any) -> list[tuple[str, str]]:
