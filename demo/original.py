@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.distill.hinton import LabelLoss
 from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.training import train
 from modelpress.spec.architecture import ArchitectureRef
@@ -27,8 +27,5 @@ def train_original(
     module = build(architecture)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def loss(outputs: Tensor, labels: Tensor, _images: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs, labels)
-
-    train(module, data, data.statistics, training, loss=loss, seed=seed, device=device, on_progress=tell)
+    train(module, data, data.statistics, training, loss=LabelLoss(), seed=seed, device=device, on_progress=tell)
     save_file({name: weight.cpu().contiguous() for name, weight in module.state_dict().items()}, path)

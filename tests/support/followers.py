@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from modelpress.engine.ranks.follower import follow
-from modelpress.engine.ranks.group import joined
+from modelpress.engine.ranks.group import end_process, joined
 from modelpress.engine.ranks.leader import Leader
 
 CPU = torch.device("cpu")
@@ -46,6 +46,7 @@ def main(meeting: str, rank: str, size: str) -> None:
     torch.set_num_threads(1)
     with joined(Path(meeting), int(rank), int(size), CPU) as group:
         follow(group)
+    end_process(0)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from modelpress.engine.events import EventWriter
 from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.pipeline import compress
 from modelpress.engine.ranks.follower import follow
-from modelpress.engine.ranks.group import RankLost, joined
+from modelpress.engine.ranks.group import RankLost, end_process, joined
 from modelpress.engine.ranks.leader import Leader
 from modelpress.spec.task import EVENTS_FILE, TASK, TASK_FILE, Compress
 
@@ -77,4 +77,4 @@ def _die_with_launcher() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))
