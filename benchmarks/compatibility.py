@@ -2,8 +2,9 @@
 
 Each cell takes one step on a network with random weights, with one training step where the method trains, and asks:
 finite outputs, written to the compact container and loaded again with the same outputs, exported to ONNX with the same
-outputs. Writes `benchmarks/results/compatibility.json`, where methods and networks that are not asked for stay as they
-are, and of it `docs/compatibility.md`.
+outputs. The last column is the artifact `onnx_int8` of the network as it is. Writes
+`benchmarks/results/compatibility.json`, where methods and networks that are not asked for stay as they are, and of it
+`docs/compatibility.md`.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from pydantic import TypeAdapter
 from benchmarks.result import RESULTS, commit
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.formats.load import load_network
-from modelpress.engine.formats.registry import WRITERS
+from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
 from modelpress.engine.latency import open_session, run_session
-from modelpress.engine.measure import count_macs, count_nonzero, count_parameters
+from modelpress.engine.measure import count_macs, count_nonzero, count_parameters, normalise
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.provenance import machine, versions
+from modelpress.engine.reload import TOLERANCE
 from modelpress.engine.step import StepContext
 from modelpress.engine.steps import STEPS
 from modelpress.spec.architecture import ArchitectureRef
@@ -84,6 +86,8 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "finetune": {"kind": "finetune", "training": TRAINING},
 }
+INT8 = ArtifactKind.ONNX_INT8.value  # no step, but as much a method that a network may be too much for
+COLUMNS = (*METHODS, INT8)
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,26 @@ def attempt(network: Network, method: str, data: ImageData) -> Outcome:
     return Outcome(f"{_smaller(network, made)}{left}", left_alone(result.skipped))
 
 
+def attempt_int8(network: Network, data: ImageData) -> Outcome:
+    """Write the network's 8-bit file, and hold what integer kernels make of it against the file computed in fp32."""
+    images = normalise(data.train_images, data.statistics)
+    with tempfile.TemporaryDirectory(prefix="modelpress-compatibility-") as name:
+        onnx, int8 = Path(name) / "model.onnx", Path(name) / "model.int8.onnx"
+        try:
+            WRITERS[ArtifactKind.ONNX](network, onnx)
+            QUANTIZERS[ArtifactKind.ONNX_INT8](onnx, int8, [images])
+        except CompressionError as error:
+            return Outcome(f"refused: {error.message[:160]}")
+        found, wanted = (
+            run_session(open_session(int8, optimised=optimised), images.numpy()) for optimised in (True, False)
+        )
+        if not np.isfinite(found).all():
+            return Outcome("**outputs are not finite**")
+        if np.abs(found - wanted).max() > TOLERANCE[ArtifactKind.ONNX_INT8] * np.abs(wanted).max():
+            return Outcome("**the integer kernels give other outputs than the file**")
+        return Outcome(f"{onnx.stat().st_size / int8.stat().st_size:.2g}x bytes")
+
+
 def _files(network: Network, probe: torch.Tensor, expected: torch.Tensor) -> str | None:
     """What does not work about the files of a network; None when they do."""
     with tempfile.TemporaryDirectory(prefix="modelpress-compatibility-") as name:
@@ -184,7 +208,7 @@ def main() -> int:
     """Try everything and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compatibility", description=__doc__)
     parser.add_argument("--only", nargs="*", help="architectures, such as resnet50 (all)")
-    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="*", default=list(COLUMNS), choices=list(COLUMNS))
     parser.add_argument("--output", type=Path, default=RESULTS / "compatibility.json")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -197,7 +221,7 @@ def main() -> int:
         data, network = images(subject.size), original(subject)
         for method in options.methods:
             began = time.perf_counter()
-            outcome = attempt(network, method, data)
+            outcome = attempt_int8(network, data) if method == INT8 else attempt(network, method, data)
             found.setdefault(subject.architecture, {})[method] = asdict(outcome)
             print(f"{subject.title}, {method}: {outcome.cell} ({time.perf_counter() - began:.0f} s)", flush=True)
             gc.collect()
@@ -216,7 +240,7 @@ def main() -> int:
 
 def page(result: Mapping[str, Any]) -> str:
     """The table as Markdown, with what each method left alone and why below it."""
-    outcomes, methods = result["outcomes"], list(result["steps"])
+    outcomes, methods = result["outcomes"], [*result["steps"], INT8]
     known = [subject for subject in SUBJECTS if subject.architecture in outcomes]
     lines = [
         "# Which method works on which network",
@@ -225,7 +249,8 @@ def page(result: Mapping[str, Any]) -> str:
         "Its outputs were finite; its compact container, loaded again, gave the same outputs to the bit, and its ONNX",
         "export the same within 1e-3. What a method cannot treat it names, here and in every job's report. How much",
         "smaller a network gets is up to the recipe: the figures only show that it does. `distill` puts a ResNet-18 in",
-        "the network's place, whatever its size.",
+        "the network's place, whatever its size. `onnx_int8` is the artifact of the network as it is, in bytes against",
+        "its fp32 ONNX file; its integer kernels gave what the file says.",
         "",
         f"    {result['command']}",
         "",
