@@ -173,7 +173,7 @@ def summary(report: Report, command: str) -> str:
 
 
 def _row(name: str, measurement: Measurement) -> str:
-    size = f"{min(measurement.stored_bytes.values()):,}" if measurement.stored_bytes else ""
+    size = "" if measurement.smallest_bytes is None else f"{measurement.smallest_bytes:,}"
     timed = measurement.latency_in()
     latency = f"{timed.p50_ms:.2f}" if timed else ""
     return (

@@ -8,7 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
-from modelpress.spec.report import Accuracy, ArtifactProof, Latency, Measurement, Ratios, Report
+from modelpress.spec.report import (
+    Accuracy,
+    ArtifactProof,
+    Latency,
+    Measurement,
+    Ratios,
+    Report,
+    gives_network_outputs,
+)
 
 NOT_MEASURED = "-"
 
@@ -36,9 +44,8 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
     for name, report in reports.items():
         table.add_row(Text(name), *_row(report.final, report.ratios))
         for proof in report.proofs:
-            precision = ARTIFACT_FILES[ArtifactKind(proof.kind)].precision
-            if precision != "fp32" and len(report.proofs) > 1:
-                table.add_row(Text(f"{name}, {precision}"), *_file_row(proof, report.final))
+            if not gives_network_outputs(proof.kind) and len(report.proofs) > 1:
+                table.add_row(Text(f"{name}, {proof.kind}"), *_file_row(proof, report.final))
     return table
 
 
@@ -79,15 +86,16 @@ def _row(measured: Measurement, ratios: Ratios | None) -> list[str]:
         speed_up = None if latency is None else 1.0
     else:
         compression, retention, speed_up = ratios.stored_bytes, ratios.accuracy_retention, ratios.latency
-    size = min(measured.stored_bytes.values(), default=None)
-    return _cells(size, compression, measured.accuracy, retention, measured.macs, latency, speed_up)
+    return _cells(measured.smallest_bytes, compression, measured.accuracy, retention, measured.macs, latency, speed_up)
 
 
 def _file_row(proof: ArtifactProof, measured: Measurement) -> list[str]:
     """Cells of one file of a result."""
-    facts = ARTIFACT_FILES[ArtifactKind(proof.kind)]
     ratios = proof.ratios
-    latency = measured.latency_in(facts.runtime, facts.precision)
+    latency = None
+    if proof.kind in ARTIFACT_FILES:  # a newer service may make files that this version has not heard of
+        facts = ARTIFACT_FILES[ArtifactKind(proof.kind)]
+        latency = measured.latency_in(facts.runtime, facts.precision)
     return _cells(
         proof.bytes,
         None if ratios is None else ratios.stored_bytes,

@@ -11,9 +11,10 @@ from modelpress.spec.report import Accuracy, ArtifactProof, FileRatios, Latency,
 
 def compare(baseline: Measurement, final: Measurement) -> Ratios:
     """The ratios of a report. `baseline.stored_bytes` has the fp32 safetensors file of the original."""
-    stored = {kind: size for kind, size in final.stored_bytes.items() if _gives_the_outputs(kind)}
+    if final.smallest_bytes is None:
+        raise ValueError("the result has no files")
     return Ratios(
-        stored_bytes=baseline.stored_bytes[ArtifactKind.SAFETENSORS] / min((stored or final.stored_bytes).values()),
+        stored_bytes=baseline.stored_bytes[ArtifactKind.SAFETENSORS] / final.smallest_bytes,
         parameters=baseline.parameters / final.parameters,
         nonzero_parameters=baseline.nonzero_parameters / max(1, final.nonzero_parameters),
         macs=baseline.macs / max(1, final.macs),
@@ -67,11 +68,6 @@ def check_goal(goal: Goal | None, proofs: Sequence[ArtifactProof]) -> None:
             f"{' and '.join(short)}; the files and the report are kept: train longer, compress less where accuracy "
             "falls short or more where size or speed does, or lower the goal"
         )
-
-
-def _gives_the_outputs(kind: str) -> bool:
-    """True for files that compute what the network computes, but for rounding in fp32."""
-    return ARTIFACT_FILES[ArtifactKind(kind)].precision == "fp32"
 
 
 def _retention(before: Accuracy | None, after: Accuracy | None) -> float | None:

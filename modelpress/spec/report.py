@@ -11,8 +11,13 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Resource
-from modelpress.spec.job import Recipe
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
 from modelpress.spec.network import NetworkDescription
+
+
+def gives_network_outputs(kind: str) -> bool:
+    """True for kinds of files that compute what the network computes, but for rounding in fp32."""
+    return kind in ARTIFACT_FILES and ARTIFACT_FILES[ArtifactKind(kind)].precision == "fp32"
 
 
 class Accuracy(Resource):
@@ -79,6 +84,12 @@ class Measurement(Resource):
     )
     layers: tuple[LayerFigures, ...] = Field(default=(), description="Of each layer, in the network's order.")
     peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")
+
+    @property
+    def smallest_bytes(self) -> int | None:
+        """Bytes of the smallest file that gives the network's outputs, of any where none does; None without files."""
+        own = [size for kind, size in self.stored_bytes.items() if gives_network_outputs(kind)]
+        return min(own or self.stored_bytes.values(), default=None)
 
     def latency_in(
         self, runtime: Literal["onnxruntime", "pytorch"] = "onnxruntime", precision: Literal["fp32", "int8"] = "fp32"
