@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import uuid
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from db.database import Database, open_database
@@ -25,6 +27,20 @@ DIALECTS = ("sqlite", "postgresql")
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that a test calls in this process sets up logs; what it wrote them to is closed after the test."""
+    root = logging.getLogger()
+    before, level, configuration = set(root.handlers), root.level, structlog.get_config()
+    yield
+    structlog.configure(**configuration)
+    root.setLevel(level)
+    for handler in set(root.handlers) - before:
+        # pytest's own handlers come and go with each phase of a test, and are of classes of its own.
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
