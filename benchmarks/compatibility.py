@@ -153,7 +153,8 @@ def attempt(network: Network, method: str, data: ImageData) -> Outcome:
         return Outcome("**outputs are not finite**", left_alone(result.skipped))
     if problem := _files(made, probe, expected):
         return Outcome(f"**{problem}**", left_alone(result.skipped))
-    left = f", {len(result.skipped)} layers left" if result.skipped else ""
+    count = len(result.skipped)
+    left = f", {count} layer{'' if count == 1 else 's'} left" if count else ""
     return Outcome(f"{_smaller(network, made)}{left}", left_alone(result.skipped))
 
 
