@@ -1,0 +1,182 @@
+"""A graph as a module: real layers under their names, called in the graph's order.
+
+The graph is interpreted. No code is made of it, so its names are never more than names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.engine.graphs.layers import LAYERS, RECURRENT
+from modelpress.engine.graphs.operators import OPERATORS
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.graph import (
+    Argument,
+    Call,
+    DataType,
+    Graph,
+    Infinite,
+    InputDevice,
+    Layer,
+    LayerCall,
+    MemoryFormat,
+    ValueOf,
+    WeightOf,
+    items_of,
+    values_of,
+)
+
+
+class Plan:
+    """What a graph computes, step by step, and which values nothing needs after each. Copies share it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        last: dict[str, int] = {}
+        for index, node in enumerate(graph.nodes):
+            last.update(dict.fromkeys((*values_of(node), *node.outputs), index))
+        for name in graph.outputs:
+            last.pop(name, None)
+        spent: list[list[str]] = [[] for _ in graph.nodes]
+        for name, index in last.items():
+            spent[index].append(name)
+        self.steps = list(zip(graph.nodes, spent, strict=True))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Plan:
+        return self
+
+
+class GraphNetwork(nn.Module):
+    """The network that a graph describes, its weights drawn at random.
+
+    `forward` takes the graph's inputs by position, and gives its output, or a tuple of them where there are several.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Raises InvalidModel for an operator or a layer that is not known, or arguments that it does not take."""
+        super().__init__()
+        _check_operators(graph)
+        for name, layer in graph.layers.items():
+            _attach(self, name, lambda parent, leaf, layer=layer, name=name: parent.add_module(leaf, _made(name, layer)))
+        for name, shape in graph.weights.items():
+            tensor = torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.dtype))
+            if shape.trainable:
+                _attach(self, name, lambda parent, leaf, tensor=tensor: parent.register_parameter(leaf, nn.Parameter(tensor)))
+            else:
+                _attach(self, name, lambda parent, leaf, tensor=tensor: parent.register_buffer(leaf, tensor))
+        self._plan = Plan(graph)
+        for node in graph.nodes:
+            for item in items_of(node) if isinstance(node, Call) else ():
+                if isinstance(item, WeightOf):
+                    self.weight(item.weight)
+
+    @property
+    def graph(self) -> Graph:
+        """What it was made of. Steps that change layers since leave it as it is."""
+        return self._plan.graph
+
+    def weight(self, name: str) -> Tensor:
+        """The parameter or buffer of this name in the state dict. Raises InvalidModel."""
+        parent, _, leaf = name.rpartition(".")
+        try:
+            place = self.get_submodule(parent)
+        except AttributeError as error:
+            raise InvalidModel(f"the network uses a weight {name!r}, which it has not") from error
+        found = place._parameters.get(leaf)
+        found = place._buffers.get(leaf) if found is None else found
+        if found is None:
+            raise InvalidModel(f"the network uses a weight {name!r}, which it has not")
+        return found
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The graph's outputs for its inputs, each with the batch as first dimension."""
+        return self.run(inputs)
+
+    def run(self, inputs: tuple[Tensor, ...], see: Callable[[str, object], None] | None = None) -> Any:
+        """As `forward`; `see` is told each value with its name as soon as there is one."""
+        graph = self._plan.graph
+        if len(inputs) != len(graph.inputs):
+            raise TypeError(f"the network takes {len(graph.inputs)} inputs, not {len(inputs)}")
+        values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
+        device = inputs[0].device
+        for node, spent in self._plan.steps:
+            if isinstance(node, LayerCall):
+                result = self._call_layer(node, values)
+            else:
+                arguments = [self._value(argument, values, device) for argument in node.arguments]
+                options = {name: self._value(argument, values, device) for name, argument in node.options.items()}
+                result = OPERATORS[node.operator](*arguments, **options)
+            if len(node.outputs) == 1:
+                values[node.outputs[0]] = result
+            else:
+                values.update(zip(node.outputs, result, strict=False))
+            if see is not None:
+                for name in node.outputs:
+                    see(name, values[name])
+            for name in spent:
+                del values[name]
+        found = tuple(values[name] for name in graph.outputs)
+        return found[0] if len(found) == 1 else found
+
+    def _call_layer(self, node: LayerCall, values: Mapping[str, Any]) -> Any:
+        layer = self.get_submodule(node.layer)
+        taken = [values[each.value] for each in node.inputs]
+        if not isinstance(layer, RECURRENT):
+            return layer(*taken)
+        # The operator takes and gives the states of an LSTM one by one, the layer as a pair.
+        output, states = layer(taken[0], tuple(taken[1:]) if len(taken) > 2 else taken[1])
+        return (output, *states) if isinstance(states, tuple) else (output, states)
+
+    def _value(self, argument: Argument, values: Mapping[str, Any], device: torch.device) -> Any:
+        match argument:
+            case tuple():
+                return [self._value(item, values, device) for item in argument]
+            case ValueOf(value=name):
+                return values[name]
+            case WeightOf(weight=name):
+                return self.weight(name)
+            case DataType(dtype=name) | MemoryFormat(memory_format=name):
+                return getattr(torch, name)  # one of a few names, checked when it was read
+            case Infinite(number=text):
+                return math.nan if text == "nan" else float(text)
+            case InputDevice():
+                return device
+            case _:
+                return argument
+
+
+def _check_operators(graph: Graph) -> None:
+    known = LAYERS.keys()
+    unknown = sorted({layer.type for layer in graph.layers.values()} - known)
+    unknown += sorted({node.operator for node in graph.nodes if isinstance(node, Call)} - OPERATORS.keys())
+    if unknown:
+        raise InvalidModel(
+            f"the network uses what is not known here: {', '.join(name[:100] for name in unknown[:12])}; "
+            "replace it by operators of torch that compute the same, and export the model again"
+        )
+
+
+def _made(name: str, layer: Layer) -> nn.Module:
+    try:
+        return LAYERS[layer.type](**layer.arguments)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidModel(f"layer {name!r}, a {layer.type}, cannot be built: {str(error)[:200]}") from error
+
+
+def _attach(root: nn.Module, name: str, add: Callable[[nn.Module, str], None]) -> None:
+    """Add a layer or a weight under its name, making the modules above it."""
+    *above, leaf = name.split(".")
+    place = root
+    try:
+        for part in above:
+            if part not in place._modules:
+                place.add_module(part, nn.Module())
+            place = place.get_submodule(part)
+        add(place, leaf)
+    except KeyError as error:
+        raise InvalidModel(f"the network names a part {name!r}, which torch cannot hold: {error}") from error
