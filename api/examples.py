@@ -9,7 +9,7 @@ from modelpress.spec.event import Progress, StageDone
 from modelpress.spec.inspection import DatasetInspection, LayerCall, LayerInspection, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import NetworkSummary, Preprocessing
 from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import (
     Accuracy,
@@ -42,7 +42,7 @@ _ARTIFACT_SHA256 = "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf
 _STATISTICS = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SNN = ArchitectureRef(architecture="snn_1k", arguments={"num_classes": 10})
-_NETWORK = NetworkDescription(architecture=_SNN, input_shape=(3, 32, 32), preprocessing=_STATISTICS, classes=_CLASSES)
+_NETWORK = NetworkSummary(architecture=_SNN, input_shape=(3, 32, 32), preprocessing=_STATISTICS, classes=_CLASSES)
 
 _NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 _LATER = datetime(2026, 1, 31, 12, 3, 20, tzinfo=UTC)

@@ -25,7 +25,7 @@ def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
     outputs = _outputs(network)
     shape = network.description.input_shape
     return ModelInspection(
-        network=network.description,
+        network=network.description.summary(),
         format=model.format,
         parameters=count_parameters(network.module),
         macs=count_macs(network.module, shape),

@@ -14,9 +14,12 @@ from modelpress.engine.factorize.cp import insert_cp
 from modelpress.engine.factorize.fold import insert_fold
 from modelpress.engine.factorize.pair import insert_pair
 from modelpress.engine.factorize.tucker import insert_tucker
+from modelpress.engine.graphs.network import GraphNetwork
 from modelpress.engine.prune_channels.narrow import check_sizes, narrow_layers
 from modelpress.engine.quantize.grid import Grid
+from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import InvalidModel
+from modelpress.spec.graph import Graph
 from modelpress.spec.network import NarrowedLayers, NetworkDescription
 
 # How each kind of edit changes a module's structure, in place. The weights of what is new are drawn at random.
@@ -83,7 +86,7 @@ def rebuild(description: NetworkDescription) -> nn.Module:
 
     Raises InvalidModel when the architecture cannot be built, an edit does not fit it, or both make it too large.
     """
-    module = build(description.architecture)
+    module = _build(description.architecture)
     try:
         with Budget():
             for edit in description.edits:
@@ -95,3 +98,13 @@ def rebuild(description: NetworkDescription) -> nn.Module:
     if any(isinstance(edit, NarrowedLayers) for edit in description.edits):
         check_sizes(module, description.input_shape)
     return module
+
+
+def _build(architecture: ArchitectureRef | Graph) -> nn.Module:
+    if isinstance(architecture, ArchitectureRef):
+        return build(architecture)
+    try:
+        with Budget():
+            return GraphNetwork(architecture).train()
+    except TooLargeError as error:
+        raise InvalidModel(f"the network's graph: {error}") from error

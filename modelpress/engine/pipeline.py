@@ -214,7 +214,7 @@ class _Job:
                 "these artifacts, does not make the model smaller"
             )
         return Report(
-            network=network.description,
+            network=network.description.summary(),
             baseline=baseline,
             stages=tuple(stages),
             final=final,

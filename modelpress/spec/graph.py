@@ -87,7 +87,7 @@ class Layer(Config):
     """A layer of `torch.nn`."""
 
     type: str = Field(description="Name of its class, such as `Conv2d`.", max_length=64)
-    arguments: dict[str, bool | int | float | str | None | tuple[int, ...]] = Field(
+    arguments: dict[str, bool | int | float | str | tuple[int, ...] | None] = Field(
         default_factory=dict, description="Arguments of its constructor."
     )
 

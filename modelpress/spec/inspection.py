@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from modelpress.spec.config import Resource
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import NetworkSummary, Preprocessing
 
 
 class LayerCall(Resource):
@@ -39,7 +39,7 @@ class LayerInspection(Resource):
 class ModelInspection(Resource):
     """What an uploaded model is."""
 
-    network: NetworkDescription = Field(description="Its structure.")
+    network: NetworkSummary = Field(description="Its structure.")
     format: Literal["safetensors", "pt"] = Field(description="Format of the uploaded file.")
     parameters: int = Field(description="Number of parameters.")
     macs: int = Field(description="Multiply-accumulates for one image.")

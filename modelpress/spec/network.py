@@ -1,6 +1,7 @@
 """A network as data: enough to build the same modules again before its weights are loaded.
 
     architecture and arguments  ->  the modules as their authors wrote them
+    or a graph                  ->  layers and operators, for a network that came without its constructor
     edits, in order             ->  what steps changed in the structure (a factorized layer, say)
 
 Weights are not part of it. No code, no pickle: this is what our files carry.
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
+from modelpress.spec.graph import Graph, GraphOutline, outline
 
 # Files that were written before there was a choice have none.
 BATCH_NORM: bool = Field(default=False, description="Batch norms stand between the layers, for convolutions only.")
@@ -85,10 +87,9 @@ class Preprocessing(Config):
     )
 
 
-class NetworkDescription(Config):
-    """The structure of a network, its input and what its outputs mean."""
+class _NetworkFacts(Config):
+    """What is said of a network beside its architecture."""
 
-    architecture: ArchitectureRef = Field(description="The modules as their authors wrote them.")
     edits: tuple[Annotated[Edit, Field(discriminator="kind")], ...] = Field(
         default=(), description="What steps changed in the structure, in order."
     )
@@ -98,6 +99,29 @@ class NetworkDescription(Config):
     )
     classes: tuple[str, ...] | None = Field(default=None, description="Names of the outputs, where known.")
 
+
+class NetworkSummary(_NetworkFacts):
+    """A network as inspections and reports show it: a graph in short."""
+
+    architecture: ArchitectureRef | GraphOutline = Field(description="The modules as their authors wrote them.")
+
+
+class NetworkDescription(_NetworkFacts):
+    """The structure of a network, its input and what its outputs mean."""
+
+    architecture: ArchitectureRef | Graph = Field(description="The modules as their authors wrote them.")
+
     def edited(self, edit: Edit) -> NetworkDescription:
         """This network after one more edit."""
         return self.model_copy(update={"edits": (*self.edits, edit)})
+
+    def summary(self) -> NetworkSummary:
+        """The same in short."""
+        short = outline(self.architecture) if isinstance(self.architecture, Graph) else self.architecture
+        return NetworkSummary(
+            architecture=short,
+            edits=self.edits,
+            input_shape=self.input_shape,
+            preprocessing=self.preprocessing,
+            classes=self.classes,
+        )

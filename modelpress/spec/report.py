@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Resource
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
-from modelpress.spec.network import NetworkDescription
+from modelpress.spec.network import NetworkSummary
 
 
 def gives_network_outputs(kind: str) -> bool:
@@ -224,7 +224,7 @@ class Provenance(Resource):
 class Report(Resource):
     """The report of a job that came to its end."""
 
-    network: NetworkDescription = Field(description="The final network.")
+    network: NetworkSummary = Field(description="The final network.")
     baseline: Measurement = Field(description="The original.")
     stages: tuple[Stage, ...] = Field(description="The network after each step.")
     final: Measurement = Field(description="The file that is downloaded.")

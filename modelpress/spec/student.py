@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.config import Config
+from modelpress.spec.graph import Graph, GraphOutline
 
 
 class Thinner(Config):
@@ -72,11 +73,13 @@ _FAMILIES = (
 )
 
 
-def derived(original: ArchitectureRef, student: Thinner | Shallower) -> ArchitectureRef:
+def derived(original: ArchitectureRef | Graph | GraphOutline, student: Thinner | Shallower) -> ArchitectureRef:
     """The architecture that a thinner or shallower student of `original` has.
 
     Raises ValueError with the reason where there is none.
     """
+    if not isinstance(original, ArchitectureRef):
+        raise ValueError("the original came as a graph, which has no thinner or shallower form; name an architecture")
     name = original.architecture
     if isinstance(student, Thinner):
         entry = ARCHITECTURES.get(name)

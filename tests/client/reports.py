@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.job import Recipe
-from modelpress.spec.network import NetworkDescription
+from modelpress.spec.network import NetworkSummary
 from modelpress.spec.report import Accuracy, Latency, Measurement, Provenance, Ratios, Report
 from modelpress.spec.steps import Prune
 
@@ -12,7 +12,7 @@ from modelpress.spec.steps import Prune
 def make_report(*, measured: bool = True) -> Report:
     """8.4 MB at 90% and 4 ms, to 2.1 MB at 81% and 2 ms; without accuracy and latency where not `measured`."""
     return Report(
-        network=NetworkDescription(architecture=ArchitectureRef(architecture="nin_cifar"), input_shape=(3, 32, 32)),
+        network=NetworkSummary(architecture=ArchitectureRef(architecture="nin_cifar"), input_shape=(3, 32, 32)),
         baseline=_measurement({"safetensors": 8_400_000}, 0.9, 4.0, measured),
         stages=(),
         final=_measurement({"compact": 2_100_000, "safetensors": 8_400_100, "onnx": 8_500_000}, 0.81, 2.0, measured),

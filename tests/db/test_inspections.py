@@ -21,13 +21,13 @@ from db.queries.model_input import ModelInput
 from db.queries.uploads import delete_model, get_dataset, get_model
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
-from modelpress.spec.network import NetworkDescription
+from modelpress.spec.network import NetworkSummary
 from modelpress.spec.state import UploadState
 from tests.support.rows import ARCHITECTURE, PREPROCESSING, new_tenant
 
 LAPSED = -1.0
 MODEL_FOUND = ModelInspection(
-    network=NetworkDescription(architecture=ARCHITECTURE, input_shape=(3, 32, 32)),
+    network=NetworkSummary(architecture=ARCHITECTURE, input_shape=(3, 32, 32)),
     format="safetensors",
     parameters=966_986,
     macs=222_488_576,

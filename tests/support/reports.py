@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelpress.spec.job import Recipe
-from modelpress.spec.network import NetworkDescription
+from modelpress.spec.network import NetworkSummary
 from modelpress.spec.report import Accuracy, Latency, Measurement, Provenance, Ratios, Report, Stage
 from modelpress.spec.steps import Prune
 from tests.support.rows import ARCHITECTURE
@@ -34,7 +34,7 @@ def a_report() -> Report:
     """One step; the loss after it is infinite, the latency ratio was not measured."""
     recipe = Recipe(steps=(Prune(sparsity=0.75),))
     return Report(
-        network=NetworkDescription(architecture=ARCHITECTURE, input_shape=(3, 32, 32)),
+        network=NetworkSummary(architecture=ARCHITECTURE, input_shape=(3, 32, 32)),
         baseline=BASELINE,
         stages=(Stage(index=0, kind="prune", seconds=1.5, measurement=AFTER_STEP),),
         final=FINAL,

@@ -11,7 +11,7 @@ import numpy as np
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import NetworkSummary, Preprocessing
 
 CLASSES = tuple("0123456789")
 
@@ -48,7 +48,7 @@ def zip_file(names: tuple[str, ...] = ("cat/1.png", "dog/1.png")) -> bytes:
 def model_inspection(num_classes: int = 10) -> ModelInspection:
     """What a worker finds in an SNN-1k: two of its layers."""
     return ModelInspection(
-        network=NetworkDescription(architecture=ArchitectureRef(architecture="snn_1k"), input_shape=(3, 32, 32)),
+        network=NetworkSummary(architecture=ArchitectureRef(architecture="snn_1k"), input_shape=(3, 32, 32)),
         format="safetensors",
         parameters=413_882,
         macs=1_059_200,

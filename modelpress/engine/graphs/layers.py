@@ -1,7 +1,7 @@
 """The layers that a graph may name, and how a call of each operator becomes one.
 
-A rule looks at a call whose arguments are bound to the operator's own names, and says which layer of `torch.nn` computes
-the same, with which of the call's weights as its own; None where none does, and the call stays a call.
+A rule looks at a call whose arguments are bound to the operator's own names, and says which layer of `torch.nn`
+computes the same, with which of the call's weights as its own; None where none does, and the call stays a call.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _batch_norm(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
     )
 
 
-def _layer_norm(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
+def _layer_norm(bound: dict[str, Any], _shapes: Shapes) -> Lifted | None:
     weights = _weights(bound, _CONVOLVED)
     if weights is None or set(weights) == {"bias"}:
         return None
@@ -246,7 +246,7 @@ def _recurrent(kind: str, states: int, **more: Any) -> Rule:
 def _plain(kind: str, *names: str, **renamed: str) -> Rule:
     """A layer without weights; its arguments are the operator's, those of `renamed` under another name."""
 
-    def rule(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
+    def rule(bound: dict[str, Any], _shapes: Shapes) -> Lifted | None:
         arguments = {name: _whole(bound[name]) for name in names if name in bound}
         arguments |= {name: _whole(bound[argument]) for name, argument in renamed.items() if argument in bound}
         if any(isinstance(value, Infinite) for value in arguments.values()):
@@ -272,12 +272,12 @@ def _hardtanh(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
     return _plain("Hardtanh", "min_val", "max_val")(bound, shapes)
 
 
-def _elu(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
+def _elu(bound: dict[str, Any], _shapes: Shapes) -> Lifted | None:
     return _layer("ELU", bound, {}, alpha=bound["alpha"]) if bound["scale"] == bound["input_scale"] == 1 else None
 
 
 def _softmax(kind: str) -> Rule:
-    def rule(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
+    def rule(bound: dict[str, Any], _shapes: Shapes) -> Lifted | None:
         return None if bound["dtype"] is not None else _layer(kind, bound, {}, dim=bound["dim"])
 
     return rule
@@ -324,14 +324,24 @@ RULES: dict[str, Rule] = {
         f"avg_pool{n}d.default": _pool(f"AvgPool{n}d", *_WINDOW, "ceil_mode", "count_include_pad", "divisor_override")
         for n in (1, 2, 3)
     },
-    **{
-        f"adaptive_avg_pool{n}d.default": _plain(f"AdaptiveAvgPool{n}d", output_size="output_size") for n in (1, 2, 3)
-    },
+    **{f"adaptive_avg_pool{n}d.default": _plain(f"AdaptiveAvgPool{n}d", output_size="output_size") for n in (1, 2, 3)},
 }
 """By the operator, as `operators.OPERATORS` names it."""
 
 # Layers with a form that works in place; the operator's name ends in an underscore then.
-IN_PLACE = {"ReLU", "ReLU6", "Hardtanh", "Hardswish", "Hardsigmoid", "SiLU", "LeakyReLU", "ELU", "SELU", "Mish", "Dropout"}
+IN_PLACE = {
+    "ReLU",
+    "ReLU6",
+    "Hardtanh",
+    "Hardswish",
+    "Hardsigmoid",
+    "SiLU",
+    "LeakyReLU",
+    "ELU",
+    "SELU",
+    "Mish",
+    "Dropout",
+}
 
 
 def lifted(operator: str, bound: dict[str, Any], shapes: Shapes) -> Lifted | None:

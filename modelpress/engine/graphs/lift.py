@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from modelpress.engine.graphs.layers import Lifted, lifted
-from modelpress.engine.graphs.network import GraphNetwork
+from modelpress.engine.graphs.network import assembled
 from modelpress.engine.graphs.operators import OPERATORS
 from modelpress.spec.graph import (
     Argument,
@@ -23,7 +23,6 @@ from modelpress.spec.graph import (
     Layer,
     LayerCall,
     TensorShape,
-    ValueOf,
     WeightOf,
     items_of,
 )
@@ -59,13 +58,6 @@ def lift(program: Program, inputs: tuple[Tensor, ...]) -> LiftedProgram:
     return _Lifting(program, _shapes(program, inputs)).result()
 
 
-def load(program: Program) -> GraphNetwork:
-    """The program as a module of loose weights, in evaluation mode. Raises InvalidModel."""
-    network = GraphNetwork(program.graph)
-    network.load_state_dict(program.state)
-    return network.eval()
-
-
 def _shapes(program: Program, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, ...]]:
     """Shapes of inputs, values and weights by name; values and weights have no names in common that matter."""
     shapes = {name: tuple(tensor.shape) for name, tensor in program.state.items()}
@@ -76,7 +68,7 @@ def _shapes(program: Program, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int
             shapes[name] = tuple(value.shape)
 
     with torch.inference_mode():
-        load(program).run(inputs, see)
+        assembled(program.graph, program.state).run(inputs, see)
     return shapes
 
 
@@ -95,9 +87,7 @@ class _Lifting:
     def result(self) -> LiftedProgram:
         nodes = [self._node(node) for node in self._program.graph.nodes if isinstance(node, Call)]
         nodes = [self._renamed(node) if isinstance(node, Call) else node for node in nodes]
-        state = {
-            f"{layer}.{within}": self._program.state[weight] for weight, (layer, within) in self._owners.items()
-        }
+        state = {f"{layer}.{within}": self._program.state[weight] for weight, (layer, within) in self._owners.items()}
         loose = {}
         for node in nodes:
             for item in items_of(node) if isinstance(node, Call) else ():
@@ -135,10 +125,7 @@ class _Lifting:
             self._owners |= {weight: (name, within) for within, weight in found.weights.items()}
         else:
             scope = self._program.scopes.get(call.outputs[0], "")
-            if scope in self._above:
-                name = f"{scope}.{call.outputs[0]}"
-            else:
-                name = scope or call.outputs[0]
+            name = f"{scope}.{call.outputs[0]}" if scope in self._above else scope or call.outputs[0]
             if self._layers.get(name) == found.layer:
                 return name
             name = self._unused(name)

@@ -62,13 +62,10 @@ class GraphNetwork(nn.Module):
         super().__init__()
         _check_operators(graph)
         for name, layer in graph.layers.items():
-            _attach(self, name, lambda parent, leaf, layer=layer, name=name: parent.add_module(leaf, _made(name, layer)))
+            _attach(self, name, _made(name, layer))
         for name, shape in graph.weights.items():
             tensor = torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.dtype))
-            if shape.trainable:
-                _attach(self, name, lambda parent, leaf, tensor=tensor: parent.register_parameter(leaf, nn.Parameter(tensor)))
-            else:
-                _attach(self, name, lambda parent, leaf, tensor=tensor: parent.register_buffer(leaf, tensor))
+            _attach(self, name, nn.Parameter(tensor) if shape.trainable else tensor)
         self._plan = Plan(graph)
         for node in graph.nodes:
             for item in items_of(node) if isinstance(node, Call) else ():
@@ -87,8 +84,7 @@ class GraphNetwork(nn.Module):
             place = self.get_submodule(parent)
         except AttributeError as error:
             raise InvalidModel(f"the network uses a weight {name!r}, which it has not") from error
-        found = place._parameters.get(leaf)
-        found = place._buffers.get(leaf) if found is None else found
+        found = {**place._parameters, **place._buffers}.get(leaf)
         if found is None:
             raise InvalidModel(f"the network uses a weight {name!r}, which it has not")
         return found
@@ -150,6 +146,18 @@ class GraphNetwork(nn.Module):
                 return argument
 
 
+def assembled(graph: Graph, state: Mapping[str, Tensor]) -> GraphNetwork:
+    """The network of a graph with these very tensors as its weights, in evaluation mode.
+
+    Nothing is drawn at random and nothing is copied. Raises InvalidModel, and RuntimeError where the weights are not
+    those of the graph.
+    """
+    with torch.device("meta"):
+        network = GraphNetwork(graph)
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval()
+
+
 def _check_operators(graph: Graph) -> None:
     known = LAYERS.keys()
     unknown = sorted({layer.type for layer in graph.layers.values()} - known)
@@ -168,15 +176,20 @@ def _made(name: str, layer: Layer) -> nn.Module:
         raise InvalidModel(f"layer {name!r}, a {layer.type}, cannot be built: {str(error)[:200]}") from error
 
 
-def _attach(root: nn.Module, name: str, add: Callable[[nn.Module, str], None]) -> None:
+def _attach(root: nn.Module, name: str, part: nn.Module | Tensor) -> None:
     """Add a layer or a weight under its name, making the modules above it."""
     *above, leaf = name.split(".")
     place = root
     try:
-        for part in above:
-            if part not in place._modules:
-                place.add_module(part, nn.Module())
-            place = place.get_submodule(part)
-        add(place, leaf)
+        for within in above:
+            if within not in place._modules:
+                place.add_module(within, nn.Module())
+            place = place.get_submodule(within)
+        if isinstance(part, nn.Module):
+            place.add_module(leaf, part)
+        elif isinstance(part, nn.Parameter):
+            place.register_parameter(leaf, part)
+        else:
+            place.register_buffer(leaf, part)
     except KeyError as error:
         raise InvalidModel(f"the network names a part {name!r}, which torch cannot hold: {error}") from error

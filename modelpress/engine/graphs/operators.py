@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-# Overloads by operator. `default` where none is named.
-_ATEN = """
+# With their overloads; `default` where none is named.
+_ATEN = (  # noqa: SIM905  hundreds of quoted names would be harder to read
+    """
 abs abs_ acos adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
 add.Tensor add.Scalar add_.Tensor add_.Scalar addcmul addmm alias all all.dim amax amin any any.dim
 arange arange.start arange.start_step argmax argmin asin atan atan2 avg_pool1d avg_pool2d avg_pool3d
@@ -52,7 +53,8 @@ upsample_nearest3d _upsample_nearest_exact2d upsample_trilinear3d
 var.correction var.dim var_mean.correction view view_as where.self where.ScalarOther where.ScalarSelf
 zero_ zeros zeros_like _softmax _log_softmax _to_copy _unsafe_view _adaptive_avg_pool2d _adaptive_avg_pool3d
 max_pool2d_with_indices
-""".split()
+"""
+).split()
 
 
 def _aten(name: str) -> torch._ops.OpOverload:

@@ -1,8 +1,8 @@
 """A `.pt2` file (`torch.export.save`) as a program of ATen operators.
 
-torch's own reader runs code that a crafted file brings (pickled sample inputs, shape expressions, guards); this one takes
-from the JSON what it knows, and refuses the rest by name. Expressions of sizes are not read at all: a size that depends
-on the batch is computed again by the operators of the graph.
+torch's own reader runs code that a crafted file brings (pickled sample inputs, shape expressions, guards); this one
+takes from the JSON what it knows, and refuses the rest by name. Expressions of sizes are not read at all: a size that
+depends on the batch is computed again by the operators of the graph.
 """
 
 from __future__ import annotations
@@ -128,10 +128,11 @@ class _Reader:
                 sizes = [size.get("as_int") for size in meta["sizes"]]
                 if meta["dtype"] not in DTYPES or not sizes or None in sizes[1:]:
                     raise InvalidModel(
-                        "the network's input has a size that is not fixed, beside the batch; export it for images of one size"
+                        "the network's input has a size that is not fixed, beside the batch; export it for images of "
+                        "one size"
                     )
                 self._inputs[name] = TensorShape(
-                    # The batch, whatever it was exported with, is any.
+                    # 0 stands for a batch of any size.
                     shape=(sizes[0] or 0, *(size for size in sizes[1:] if size is not None)),
                     dtype=_dtype(meta["dtype"]),
                 )
@@ -238,7 +239,9 @@ class _Reader:
                 continue  # a batch norm's statistics, which the layer keeps itself
             argument = content["arg"] if kind == "user_output" else {}
             if "as_tensor" not in argument:
-                raise InvalidModel(f"the network gives a {kind!r} that is no tensor; export it so that it gives tensors")
+                raise InvalidModel(
+                    f"the network gives a {kind!r} that is no tensor; export it so that it gives tensors"
+                )
             found.append(argument["as_tensor"]["name"])
         return found
 
@@ -291,7 +294,7 @@ def _dtype(code: int) -> DataType:
 
 
 def _scope(stack: str) -> str:
-    """The innermost module of an entry like `L__self__;L__self__features,features,...Sequential;...`, if it has a name."""
+    """The innermost module of `L__self__,,...ResNet;L__self__conv1,conv1,...Conv2d`, where it has a name."""
     if not isinstance(stack, str) or len(stack) > 10_000:
         return ""
     parts = stack.rpartition(";")[2].split(",")
