@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.config import Config
+from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.state import JobState
 
@@ -81,8 +82,10 @@ class DatasetUpload(Config):
 class ModelUpload(Config):
     """What is said of an uploaded model."""
 
-    architecture: str = Field(
-        description="Name of the network that the weights belong to, from `GET /v1/architectures`.",
+    architecture: str | None = Field(
+        default=None,
+        description="Name of the network that the weights belong to, from `GET /v1/architectures`. Left out for the "
+        "artifacts of a job, which say it themselves.",
         examples=["vgg19_bn_cifar"],
     )
     arguments: str = Field(
@@ -92,7 +95,7 @@ class ModelUpload(Config):
         examples=['{"num_classes": 10}'],
     )
     name: Name = ""
-    format: Literal["safetensors", "pt"] | None = Field(
+    format: ModelFormat | None = Field(
         default=None,
         description="Format of the file; seen from its content when left out, and refused when it differs.",
     )
@@ -120,8 +123,8 @@ class ModelUpload(Config):
 
     @field_validator("architecture")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in ARCHITECTURES:
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in ARCHITECTURES:
             near = difflib.get_close_matches(value, ARCHITECTURES, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise ValueError(f"there is no architecture {value[:100]!r}; {hint}`GET /v1/architectures` lists them")
@@ -131,7 +134,7 @@ class ModelUpload(Config):
     @classmethod
     def _fitting(cls, value: str, info: ValidationInfo) -> str:
         arguments = _json_object(value)
-        architecture = ARCHITECTURES.get(info.data.get("architecture", ""))
+        architecture = ARCHITECTURES.get(info.data.get("architecture") or "")
         if architecture is not None and architecture.family == "modelpress":
             unknown = sorted(set(arguments) - set(architecture.arguments))
             if unknown:
@@ -151,6 +154,12 @@ class ModelUpload(Config):
         return value
 
     @model_validator(mode="after")
+    def _arguments_of_something(self) -> ModelUpload:
+        if self.architecture is None and _json_object(self.arguments):
+            raise ValueError("`arguments` are those of an architecture: give `architecture` too, or leave them out")
+        return self
+
+    @model_validator(mode="after")
     def _both_of_one_length(self) -> ModelUpload:
         if (self.mean is None) != (self.std is None):
             raise ValueError("give both `mean` and `std`, or neither")
@@ -161,8 +170,10 @@ class ModelUpload(Config):
         return self
 
     @property
-    def reference(self) -> ArchitectureRef:
-        """The network that the weights belong to."""
+    def reference(self) -> ArchitectureRef | None:
+        """The network that the weights belong to; None when it was not said."""
+        if self.architecture is None:
+            return None
         return ArchitectureRef(architecture=self.architecture, arguments=_json_object(self.arguments))
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 from sqlalchemy.orm import Session
 
 from db import models as rows
 from db.queries import jobs
 from modelpress.spec.event import StateChanged
+from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.resources import Artifact, Attempt, Dataset, Job, JobEvent, Model
 from modelpress.spec.state import FINAL_STATES, JobState
 
@@ -24,10 +25,11 @@ def to_model(row: rows.Model) -> Model:
         sha256=row.sha256,
         created_at=row.created_at,
         failure=row.failure,
-        format=cast(Literal["safetensors", "pt"], row.format),
-        architecture=row.architecture,
+        format=cast(ModelFormat, row.format),
+        architecture=row.architecture or (row.inspection and row.inspection.network.architecture),
         image_size=row.image_size,
         preprocessing=row.preprocessing,
+        derived_from=row.derived_from,
         inspection=row.inspection,
     )
 

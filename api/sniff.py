@@ -18,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from modelpress.spec.described_file import COMPACT_MAGIC, METADATA_KEY
 from modelpress.spec.failure import InvalidDataset, InvalidModel
+from modelpress.spec.inspection import ModelFormat
 
 _HEAD_BYTES = 4096
 _MOST_HEADER_BYTES = 8 << 20  # of safetensors: some 70,000 tensors
@@ -38,13 +40,15 @@ _PACK = (
 )
 
 
-def sniff_model(path: Path) -> Literal["safetensors", "pt"]:
+def sniff_model(path: Path) -> ModelFormat:
     """Format of an uploaded model. Raises InvalidModel."""
     size = path.stat().st_size
     head = _head(path)
     if head.startswith(b"PK\x03\x04"):
         _check_torch_zip(path)
         return "pt"
+    if head.startswith(COMPACT_MAGIC):
+        return "compact"
     for matches, message in _OTHER_MODELS:
         if matches(head):
             raise InvalidModel(message)
@@ -52,6 +56,16 @@ def sniff_model(path: Path) -> Literal["safetensors", "pt"]:
         _check_safetensors(path, size)
         return "safetensors"
     raise InvalidModel(f"this is neither a safetensors file nor a state dict saved by PyTorch; {_SAVE}")
+
+
+def describes_network(path: Path, format: ModelFormat) -> bool:
+    """Whether a file that `sniff_model` found to be of this format says itself which network it holds."""
+    if format != "safetensors":
+        return format == "compact"
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    metadata = header.get("__metadata__")
+    return isinstance(metadata, dict) and METADATA_KEY in metadata
 
 
 def sniff_dataset(path: Path) -> Literal["zip", "tar", "npz"]:
@@ -88,6 +102,10 @@ def _is_onnx(head: bytes) -> bool:
 
 
 _OTHER_MODELS: list[tuple[Callable[[bytes], bool], str]] = [
+    (
+        lambda head: head.startswith(COMPACT_MAGIC[:4]),
+        "this is a compact container that was altered on its way, as a copy in text mode does; download it again",
+    ),
     (
         # The first thing in a file that PyTorch wrote before version 1.6 is its magic number, pickled.
         lambda head: head[:1] == b"\x80" and b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:32],

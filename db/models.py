@@ -30,7 +30,7 @@ from modelpress.spec.failure import Failure
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.report import Ratios, Report
+from modelpress.spec.report import Origin, Ratios, Report
 from modelpress.spec.state import JobState, UploadState
 
 ID_LENGTH = 40
@@ -66,6 +66,7 @@ class Base(DeclarativeBase):
         float: Float(53),
         ArchitectureRef: Document(TypeAdapter(ArchitectureRef)),
         Preprocessing: Document(TypeAdapter(Preprocessing)),
+        Origin: Document(TypeAdapter(Origin)),
         ModelInspection: Document(TypeAdapter(ModelInspection)),
         DatasetInspection: Document(TypeAdapter(DatasetInspection)),
         Failure: Document(TypeAdapter(Failure)),
@@ -134,10 +135,12 @@ class Model(Upload, Base):
     __tablename__ = "models"
     __table_args__ = (Index(None, "team_id", "id"), Index(None, "state", "created_at"))
 
-    format: Mapped[str] = mapped_column(String(16))  # safetensors or pt
-    architecture: Mapped[ArchitectureRef]
+    format: Mapped[str] = mapped_column(String(16))  # of modelpress.spec.inspection.ModelFormat
+    architecture: Mapped[ArchitectureRef | None]  # null where the file says it itself
     image_size: Mapped[int | None]
     preprocessing: Mapped[Preprocessing | None]
+    # No foreign key: models, jobs and artifacts would refer to each other in a circle. Artifacts are never deleted.
+    derived_from: Mapped[Origin | None]
     inspection: Mapped[ModelInspection | None]
 
 

@@ -26,6 +26,7 @@ def lay_model(store: Store, model: ModelInput, folder: Path, *, name: str = "mod
         image_size=model.image_size,
         preprocessing=model.preprocessing,
         sha256=model.sha256,
+        lineage=model.lineage,
     )
 
 

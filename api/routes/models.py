@@ -16,7 +16,7 @@ from api.paging import to_page
 from api.queries import ListQuery, ModelUpload
 from api.refusals import BodyTooLarge, EmptyBody, HashMismatch, MissingScope, NoKey, NotThere, OtherMediaType
 from api.resources import to_model
-from api.sniff import sniff_model
+from api.sniff import describes_network, sniff_model
 from api.uploads import declared_hash, received_body
 from db.errors import InUse
 from db.queries import uploads
@@ -35,7 +35,10 @@ _USUAL = problems(NoKey, MissingScope, RequestValidationError)
     status_code=201,
     summary="Upload a model",
     response_model=Model,
-    openapi_extra=file_body("The weights: a safetensors file, or a state dict saved by PyTorch 1.6 or later."),
+    openapi_extra=file_body(
+        "The weights: a safetensors file, or a state dict saved by PyTorch 1.6 or later; or an artifact of a job, "
+        "`model.mpz` or `model.safetensors`."
+    ),
     responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_MODEL)
     | problems(
         NoKey,
@@ -60,8 +63,9 @@ async def upload_model(
 ) -> Model:
     """The body is the file itself: `curl --upload-file model.safetensors`, with `-X POST`.
 
-    The weights alone are not a network: `architecture` and `arguments` name the one that they belong to. The answer
-    comes when the file is kept; whether its weights fit is seen by the inspection, a moment later.
+    The weights alone are not a network: `architecture` and `arguments` name the one that they belong to. The artifacts
+    of a job say it themselves. The answer comes when the file is kept; whether its weights fit is seen by the
+    inspection, a moment later.
     """
     sha256 = declared_hash(query.sha256, request.headers)
     async with received_body(request, services.store, services.settings.upload_limit_bytes, sha256) as writer:
@@ -118,6 +122,11 @@ def _keep(services: Services, caller: Caller, query: ModelUpload, writer: StoreW
     if query.format not in (None, found):
         raise InvalidModel(
             f"the file is {found}, `format` says {query.format}; leave `format` out, or upload the other file"
+        )
+    if query.reference is None and not describes_network(writer.path, found):
+        raise InvalidModel(
+            "the file holds weights alone and does not say which network they are for: name it with `architecture`, "
+            "and give its `arguments`; `GET /v1/architectures` lists them"
         )
     writer.prepare()
     # Row and bytes appear together: both are there when the session ends well, neither refers to nothing.

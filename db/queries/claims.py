@@ -25,6 +25,7 @@ from db.queries.inspections import (
     release_inspection,
     renew_inspection,
 )
+from db.queries.lineage import lineage
 from db.queries.metrics import epoch_metrics, report_metrics
 from db.queries.model_input import ModelInput
 from db.queries.reaper import Reaped, reap
@@ -120,7 +121,7 @@ def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob
         job.team_id,
         job.attempt,
         job.spec,
-        ModelInput.of(model),
+        ModelInput.of(model, lineage(session, model)),
         dataset,
         {student.id: ModelInput.of(student) for student in students},
     )

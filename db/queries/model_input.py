@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from db.models import Model
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
+from modelpress.spec.report import Ancestor
 
 
 @dataclass(frozen=True)
@@ -15,18 +17,20 @@ class ModelInput:
     """What is laid into a work folder for a model."""
 
     sha256: str
-    format: Literal["safetensors", "pt"]
-    architecture: ArchitectureRef
+    format: ModelFormat
+    architecture: ArchitectureRef | None  # None where the file says it itself
     image_size: int | None  # height and width, where not the architecture's default
     preprocessing: Preprocessing | None
+    lineage: tuple[Ancestor, ...] = ()  # asked for where a job takes the model
 
     @classmethod
-    def of(cls, row: Model) -> ModelInput:
+    def of(cls, row: Model, lineage: tuple[Ancestor, ...] = ()) -> ModelInput:
         """Taken from the row of an upload."""
         return cls(
             sha256=row.sha256,
-            format=cast(Literal["safetensors", "pt"], row.format),
+            format=cast(ModelFormat, row.format),
             architecture=row.architecture,
             image_size=row.image_size,
             preprocessing=row.preprocessing,
+            lineage=lineage,
         )

@@ -7,7 +7,7 @@ ends: let the store publish, or drop, the bytes inside the same `with database.s
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
@@ -16,8 +16,10 @@ from db.clock import now
 from db.errors import InUse, NotFound
 from db.ids import new_id
 from db.models import Artifact, Dataset, Job, JobStudent, Model
+from db.queries import lineage
 from db.queries.texts import storable
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.state import FINAL_STATES
 
@@ -29,14 +31,17 @@ def create_model(
     team_id: str,
     *,
     name: str,
-    format: Literal["safetensors", "pt"],
-    architecture: ArchitectureRef,
+    format: ModelFormat,
+    architecture: ArchitectureRef | None,
     image_size: int | None,
     preprocessing: Preprocessing | None,
     sha256: str,
     size: int,
 ) -> Model:
-    """A new model, to be inspected. Locks the hash until the session ends. Raises InvalidText."""
+    """A new model, to be inspected; it says which artifact of the team's it is.
+
+    Locks the hash until the session ends. Raises InvalidText.
+    """
     hold_bytes(session, sha256)
     model = Model(
         id=new_id("mdl"),
@@ -46,6 +51,7 @@ def create_model(
         architecture=architecture,
         image_size=image_size,
         preprocessing=preprocessing,
+        derived_from=lineage.origin(session, team_id, sha256),
         sha256=sha256,
         size=size,
     )

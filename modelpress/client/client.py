@@ -79,7 +79,7 @@ class Client:
         self,
         path: str | Path,
         *,
-        architecture: str,
+        architecture: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         name: str | None = None,
         image_size: int | None = None,
@@ -89,7 +89,9 @@ class Client:
         timeout: float = 600.0,
         on_progress: UploadProgress | None = None,
     ) -> Model:
-        """Upload a state dict (safetensors, or `.pt` of tensors alone) of a named architecture.
+        """Upload a state dict (safetensors, or `.pt` of tensors alone) of a named architecture, or a job's artifact.
+
+        `model.mpz` and `model.safetensors` of a job say themselves which network they hold; leave the rest out.
 
         `arguments` are those of the architecture's constructor, such as `{"num_classes": 10}`. `image_size` is the
         height and width where not the architecture's own. `mean` and `std` (per channel, of pixels scaled to 0..1)
@@ -98,7 +100,9 @@ class Client:
         bytes in all. Raises UploadRejected with the reason when the file cannot be used, and WaitTimedOut.
         """
         path = Path(path)
-        params: dict[str, str | int] = {"name": name or path.name, "architecture": architecture}
+        params: dict[str, str | int] = {"name": name or path.name}
+        if architecture is not None:
+            params["architecture"] = architecture
         if arguments:
             params["arguments"] = json.dumps(arguments)
         if image_size is not None:

@@ -18,8 +18,10 @@ from typing import Literal
 from modelpress.client.errors import CompressionFailed, InvalidRecipe, ModelPressError
 from modelpress.client.upload import digest
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.described_file import COMPACT_MAGIC
 from modelpress.spec.event import EVENT, Event
 from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Report
@@ -47,7 +49,7 @@ class LocalModel:
     """A model as a file on this machine, with what an upload would say of it."""
 
     path: Path
-    architecture: ArchitectureRef
+    architecture: ArchitectureRef | None = None  # None where the file says it itself, as a job's artifacts do
     image_size: int | None = None  # height and width, where not the architecture's default
     preprocessing: Preprocessing | None = None
 
@@ -121,10 +123,12 @@ def compress(
         return Report.model_validate_json((output / REPORT_FILE).read_bytes())
 
 
-def model_format(path: Path) -> Literal["safetensors", "pt"]:
+def model_format(path: Path) -> ModelFormat:
     """Format by content: a safetensors file begins with the length of its header, then the header's JSON."""
     with path.open("rb") as file:
         head = file.read(9)
+    if head.startswith(COMPACT_MAGIC):
+        return "compact"
     return "safetensors" if head[8:] == b"{" else "pt"
 
 

@@ -68,12 +68,13 @@ def _inspect_student(name: str, file: ModelFile, folder: Path) -> ModelInspectio
 
 
 def _load_student(name: str, file: ModelFile, folder: Path, warn: Callable[[str], None]) -> Network:
-    if file.preprocessing is None:
+    student = load_original(file, folder)
+    if student.description.preprocessing is None:
         warn(
             f"the student {name!r} was uploaded without preprocessing, so it is given pixels normalised as the "
             "original's are; if it was trained with others, upload it with `mean` and `std`"
         )
-    return load_original(file, folder)
+    return student
 
 
 def _complete(network: Network, data: ImageData | None, warn: Callable[[str], None]) -> None:
@@ -94,7 +95,12 @@ def _complete(network: Network, data: ImageData | None, warn: Callable[[str], No
             "the upload names no preprocessing and there is no data to estimate it from: the files say that pixels "
             "are scaled to 0..1 and no more; upload the model with `mean` and `std` if it was trained otherwise"
         )
-    if classes is None and data is not None:
+    if data is not None and classes not in (None, data.classes):
+        warn(
+            f"the model's file names its outputs {_named(classes)}, the data set its classes {_named(data.classes)}: "
+            "where their order differs, accuracies are wrong; the data set's names are kept"
+        )
+    if data is not None:
         classes = data.classes
     network.description = description.model_copy(update={"preprocessing": preprocessing, "classes": classes})
 
@@ -113,6 +119,10 @@ def _inspection(data: ImageData | None) -> DatasetInspection | None:
         image_shape=(channels, height, width),
         statistics=data.statistics,
     )
+
+
+def _named(classes: tuple[str, ...]) -> str:
+    return ", ".join(name[:40] for name in classes[:5]) + (", ..." if len(classes) > 5 else "")
 
 
 def _rounded(values: tuple[float, ...]) -> str:

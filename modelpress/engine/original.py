@@ -1,15 +1,19 @@
-"""The model that a user brought: a named architecture with the file's weights in it, or the file's own graph."""
+"""The model that a user brought: what the file describes, or a named architecture with the file's weights in it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from modelpress.engine.architectures.registry import build, input_shape
+from torch import Tensor
+
+from modelpress.engine.architectures.registry import LARGEST_IMAGE, build, input_shape
+from modelpress.engine.formats.load import describes_network, load_network
 from modelpress.engine.formats.state_dict import read_state_dict
 from modelpress.engine.formats.weights import load_weights
+from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import lifted_network
-from modelpress.engine.graphs.lift import Program
-from modelpress.engine.network import Network
+from modelpress.engine.network import Network, weighted_layers
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Graph
 from modelpress.spec.network import NetworkDescription, Preprocessing
@@ -19,17 +23,103 @@ from modelpress.spec.task import ModelFile
 def load_original(model: ModelFile, folder: Path) -> Network:
     """The network of an uploaded file that lies in `folder`, in evaluation mode, in fp32 on the CPU.
 
-    Raises InvalidModel when the architecture cannot be built, the file cannot be read, or its keys and shapes are not
-    the architecture's; the message says which.
+    A file that describes its network comes with its edits, its grids and, for the weights that are zero, its masks, as
+    if the steps that made it had just been taken.
+
+    Raises InvalidModel when the architecture cannot be built, the file cannot be read, its keys and shapes are not the
+    architecture's, or it contradicts what was said of it; the message says which.
     """
+    path = folder / model.path
+    if model.format == "pt2":
+        return _as_said(model, _exported(path))
+    if describes_network(path):
+        network = _as_said(model, load_network(path))
+        network.masks = _masks(network)
+        return network
+    if model.architecture is None or model.format == "compact":
+        raise InvalidModel(
+            "the file holds weights alone and does not say which network they are for; upload it with the name of its "
+            "architecture"
+        )
     ref = model.architecture
     shape = input_shape(ref, model.image_size)
     if model.preprocessing is not None:
         _check_channels(model.preprocessing, shape[0])
     module = build(ref)
-    load_weights(module, read_state_dict(folder / model.path, model.format), f"architecture {ref.architecture!r}")
+    load_weights(module, read_state_dict(path, model.format), f"architecture {ref.architecture!r}")
     description = NetworkDescription(architecture=ref, input_shape=shape, preprocessing=model.preprocessing)
     return Network(module.eval(), description)
+
+
+def _exported(path: Path) -> Network:
+    """The network of a file that `torch.export.save` wrote. Raises InvalidModel when it takes no images."""
+    module = lifted_network(pt2.read(path))
+    return Network(module, NetworkDescription(architecture=module.graph, input_shape=_image_shape(module.graph)))
+
+
+def _as_said(model: ModelFile, network: Network) -> Network:
+    """The network that a file describes, once that agrees with what was said of it."""
+    description = network.description
+    _check_shape(description.input_shape)
+    for said, given, held in (
+        ("architecture", model.architecture, description.architecture),
+        ("image_size", model.image_size, description.input_shape[1:]),
+        ("preprocessing", model.preprocessing, description.preprocessing),
+    ):
+        if given is not None and held is not None and not _agree(given, held):
+            raise InvalidModel(
+                f"the file describes its network itself, and not as it was uploaded: its {said} is {_words(held)}, "
+                f"`{said}` says {_words(given)}; leave it out, or upload the other file"
+            )
+    preprocessing = description.preprocessing or model.preprocessing
+    if preprocessing is not None:
+        _check_channels(preprocessing, description.input_shape[0])
+    network.description = description.model_copy(update={"preprocessing": preprocessing})
+    return network
+
+
+def _masks(network: Network) -> dict[str, Tensor]:
+    """True where a weight is not zero, for each layer with zeros: a file does not tell pruned ones from other zeros."""
+    weights = {
+        f"{name}.weight": layer.get_parameter("weight").detach()
+        for name, layer in weighted_layers(network.module).items()
+    }
+    return {name: weight != 0 for name, weight in weights.items() if bool((weight == 0).any())}
+
+
+def _agree(given: ArchitectureRef | int | Preprocessing, held: object) -> bool:
+    """Whether what was said with the upload is true of what the file holds; what was not said agrees."""
+    match given, held:
+        case int(size), tuple(sides):
+            return all(side == size for side in sides)
+        case ArchitectureRef(), ArchitectureRef():
+            defaults = ARCHITECTURES[held.architecture].arguments if held.architecture in ARCHITECTURES else {}
+            own = defaults | held.arguments
+            return given.architecture == held.architecture and all(
+                own.get(name) == value for name, value in given.arguments.items()
+            )
+    return given == held
+
+
+def _words(value: object) -> str:
+    match value:
+        case ArchitectureRef(architecture=name, arguments=arguments):
+            return f"{name}({', '.join(f'{key}={str(given)[:80]}' for key, given in arguments.items())})"
+        case Preprocessing(mean=mean, std=std):
+            return f"mean {mean}, std {std}"
+        case Graph(layers=layers):
+            return f"a graph of {len(layers)} layers"
+        case tuple(sides):
+            return " x ".join(map(str, sides))
+    return str(value)
+
+
+def _check_shape(shape: tuple[int, int, int]) -> None:
+    if not all(1 <= size <= LARGEST_IMAGE for size in shape):
+        raise InvalidModel(
+            f"the file's network takes images of {_words(shape)} (channels x height x width); each has to be from 1 "
+            f"to {LARGEST_IMAGE}"
+        )
 
 
 def _check_channels(preprocessing: Preprocessing, channels: int) -> None:
@@ -39,16 +129,6 @@ def _check_channels(preprocessing: Preprocessing, channels: int) -> None:
             f"the preprocessing has {given[0]} means and {given[1]} standard deviations, the model takes images of "
             f"{channels} channels; give one of each per channel"
         )
-
-
-def _of_graph(program: Program, model: ModelFile) -> Network:
-    """The network of a file that holds its graph. Raises InvalidModel when it takes no images."""
-    module = lifted_network(program)
-    shape = _image_shape(module.graph)
-    if model.preprocessing is not None:
-        _check_channels(model.preprocessing, shape[0])
-    description = NetworkDescription(architecture=module.graph, input_shape=shape, preprocessing=model.preprocessing)
-    return Network(module, description)
 
 
 def _image_shape(graph: Graph) -> tuple[int, int, int]:

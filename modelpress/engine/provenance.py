@@ -23,6 +23,7 @@ def provenance(task: Compress, device: torch.device, started: datetime) -> Prove
     return Provenance(
         modelpress_version=modelpress.__version__,
         model_sha256=task.model.sha256,
+        lineage=task.model.lineage,
         dataset_sha256=task.dataset.sha256 if task.dataset is not None else None,
         student_sha256={name: student.sha256 for name, student in task.students.items()},
         recipe=task.recipe,

@@ -9,6 +9,9 @@ from pydantic import Field
 from modelpress.spec.config import Resource
 from modelpress.spec.network import NetworkSummary, Preprocessing
 
+ModelFormat = Literal["safetensors", "pt", "pt2", "compact"]
+"""What an uploaded model is stored as. `pt2`, `compact` and our own safetensors say themselves which network they hold."""
+
 
 class LayerCall(Resource):
     """One call of a layer, for one image: the sizes of what it is given and gives, but for channels or features."""
@@ -40,7 +43,7 @@ class ModelInspection(Resource):
     """What an uploaded model is."""
 
     network: NetworkSummary = Field(description="Its structure.")
-    format: Literal["safetensors", "pt"] = Field(description="Format of the uploaded file.")
+    format: ModelFormat = Field(description="Format of the uploaded file.")
     parameters: int = Field(description="Number of parameters.")
     macs: int = Field(description="Multiply-accumulates for one image.")
     num_classes: int = Field(description="Number of outputs.")

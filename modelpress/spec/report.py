@@ -205,11 +205,30 @@ class Ratios(Resource):
     accuracy_retention: float | None = Field(description="Top-1 of the result over top-1 of the original.")
 
 
+class Origin(Resource):
+    """The artifact that an uploaded model is, byte by byte."""
+
+    job: str = Field(description="Id of the job that made it.")
+    artifact: str = Field(description="Id of the artifact.")
+
+
+class Ancestor(Origin):
+    """An artifact that a model comes from, with the hashes that tie it to what it was made of."""
+
+    sha256: str = Field(description="SHA-256 of the artifact.")
+    model_sha256: str = Field(description="SHA-256 of the uploaded model that the job made it of.")
+
+
 class Provenance(Resource):
     """Where the result comes from: enough to make it again."""
 
     modelpress_version: str = Field(description="Version of ModelPress.")
     model_sha256: str = Field(description="SHA-256 of the uploaded model.")
+    lineage: tuple[Ancestor, ...] = Field(
+        default=(),
+        description="Where that model is an artifact of a job: the job, then the one whose artifact that one began "
+        "with, and so on. Empty for a model that came from elsewhere, and without a service.",
+    )
     dataset_sha256: str | None = Field(description="SHA-256 of the uploaded data set; null without one.")
     student_sha256: dict[str, str] = Field(
         default_factory=dict, description="SHA-256 of each uploaded student, by the id that the recipe names it by."

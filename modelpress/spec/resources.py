@@ -11,10 +11,11 @@ from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Resource
 from modelpress.spec.event import Event, Progress
 from modelpress.spec.failure import Failure
-from modelpress.spec.inspection import DatasetInspection, ModelInspection
+from modelpress.spec.graph import GraphOutline
+from modelpress.spec.inspection import DatasetInspection, ModelFormat, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.report import Ratios
+from modelpress.spec.report import Origin, Ratios
 from modelpress.spec.state import JobState, UploadState
 
 
@@ -33,10 +34,16 @@ class Upload(Resource):
 class Model(Upload):
     """An uploaded model."""
 
-    format: Literal["safetensors", "pt"] = Field(description="Format of the file.")
-    architecture: ArchitectureRef = Field(description="The network that its weights are for.")
+    format: ModelFormat = Field(description="Format of the file.")
+    architecture: ArchitectureRef | GraphOutline | None = Field(
+        description="The network that its weights are for: as named with the upload or, where the file says it itself, "
+        "as the inspection found it; null until then."
+    )
     image_size: int | None = Field(default=None, description="Height and width, where not the architecture's default.")
     preprocessing: Preprocessing | None = Field(default=None, description="As given with the upload.")
+    derived_from: Origin | None = Field(
+        default=None, description="The artifact of one of the team's jobs that the file is; null where it is none."
+    )
     inspection: ModelInspection | None = Field(default=None, description="Null until the state is `ready`.")
 
 

@@ -20,8 +20,10 @@ from pydantic import Field, TypeAdapter
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
+from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
+from modelpress.spec.report import Ancestor
 
 TASK_FILE = "task.json"
 EVENTS_FILE = "events.jsonl"
@@ -39,13 +41,16 @@ class ModelFile(Config):
     """A model's file and what its owner said of it."""
 
     path: str = Field(description="Relative to the work folder.")
-    format: Literal["safetensors", "pt"] = Field(description="Format of the file.")
-    architecture: ArchitectureRef = Field(description="The network that its weights are for.")
+    format: ModelFormat = Field(description="Format of the file.")
+    architecture: ArchitectureRef | None = Field(
+        default=None, description="The network that its weights are for; null where the file itself says it."
+    )
     image_size: int | None = Field(default=None, description="Height and width, where not the architecture's default.")
     preprocessing: Preprocessing | None = Field(
         default=None, description="What is done to pixels before the network; null where the owner did not say."
     )
     sha256: str = Field(description="SHA-256 of the file.")
+    lineage: tuple[Ancestor, ...] = Field(default=(), description="The jobs that it comes from, the newest first.")
 
 
 class DatasetFile(Config):

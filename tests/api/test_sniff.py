@@ -18,8 +18,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from api.sniff import sniff_dataset, sniff_model
+from api.sniff import describes_network, sniff_dataset, sniff_model
+from modelpress.engine.formats.registry import WRITERS
 from modelpress.spec.failure import InvalidDataset, InvalidModel
+from modelpress.spec.job import ArtifactKind
+from tests.support.networks import describe, network
 from tests.support.uploads import npz_file, safetensors_file, zip_file
 
 
@@ -50,6 +53,27 @@ def tar_file(mode: str = "w", names: tuple[str, ...] = ("cat/1.png", "dog/1.png"
 
 
 NETWORK = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("kind", [ArtifactKind.COMPACT, ArtifactKind.SAFETENSORS])
+def test_an_artifact_says_itself_which_network_it_holds(kind, tmp_path):
+    WRITERS[kind](network(describe("snn_1k")), tmp_path / "model")
+    assert sniff_model(tmp_path / "model") == kind.value
+    assert describes_network(tmp_path / "model", sniff_model(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("metadata", [None, {"by": "hand"}])
+def test_weights_alone_do_not(metadata, tmp_path):
+    save_file(NETWORK.state_dict(), tmp_path / "model", metadata=metadata)
+    assert not describes_network(tmp_path / "model", sniff_model(tmp_path / "model"))
+    torch.save(NETWORK.state_dict(), tmp_path / "model")
+    assert not describes_network(tmp_path / "model", sniff_model(tmp_path / "model"))
+
+
+def test_a_container_that_a_copy_in_text_mode_altered(write, tmp_path):
+    WRITERS[ArtifactKind.COMPACT](network(describe("snn_1k")), tmp_path / "model")
+    with pytest.raises(InvalidModel, match="altered on its way"):
+        sniff_model(write((tmp_path / "model").read_bytes().replace(b"\r\n", b"\n")))
 
 
 def test_a_safetensors_file(write, tmp_path):

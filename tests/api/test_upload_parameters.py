@@ -21,6 +21,7 @@ MODEL = {"architecture": "snn_1k"}
         ("/v1/models", MODEL, b"no model", "invalid-model", "neither a safetensors file"),
         ("/v1/models", MODEL, safetensors_file()[:-1], "invalid-model", "truncated"),
         ("/v1/models", MODEL | {"format": "pt"}, safetensors_file(), "invalid-model", "the file is safetensors"),
+        ("/v1/models", {}, safetensors_file(), "invalid-model", "name it with `architecture`"),
         ("/v1/datasets", {}, zip_file()[:-1], "invalid-dataset", "truncated"),
         ("/v1/datasets", {}, b"no data", "invalid-dataset", "neither a zip"),
     ],
@@ -35,7 +36,7 @@ def test_what_cannot_be_used_is_refused(
 @pytest.mark.parametrize(
     ("params", "where", "says"),
     [
-        ({}, "architecture", "it is required"),
+        ({"arguments": '{"num_classes": 10}'}, "query", "give `architecture` too"),
         ({"architecture": "vg19_bn_cifar"}, "architecture", "did you mean vgg19_bn_cifar"),
         ({"architecture": "zzzzzz"}, "architecture", "`GET /v1/architectures` lists them"),
         (MODEL | {"arguments": "[1]"}, "arguments", "JSON object"),
@@ -44,7 +45,7 @@ def test_what_cannot_be_used_is_refused(
         (MODEL | {"arguments": '{"classes": 10}'}, "arguments", "snn_1k takes no argument classes"),
         (MODEL | {"image_size": "0"}, "image_size", "it must be at least 1, not 0"),
         (MODEL | {"image_size": "big"}, "image_size", "it must be a whole number, not big"),
-        (MODEL | {"format": "h5"}, "format", "'safetensors' or 'pt'"),
+        (MODEL | {"format": "h5"}, "format", "'safetensors', 'pt' or 'compact'"),
         (MODEL | {"mean": "0.5"}, "query", "give both"),
         (MODEL | {"mean": "0.5,0.5", "std": "1"}, "query", "`mean` has 2 numbers"),
         (MODEL | {"mean": "half", "std": "1"}, "mean", "numbers with commas"),

@@ -30,7 +30,7 @@ from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.recipes import NAMES
-from modelpress.spec.report import Report
+from modelpress.spec.report import Ancestor, Origin, Report
 from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.steps import Prune
@@ -95,6 +95,36 @@ def test_a_job_reports_what_its_downloaded_files_are(finished: JobHandle, tmp_pa
     network = modelpress.load(tmp_path / "new/folder/model.mpz")
     assert sum(weight.numel() for weight in network.parameters()) == report.final.parameters
     assert finished.log().strip()
+
+
+def test_an_artifact_begins_another_job_that_knows_where_it_comes_from(
+    client: Client, finished: JobHandle, model: Model, dataset: Dataset, tmp_path: Path
+) -> None:
+    finished.download(tmp_path)
+    artifact = next(one for one in finished.artifacts() if one.kind == "compact")
+    again = client.upload_model(tmp_path / artifact.filename)
+    assert again.derived_from == Origin(job=finished.id, artifact=artifact.id)
+    assert client.model(model.id).derived_from is None
+    # What the first job's file says of itself, nobody had to say again.
+    assert again.format == "compact"
+    assert again.architecture == ARCHITECTURE
+    assert again.inspection is not None
+    assert again.inspection.network == finished.report.network
+    spec = {"steps": [{"kind": "quantize", "bits": 6}], "artifacts": ["compact"]}
+    job = client.submit({"model": again.id, "dataset": dataset.id, **spec})
+    report = job.wait(timeout=600)
+    assert report.provenance.lineage == (
+        Ancestor(job=finished.id, artifact=artifact.id, sha256=artifact.sha256, model_sha256=model.sha256),
+    )
+    assert report.provenance.model_sha256 == artifact.sha256
+    # The second job began with the first one's result, and kept its zeros.
+    assert report.baseline.accuracy == finished.report.final.accuracy
+    assert report.final.nonzero_parameters <= finished.report.final.nonzero_parameters
+
+
+def test_weights_alone_are_refused_without_an_architecture(client: Client, inputs: Inputs) -> None:
+    with pytest.raises(ApiError, match="name it with `architecture`"):
+        client.upload_model(inputs.model)
 
 
 def test_an_interrupted_download_is_resumed_from_the_real_service(finished: JobHandle, tmp_path: Path) -> None:

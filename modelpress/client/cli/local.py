@@ -22,18 +22,22 @@ from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
 
 # A path may hold a colon, the name of an architecture does not.
-_STUDENT = re.compile(r"(?P<name>[^=]+)=(?P<path>.+?):(?P<architecture>\w+)(?::(?P<arguments>\{.*\}))?", re.DOTALL)
+_STUDENT = re.compile(r"(?P<name>[^=]+)=(?P<path>.+?)(?::(?P<architecture>\w+)(?::(?P<arguments>\{.*\}))?)?", re.DOTALL)
 
 
 def compress(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL", exists=True, dir_okay=False, help="State dict, safetensors or .pt.", show_default=False
+            metavar="MODEL",
+            exists=True,
+            dir_okay=False,
+            help="State dict, safetensors or .pt, or an artifact of a job.",
+            show_default=False,
         ),
     ],
-    architecture: options.Architecture,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files and the report.")],
+    architecture: options.Architecture = None,
     arguments: options.Arguments = None,
     dataset: Annotated[
         Path | None,
@@ -50,9 +54,9 @@ def compress(
         list[str] | None,
         typer.Option(
             "--student",
-            metavar="NAME=FILE:ARCHITECTURE[:JSON]",
+            metavar="NAME=FILE[:ARCHITECTURE[:JSON]]",
             help="The model that a recipe's student {kind: uploaded, model: NAME} begins as, with its architecture's "
-            "arguments; it sees pixels as MODEL does. May be repeated.",
+            "arguments; it sees pixels as MODEL does. An artifact of a job says all that itself. May be repeated.",
         ),
     ] = None,
     image_size: options.ImageSize = None,
@@ -83,7 +87,7 @@ def compress(
 ) -> None:
     """Compress a local model on this machine, without a service. Needs the extra `engine`."""
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
-    ref = ArchitectureRef(architecture=_known(architecture), arguments=options.read_arguments(arguments))
+    ref = _reference(architecture, arguments)
     preprocessing = options.read_preprocessing(mean, std)
     students = _students(student or (), ref, image_size, preprocessing)
     console = screen.err()
@@ -120,28 +124,39 @@ def _recipe(source: str | None, flags: Flags, seed: int | None) -> Recipe:
 
 
 def _students(
-    texts: Sequence[str], original: ArchitectureRef, image_size: int | None, preprocessing: Preprocessing | None
+    texts: Sequence[str], original: ArchitectureRef | None, image_size: int | None, preprocessing: Preprocessing | None
 ) -> dict[str, LocalModel]:
-    """Students from `NAME=FILE:ARCHITECTURE[:JSON]`, made for the original's images. Raises typer.BadParameter."""
-    own = original.arguments.get("image_size")
-    size = image_size or (own if isinstance(own, int) else ARCHITECTURES[original.architecture].input_shape[1])
+    """Students from `NAME=FILE[:ARCHITECTURE[:JSON]]`, made for the original's images. Raises typer.BadParameter."""
+    size = image_size
+    if size is None and original is not None:
+        own = original.arguments.get("image_size")
+        size = own if isinstance(own, int) else ARCHITECTURES[original.architecture].input_shape[1]
     students: dict[str, LocalModel] = {}
     for text in texts:
         found = _STUDENT.fullmatch(text)
         if found is None:
             raise typer.BadParameter(
                 f"--student {text!r}: write NAME=FILE:ARCHITECTURE, and the architecture's arguments as "
-                "'NAME=FILE:ARCHITECTURE:{\"num_classes\": 10}'"
+                "'NAME=FILE:ARCHITECTURE:{\"num_classes\": 10}'; NAME=FILE for an artifact of a job"
             )
         name, path = found["name"], Path(found["path"])
         if name in students:
             raise typer.BadParameter(f"--student {name} was given twice; name each student once")
         if not path.is_file():
             raise typer.BadParameter(f"--student {name}: there is no file {path}")
-        arguments = options.read_arguments(found["arguments"], f"--student {name}")
-        reference = ArchitectureRef(architecture=_known(found["architecture"]), arguments=arguments)
-        students[name] = LocalModel(path, reference, size, preprocessing)
+        reference = _reference(found["architecture"], found["arguments"], f"--student {name}")
+        # A file that describes its network says how it takes its images, too.
+        students[name] = LocalModel(path) if reference is None else LocalModel(path, reference, size, preprocessing)
     return students
+
+
+def _reference(architecture: str | None, arguments: str | None, option: str = "--arguments") -> ArchitectureRef | None:
+    given = options.read_arguments(arguments, option)
+    if architecture is None:
+        if given:
+            raise typer.BadParameter("--arguments are those of an architecture: give --architecture too")
+        return None
+    return ArchitectureRef(architecture=_known(architecture), arguments=given)
 
 
 def _known(architecture: str) -> str:

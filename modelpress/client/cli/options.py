@@ -18,7 +18,13 @@ Url = Annotated[
 Name = Annotated[str | None, typer.Option("--name", help="A label of your own.")]
 
 Architecture = Annotated[
-    str, typer.Option("--architecture", "-a", help="Name of the network, such as vgg19_bn_cifar or resnet18.")
+    str | None,
+    typer.Option(
+        "--architecture",
+        "-a",
+        help="Name of the network that the weights are for, such as vgg19_bn_cifar or resnet18; model.mpz and "
+        "model.safetensors of a job say it themselves.",
+    ),
 ]
 Arguments = Annotated[
     str | None, typer.Option("--arguments", metavar="JSON", help="Its arguments, such as '{\"num_classes\": 10}'.")

@@ -65,7 +65,9 @@ def steps_of(spec: JobSpec) -> str:
 
 
 def architecture_of(model: Model) -> str:
-    """`vgg19_bn_cifar(width=0.5)`."""
+    """`vgg19_bn_cifar(width=0.5)`; empty while only the file itself says what it is."""
+    if model.architecture is None:
+        return ""
     arguments = ", ".join(f"{name}={value}" for name, value in model.architecture.arguments.items())
     return f"{model.architecture.architecture}({arguments})" if arguments else model.architecture.architecture
 

@@ -16,7 +16,7 @@ upload = typer.Typer(help="Upload a model or a data set.", no_args_is_help=True)
 @upload.command("model")
 def upload_model(
     file: options.ExistingFile,
-    architecture: options.Architecture,
+    architecture: options.Architecture = None,
     arguments: options.Arguments = None,
     image_size: options.ImageSize = None,
     mean: options.Mean = None,
@@ -25,7 +25,7 @@ def upload_model(
     url: options.Url = None,
     as_json: options.Json = False,
 ) -> None:
-    """Upload a state dict (safetensors or .pt) and print its id."""
+    """Upload a state dict (safetensors or .pt) or an artifact of a job, and print its id."""
     given = options.read_arguments(arguments)
     preprocessing = options.read_preprocessing(mean, std)
     with Client(url) as client, ByteBar(screen.err()) as bar:

@@ -26,10 +26,10 @@ from pydantic import ValidationError
 from modelpress.engine.formats import compact_v1, tensor_stream
 from modelpress.engine.formats.packing import Chunk, PackingError, unpack
 from modelpress.engine.network import Network, rebuild
+from modelpress.spec.described_file import COMPACT_MAGIC
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import NetworkDescription
 
-MAGIC = b"\x89MPZ\r\n\x1a\n"
 VERSION = 2
 _FIXED = struct.Struct("<8sHI32s")
 # A network of 20,000 layers, each with an edit, describes itself in well under this.
@@ -40,7 +40,7 @@ def write(network: Network, path: Path) -> None:
     """Write the network. Raises InvalidModel when a tensor is of a type that the container does not know."""
     header = zlib.compress(network.description.model_dump_json().encode(), 9)
     body = header + tensor_stream.pack_state(network.module.state_dict(), network.grids)
-    path.write_bytes(_FIXED.pack(MAGIC, VERSION, len(header), hashlib.sha256(body).digest()) + body)
+    path.write_bytes(_FIXED.pack(COMPACT_MAGIC, VERSION, len(header), hashlib.sha256(body).digest()) + body)
 
 
 def read(path: Path) -> Network:
@@ -50,7 +50,7 @@ def read(path: Path) -> Network:
     network it describes needs.
     """
     content = memoryview(path.read_bytes())
-    if bytes(content[:8]) != MAGIC:
+    if bytes(content[:8]) != COMPACT_MAGIC:
         raise InvalidModel("the file is not a compact container (.mpz) of ModelPress")
     if len(content) < _FIXED.size:
         raise InvalidModel("the compact container is cut off; download it again")

@@ -10,6 +10,7 @@ from torch import nn
 
 from modelpress.engine.formats import compact, safetensors
 from modelpress.engine.network import Network
+from modelpress.spec.described_file import COMPACT_MAGIC
 from modelpress.spec.failure import InvalidModel
 
 
@@ -21,13 +22,20 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn
     return load_network(Path(path)).module.to(device)
 
 
+def describes_network(path: Path) -> bool:
+    """Whether a file says itself which network it holds, so that `load_network` can read it without more."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    return start.startswith(COMPACT_MAGIC[:4]) or (start[8:9] == b"{" and safetensors.is_described(path))
+
+
 def load_network(path: Path) -> Network:
     """As `load`, with the network's description, on the CPU. `masks` is empty; a compact container has its grids."""
     with path.open("rb") as file:
         start = file.read(16)
     if not start:
         raise InvalidModel(f"{path.name} is empty; download it again")
-    if start.startswith(compact.MAGIC[:4]):
+    if start.startswith(COMPACT_MAGIC[:4]):
         return compact.read(path)
     if start[8:9] == b"{":
         return safetensors.read(path)

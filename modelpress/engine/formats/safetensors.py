@@ -17,10 +17,9 @@ from torch import Tensor
 from modelpress.engine.formats.state_dict import read_safetensors
 from modelpress.engine.formats.weights import load_weights
 from modelpress.engine.network import Network, rebuild
+from modelpress.spec.described_file import METADATA_KEY
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import NetworkDescription
-
-METADATA_KEY = "modelpress"
 
 
 def write(network: Network, path: Path) -> None:
@@ -38,6 +37,15 @@ def read(path: Path) -> Network:
     module = rebuild(description)
     load_weights(module, state, "the network that the file describes")
     return Network(module.eval(), description)
+
+
+def is_described(path: Path) -> bool:
+    """Whether the metadata of a safetensors file name a network; False for a file that is none."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except SafetensorError:
+        return False
 
 
 def stored_bytes(state: Mapping[str, Tensor]) -> int:

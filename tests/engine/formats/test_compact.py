@@ -23,6 +23,7 @@ from modelpress.engine.formats.safetensors import stored_bytes
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.described_file import COMPACT_MAGIC
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import FactorizedLayer, Preprocessing
 from modelpress.spec.task import ModelFile
@@ -209,7 +210,7 @@ def forged(written: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
 
 def sealed(header: bytes, tensors: bytes, version: int = 2) -> bytes:
     body = header + tensors
-    return struct.pack("<8sHI32s", compact.MAGIC, version, len(header), hashlib.sha256(body).digest()) + body
+    return struct.pack("<8sHI32s", COMPACT_MAGIC, version, len(header), hashlib.sha256(body).digest()) + body
 
 
 def _unknown_edit(header: dict[str, Any]) -> None:

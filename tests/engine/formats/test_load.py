@@ -10,6 +10,7 @@ import torch
 import modelpress
 from modelpress.engine.formats import compact, safetensors
 from modelpress.engine.formats.load import load_network
+from modelpress.spec.described_file import COMPACT_MAGIC
 from modelpress.spec.failure import InvalidModel
 from tests.support.networks import describe, network
 
@@ -39,7 +40,7 @@ def test_it_goes_to_the_device(tmp_path: Path) -> None:
         ("model.pt", b"PK\x03\x04" + bytes(30), "torch.load"),
         ("model.mpz", b"", "is empty"),
         ("model.mpz", b"some text that is no model", "not an artifact"),
-        ("model.mpz", compact.MAGIC.replace(b"\r\n", b"\n") + bytes(60), "not a compact container"),
+        ("model.mpz", COMPACT_MAGIC.replace(b"\r\n", b"\n") + bytes(60), "not a compact container"),
         ("model.safetensors", b"\x10\0\0\0\0\0\0\0{" + b" " * 20, "cut off or damaged"),
     ],
 )
