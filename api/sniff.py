@@ -24,7 +24,7 @@ from modelpress.spec.inspection import ModelFormat
 
 _HEAD_BYTES = 4096
 _MOST_HEADER_BYTES = 8 << 20  # of safetensors: some 70,000 tensors
-_MOST_INDEX_BYTES = 1 << 20  # of a zip file whose names are looked at: some 15,000 entries
+_MOST_INDEX_BYTES = 4 << 20  # of a zip file whose names are looked at: some 60,000 entries
 _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP_MOST_COMMENT = 0xFFFF
 _TAR_BLOCK = 512
@@ -45,8 +45,7 @@ def sniff_model(path: Path) -> ModelFormat:
     size = path.stat().st_size
     head = _head(path)
     if head.startswith(b"PK\x03\x04"):
-        _check_torch_zip(path)
-        return "pt"
+        return _torch_zip_format(path)
     if head.startswith(COMPACT_MAGIC):
         return "compact"
     for matches, message in _OTHER_MODELS:
@@ -61,7 +60,7 @@ def sniff_model(path: Path) -> ModelFormat:
 def describes_network(path: Path, format: ModelFormat) -> bool:
     """Whether a file that `sniff_model` found to be of this format says itself which network it holds."""
     if format != "safetensors":
-        return format == "compact"
+        return format in ("pt2", "compact")
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     metadata = header.get("__metadata__")
@@ -197,13 +196,13 @@ def _tensor_end(entry: dict[str, Any]) -> int:
     return end
 
 
-def _check_torch_zip(path: Path) -> None:
+def _torch_zip_format(path: Path) -> Literal["pt", "pt2"]:
     index_bytes = _zip_index_bytes(path)
     try:
         if index_bytes is None:
             raise zipfile.BadZipFile
         if index_bytes > _MOST_INDEX_BYTES:
-            return
+            return "pt"
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -212,14 +211,17 @@ def _check_torch_zip(path: Path) -> None:
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise InvalidModel(f"this is a TorchScript model; {_FROM_GRAPH}")
-    if {"archive_format", "serialized_exported_program.json"} & (inner | names):
-        raise InvalidModel(f"this is a model from `torch.export`; {_FROM_GRAPH}")
+    if any(name.startswith("models/") and name.endswith(".json") for name in inner):
+        return "pt2"
+    if "serialized_exported_program.json" in inner | names:
+        raise InvalidModel("this was written by `torch.export.save` of PyTorch before 2.8; export it with a newer one")
     if "model.weights.h5" in names:
         raise InvalidModel(f"this is a Keras model; {_FROM_KERAS}")
     if names and all(name.endswith(".npy") for name in names):
         raise InvalidModel(f"this is an npz file of numpy arrays, not a model; {_SAVE}")
     if "data.pkl" not in inner:
         raise InvalidModel(f"this is a zip file, but none that PyTorch saved; {_SAVE}")
+    return "pt"
 
 
 def _zip_index_bytes(path: Path) -> int | None:

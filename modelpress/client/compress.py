@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,12 +125,21 @@ def compress(
 
 
 def model_format(path: Path) -> ModelFormat:
-    """Format by content: a safetensors file begins with the length of its header, then the header's JSON."""
+    """Format by content: a safetensors file begins with the length of its header, then the header's JSON.
+
+    Of the two zips that torch writes, that of an exported program keeps it under `models/`.
+    """
     with path.open("rb") as file:
         head = file.read(9)
     if head.startswith(COMPACT_MAGIC):
         return "compact"
-    return "safetensors" if head[8:] == b"{" else "pt"
+    if head[8:] == b"{":
+        return "safetensors"
+    if not zipfile.is_zipfile(path):
+        return "pt"
+    with zipfile.ZipFile(path) as archive:
+        inner = [name.partition("/")[2] for name in archive.namelist()]
+    return "pt2" if any(name.startswith("models/") and name.endswith(".json") for name in inner) else "pt"
 
 
 def _require_students(recipe: Recipe, students: Mapping[str, LocalModel]) -> None:

@@ -10,7 +10,7 @@ from modelpress.spec.config import Resource
 from modelpress.spec.network import NetworkSummary, Preprocessing
 
 ModelFormat = Literal["safetensors", "pt", "pt2", "compact"]
-"""What an uploaded model is stored as. `pt2`, `compact` and our own safetensors say themselves which network they hold."""
+"""What an uploaded model is stored as. All but `pt` and others' safetensors say themselves which network they hold."""
 
 
 class LayerCall(Resource):

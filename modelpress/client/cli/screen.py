@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from modelpress.spec.graph import GraphOutline
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import Model
 
@@ -68,6 +69,8 @@ def architecture_of(model: Model) -> str:
     """`vgg19_bn_cifar(width=0.5)`; empty while only the file itself says what it is."""
     if model.architecture is None:
         return ""
+    if isinstance(model.architecture, GraphOutline):
+        return f"graph of {model.architecture.layers} layers"
     arguments = ", ".join(f"{name}={value}" for name, value in model.architecture.arguments.items())
     return f"{model.architecture.architecture}({arguments})" if arguments else model.architecture.architecture
 

@@ -89,9 +89,10 @@ class GraphNetwork(nn.Module):
             raise InvalidModel(f"the network uses a weight {name!r}, which it has not")
         return found
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, first: Tensor, *others: Tensor) -> Any:
         """The graph's outputs for its inputs, each with the batch as first dimension."""
-        return self.run(inputs)
+        # Exporters name the shape of one input; they would not find it in a signature of `*inputs` alone.
+        return self.run((first, *others))
 
     def run(self, inputs: tuple[Tensor, ...], see: Callable[[str, object], None] | None = None) -> Any:
         """As `forward`; `see` is told each value with its name as soon as there is one."""
