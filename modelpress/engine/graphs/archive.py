@@ -53,10 +53,10 @@ class Archive:
         self._file: BinaryIO = path.open("rb")
         try:
             self._members = self._listed(path.stat().st_size)
+            self._root = self._common_root()
         except BaseException:
             self._file.close()
             raise
-        self._root = self._common_root()
 
     def __enter__(self) -> Self:
         return self

@@ -121,7 +121,7 @@ class _Lifting:
             same = len(names) == 1 and None not in owners and self._layers[min(names)] == found.layer
             return min(names) if same else None
         if found.weights:
-            name = self._unused(self._home(found.weights))
+            name = self._home(found.weights)
             self._owners |= {weight: (name, within) for within, weight in found.weights.items()}
         else:
             scope = self._program.scopes.get(call.outputs[0], "")
@@ -133,12 +133,23 @@ class _Lifting:
         return name
 
     def _home(self, weights: Mapping[str, str]) -> str:
-        """The name of the layer that holds these weights: what stands before `.weight` in the program's own names."""
-        within, weight = next(iter(weights.items()))
-        for ending in (f".{within}", f"_{within}"):
-            if weight.endswith(ending):
-                return weight.removesuffix(ending)
-        return f"{weight}_layer"
+        """A name for the layer that holds these weights: what stands before `.weight` in the program's own names.
+
+        Weights that are shared have names of other layers, so that not each of them tells.
+        """
+        homes = [
+            weight.removesuffix(ending)
+            for within, weight in weights.items()
+            for ending in (f".{within}", f"_{within}")
+            if weight.endswith(ending)
+        ]
+        for home in homes:
+            if home not in self._layers and all(
+                (key := f"{home}.{within}") == weight or key not in self._program.state
+                for within, weight in weights.items()
+            ):
+                return home
+        return self._unused(f"{next(iter(weights.values()))}_layer")
 
     def _unused(self, name: str) -> str:
         taken, number = name, 1
