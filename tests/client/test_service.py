@@ -26,6 +26,7 @@ from modelpress.engine.architectures.registry import build
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress, StateChanged
 from modelpress.spec.failure import FailureKind
+from modelpress.spec.graph import GraphOutline
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import Preprocessing
@@ -35,6 +36,7 @@ from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.steps import Prune
 from tests.client.conftest import Inputs
+from tests.support.exported import Photographer, export, trained
 from tests.support.service import RunningService
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -120,6 +122,27 @@ def test_an_artifact_begins_another_job_that_knows_where_it_comes_from(
     # The second job began with the first one's result, and kept its zeros.
     assert report.baseline.accuracy == finished.report.final.accuracy
     assert report.final.nonzero_parameters <= finished.report.final.nonzero_parameters
+
+
+def test_a_network_that_nobody_has_a_name_for_is_compressed(client: Client, dataset: Dataset, tmp_path: Path) -> None:
+    path = export(trained(Photographer()), tmp_path / "mine.pt2", torch.randn(2, 1, 32, 32))
+    model = client.upload_model(path, mean=(0.3,), std=(0.35,))
+    assert model.format == "pt2"
+    assert isinstance(model.architecture, GraphOutline)
+    assert model.inspection is not None
+    assert [layer.name for layer in model.inspection.layers] == ["stem", "body.0.first", "body.2", "head"]
+    prune = {"kind": "prune", "sparsity": 0.5}
+    quantize = {"kind": "quantize", "bits": 8, "training": {"epochs": 1, "learning_rate": 0.01}}
+    job = client.submit(
+        {"model": model.id, "dataset": dataset.id, "steps": [prune, quantize], "artifacts": ["compact", "onnx"]}
+    )
+    job.wait(timeout=600)
+    report = job.report
+    assert report.ratios.stored_bytes > 2
+    job.download(tmp_path / "files")
+    network = modelpress.load(tmp_path / "files/model.mpz")
+    assert sum(weight.numel() for weight in network.parameters()) == report.final.parameters
+    assert network(torch.zeros(3, 1, 32, 32)).shape == (3, 10)
 
 
 def test_weights_alone_are_refused_without_an_architecture(client: Client, inputs: Inputs) -> None:
