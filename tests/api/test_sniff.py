@@ -127,7 +127,7 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
         (zip_file(), "none that PyTorch saved"),
         (zip_file(("config.json", "model.weights.h5")), "Keras"),
-        (zip_file(("model/archive_format", "model/data/weights/w")), r"torch\.export"),
+        (zip_file(("serialized_exported_program.json", "version")), r"torch\.export"),
         (npz_file(), "numpy arrays"),
         (tar_file(), "archive"),
         (tar_file("w:gz"), "archive"),
@@ -138,6 +138,11 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
 def test_what_is_no_model(write, content, says):
     with pytest.raises(InvalidModel, match=says):
         sniff_model(write(content))
+
+
+def test_an_exported_program(write):
+    names = ("mine/archive_format", "mine/models/model.json", "mine/data/weights/weight_0")
+    assert sniff_model(write(zip_file(names))) == "pt2"
 
 
 def test_a_torchscript_model(write):
@@ -217,6 +222,6 @@ def test_what_is_no_data_set(write, content, says):
 
 
 def test_a_long_index_is_not_read(write):
-    content = zip_file(tuple(f"{number:0200}" for number in range(6000)))
+    content = zip_file(tuple(f"{number:0800}" for number in range(6000)))
     assert sniff_dataset(write(content)) == "zip"
     assert sniff_model(write(content)) == "pt"
