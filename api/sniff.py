@@ -48,6 +48,8 @@ def sniff_model(path: Path) -> ModelFormat:
         return _torch_zip_format(path)
     if head.startswith(COMPACT_MAGIC):
         return "compact"
+    if _is_onnx(head):
+        return "onnx"
     for matches, message in _OTHER_MODELS:
         if matches(head):
             raise InvalidModel(message)
@@ -60,7 +62,7 @@ def sniff_model(path: Path) -> ModelFormat:
 def describes_network(path: Path, format: ModelFormat) -> bool:
     """Whether a file that `sniff_model` found to be of this format says itself which network it holds."""
     if format != "safetensors":
-        return format in ("pt2", "compact")
+        return format in ("pt2", "onnx", "compact")
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     metadata = header.get("__metadata__")
@@ -116,7 +118,6 @@ _OTHER_MODELS: list[tuple[Callable[[bytes], bool], str]] = [
     ),
     (lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"), f"this is an HDF5 file, as Keras writes it; {_FROM_KERAS}"),
     (lambda head: head[4:8] == b"TFL3", f"this is a TensorFlow Lite model; {_FROM_KERAS}"),
-    (_is_onnx, f"this is an ONNX model; {_FROM_GRAPH}"),
     (lambda head: head.startswith(b"GGUF"), f"this is a GGUF file; {_FROM_GRAPH}"),
     (lambda head: head.startswith(b"\x93NUMPY"), f"this is a numpy array, not a model; {_SAVE}"),
     (

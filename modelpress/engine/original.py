@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from modelpress.engine.formats.state_dict import read_state_dict
 from modelpress.engine.formats.weights import load_weights
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import lifted_network
+from modelpress.engine.graphs.onnx import reader as onnx
 from modelpress.engine.network import Network, weighted_layers
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.failure import InvalidModel
@@ -30,8 +32,8 @@ def load_original(model: ModelFile, folder: Path) -> Network:
     architecture's, or it contradicts what was said of it; the message says which.
     """
     path = folder / model.path
-    if model.format == "pt2":
-        return _as_said(model, _exported(path))
+    if model.format == "pt2" or model.format == "onnx":
+        return _as_said(model, _exported(path, model.format))
     if describes_network(path):
         network = _as_said(model, load_network(path))
         network.masks = _masks(network)
@@ -51,9 +53,13 @@ def load_original(model: ModelFile, folder: Path) -> Network:
     return Network(module.eval(), description)
 
 
-def _exported(path: Path) -> Network:
-    """The network of a file that `torch.export.save` wrote. Raises InvalidModel when it takes no images."""
-    module = lifted_network(pt2.read(path))
+def _exported(path: Path, format: Literal["pt2", "onnx"]) -> Network:
+    """The network of a file that holds its graph. Raises InvalidModel when it takes no images."""
+    if format == "pt2":
+        module = lifted_network(pt2.read(path))
+    else:
+        module = lifted_network(onnx.read(path))
+        onnx.check_against_runtime(path, module)
     return Network(module, NetworkDescription(architecture=module.graph, input_shape=_image_shape(module.graph)))
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from modelpress.spec.config import Resource
 from modelpress.spec.network import NetworkSummary, Preprocessing
 
-ModelFormat = Literal["safetensors", "pt", "pt2", "compact"]
+ModelFormat = Literal["safetensors", "pt", "pt2", "onnx", "compact"]
 """What an uploaded model is stored as. All but `pt` and others' safetensors say themselves which network they hold."""
 
 

@@ -1,0 +1,210 @@
+"""An ONNX graph on its way to a program of ATen operators: what its values have become so far."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from modelpress.spec.failure import InvalidModel
+from modelpress.spec.graph import Argument, Call, ValueOf, WeightOf
+
+Size = int | ValueOf
+"""One number of a shape: known, or computed from the batch's size."""
+
+
+class Untranslatable(Exception):
+    """A node that cannot be said in ATen's operators; the message says why."""
+
+
+class Translation:
+    """The values of an ONNX graph by name, as weights, as values of the program, or as the numbers of a shape.
+
+    Exporters compute shapes by operators on small tensors of whole numbers. Those become `sizes`, numbers that are
+    known or come from the batch's size, and no tensors.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.state: dict[str, Tensor] = {}
+        self.nodes: list[Call] = []
+        self.scopes: dict[str, str] = {}
+        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self._constants: dict[str, np.ndarray[Any, Any]] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self._sizes: dict[str, tuple[Size, ...]] = {}
+        self._values: dict[str, str] = {}
+        self._weights: dict[str, str] = {}
+        self._shapes = _shapes(model.graph)
+        self._taken: Counter[str] = Counter()
+        self.uses = Counter(name for node in model.graph.node for name in node.input)
+        self.uses.update(output.name for output in model.graph.output)
+        self.scope = ""
+
+    # What an input of a node is
+
+    def constant(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The numbers of a constant, an initializer or a shape that is known; None of a value that is computed."""
+        if name in self._constants:
+            return self._constants[name]
+        sizes = self._sizes.get(name)
+        if sizes is not None and all(isinstance(size, int) for size in sizes):
+            return np.array(sizes, dtype=np.int64)
+        return None
+
+    def numbers(self, name: str) -> list[Any]:
+        """A constant as a list. Raises Untranslatable for a value that is computed."""
+        found = self.constant(name)
+        if found is None:
+            raise Untranslatable(f"its input {name[:60]!r} is not a constant")
+        listed: list[Any] = found.reshape(-1).tolist()
+        return listed
+
+    def sizes(self, name: str) -> tuple[Size, ...] | None:
+        """The numbers of a shape; None of anything else."""
+        if name in self._sizes:
+            return self._sizes[name]
+        found = self._constants.get(name)
+        if found is not None and found.dtype.kind in "iu" and found.ndim <= 1:
+            return tuple(int(number) for number in found.reshape(-1))
+        return None
+
+    def shape(self, name: str) -> list[int | None]:
+        """Sizes of a value as far as they are known before it is computed. Raises Untranslatable."""
+        found = self._constants.get(name)
+        if found is not None:
+            return list(found.shape)
+        if name not in self._shapes:
+            raise Untranslatable(f"the shape of {name[:60]!r} is not known")
+        return self._shapes[name]
+
+    def operand(self, name: str) -> ValueOf | WeightOf | float | int | bool:
+        """An input as an argument: a value, a number where it is one constant number, or a weight."""
+        if name in self._values:
+            return ValueOf(value=self._values[name])
+        found = self._constants.get(name)
+        if found is not None:
+            if found.ndim == 0:
+                number: float | int | bool = found.item()
+                return number
+            return self.weight(name)
+        sizes = self._sizes.get(name)
+        if sizes is not None and len(sizes) == 1:
+            return sizes[0]
+        raise Untranslatable(f"it takes {name[:60]!r}, which is a shape or is not there")
+
+    def tensor(self, name: str) -> ValueOf | WeightOf:
+        """An input as an argument that has to be a tensor."""
+        if name in self._constants and self._constants[name].ndim == 0:
+            return self.weight(name)
+        found = self.operand(name)
+        if not isinstance(found, ValueOf | WeightOf):
+            raise Untranslatable(f"it takes {name[:60]!r}, which is no tensor")
+        return found
+
+    def weight(self, name: str, role: str = "") -> WeightOf:
+        """A constant as a weight under its own name or, where that says nothing of its `role`, the node's."""
+        if name not in self._weights:
+            own = _sanitized(name)
+            if role and not own.endswith(f".{role}"):
+                own = f"{self.scope}.{role}"
+            self._weights[name] = self.new_weight(own, torch.from_numpy(np.array(self._constants[name])))
+        return WeightOf(weight=self._weights[name])
+
+    # What a node gives
+
+    def new_weight(self, name: str, tensor: Tensor) -> str:
+        """Keep a weight under this name, or one like it."""
+        fresh = self._fresh(name, self.state)
+        self.state[fresh] = tensor.contiguous()
+        return fresh
+
+    def call(self, operator: str, *arguments: Argument, outputs: int = 1, **options: Argument) -> ValueOf:
+        """Add a call; gives its first value."""
+        names = tuple(self._fresh("v", None) for _ in range(outputs))
+        self.nodes.append(Call(operator=operator, arguments=arguments, options=options, outputs=names))
+        if self.scope:
+            self.scopes[names[0]] = self.scope
+        return ValueOf(value=names[0])
+
+    def gives(self, name: str, value: ValueOf) -> None:
+        """The ONNX value `name` is `value` of the program."""
+        self._values[name] = value.value
+
+    def gives_sizes(self, name: str, sizes: Sequence[Size]) -> None:
+        """The ONNX value `name` is a shape."""
+        self._sizes[name] = tuple(sizes)
+
+    def gives_constant(self, name: str, found: np.ndarray[Any, Any]) -> None:
+        """The ONNX value `name` is a constant."""
+        self._constants[name] = found
+
+    def same(self, name: str, other: str) -> None:
+        """The ONNX value `name` is what `other` is."""
+        for table in (self._constants, self._sizes, self._values):
+            if other in table:
+                table[name] = table[other]  # type: ignore[assignment]
+                return
+        raise Untranslatable(f"it takes {other[:60]!r}, which is not there")
+
+    def last_outputs(self) -> tuple[str, ...]:
+        """Names of all values of the last call."""
+        return self.nodes[-1].outputs
+
+    def value_name(self, name: str) -> str:
+        """The program's name of an ONNX value. Raises InvalidModel for one that is none."""
+        if name not in self._values:
+            raise InvalidModel(f"the graph's output {name[:60]!r} is not computed from its input")
+        return self._values[name]
+
+    def _fresh(self, name: str, among: dict[str, Tensor] | None) -> str:
+        while True:
+            self._taken[name] += 1
+            fresh = name if self._taken[name] == 1 and among is not None else f"{name}_{self._taken[name]}"
+            if among is None or fresh not in among:
+                return fresh
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, list[int | None]]:
+    found: dict[str, list[int | None]] = {}
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        kind = info.type.tensor_type
+        if kind.HasField("shape"):
+            found[info.name] = [
+                dimension.dim_value if dimension.HasField("dim_value") else None for dimension in kind.shape.dim
+            ]
+    return found
+
+
+def _sanitized(name: str) -> str:
+    """A name of letters, digits, underscores, hyphens and dots like an exporter's own."""
+    parts = [re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in re.split(r"[./]", name)]
+    return ".".join(part for part in parts if part)[:400] or "weight"
+
+
+def scope_of(node: onnx.NodeProto) -> str:
+    """The module that a node came from, where its name tells.
+
+    torch's older exporter names a node `/layer1/layer1.0/conv1/Conv`: a path in which a module within a `Sequential`
+    has the whole of its name. The newer one (`node_conv2d_3`) tells nothing, nor do others.
+    """
+    parts = [part for part in node.name.split("/") if part]
+    return _sanitized(".".join(_without_repeats(parts[:-1]) if len(parts) > 1 else parts)) if parts else ""
+
+
+def _without_repeats(parts: Sequence[str]) -> list[str]:
+    """`layer1, layer1.0, conv1` is `layer1.0, conv1`."""
+    kept: list[str] = []
+    for part in parts:
+        if kept and part.startswith(f"{kept[-1]}."):
+            kept[-1] = part
+        else:
+            kept.append(part)
+    return kept
