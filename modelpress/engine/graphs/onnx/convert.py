@@ -214,18 +214,11 @@ def _conv_transpose(on: Translation, node: onnx.NodeProto, given: Attributes) ->
     on.gives(node.output[0], result)
 
 
-def _transposed_weight(on: Translation, name: str) -> WeightOf:
-    """A matrix of a `MatMul` as a linear layer holds it."""
-    own = f"{on.scope}.weight" if on.scope else "linear.weight"
-    matrix = torch.from_numpy(np.array(on.constant(name))).t()
-    return WeightOf(weight=on.new_weight(own, matrix))
-
-
 def _gemm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     weight, bias = on.constant(node.input[1]), _optional(node, 2)
     if given.get("transA", 0) or weight is None or (given.get("alpha", 1.0), given.get("beta", 1.0)) != (1.0, 1.0):
         raise Untranslatable("it scales or transposes what it multiplies, or multiplies two values")
-    held = on.weight(node.input[1], "weight") if given.get("transB", 0) else _transposed_weight(on, node.input[1])
+    held = on.weight(node.input[1], "weight") if given.get("transB", 0) else on.linear_weight(node.input[1], bias)
     outputs = weight.shape[0 if given.get("transB", 0) else 1]
     found = None if bias is None else on.constant(bias)
     if bias is None:
@@ -242,7 +235,9 @@ def _matmul(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
     if matrix is None or matrix.ndim != 2 or on.uses[node.input[1]] > 1:
         on.gives(node.output[0], on.call("matmul.default", on.tensor(node.input[0]), on.tensor(node.input[1])))
         return
-    weight = _transposed_weight(on, node.input[1])
+    # A constant row that is added to it, next, is the layer's bias.
+    bias = next((name for name in on.added_to(node.output[0]) if on.constant(name) is not None), None)
+    weight = on.linear_weight(node.input[1], bias)
     on.gives(node.output[0], on.call("linear.default", on.tensor(node.input[0]), weight))
 
 
@@ -288,7 +283,7 @@ def _batch_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> Non
     names = ("weight", "bias", "running_mean", "running_var")
     if any(on.constant(name) is None for name in node.input[1:5]):
         raise Untranslatable("its statistics are computed")
-    held = [on.weight(name, role) for name, role in zip(node.input[1:5], names, strict=True)]
+    held = [on.weight(name, role, own_copy=True) for name, role in zip(node.input[1:5], names, strict=True)]
     momentum = 1.0 - given.get("momentum", 0.9)
     epsilon = given.get("epsilon", 1e-5)
     value = on.call("batch_norm.default", on.tensor(node.input[0]), *held, False, momentum, epsilon, False)
@@ -305,8 +300,8 @@ def _layer_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> Non
         "layer_norm.default",
         on.tensor(node.input[0]),
         tuple(scale.shape),
-        on.weight(node.input[1], "weight"),
-        None if bias is None else on.weight(bias, "bias"),
+        on.weight(node.input[1], "weight", own_copy=True),
+        None if bias is None else on.weight(bias, "bias", own_copy=True),
         given.get("epsilon", 1e-5),
     )
     on.gives(node.output[0], value)
@@ -317,7 +312,7 @@ def _group_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> Non
     scale = on.constant(node.input[1])
     if scale is None or scale.shape != (channels,):
         raise Untranslatable("its scale is one of each group")
-    held = on.weight(node.input[1], "weight"), on.weight(node.input[2], "bias")
+    held = on.weight(node.input[1], "weight", own_copy=True), on.weight(node.input[2], "bias", own_copy=True)
     epsilon = given.get("epsilon", 1e-5)
     value = on.call("group_norm.default", on.tensor(node.input[0]), given["num_groups"], *held, epsilon)
     on.gives(node.output[0], value)
@@ -325,7 +320,7 @@ def _group_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> Non
 
 def _instance_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     channels = on.shape(node.input[0])[1]
-    held = on.weight(node.input[1], "weight"), on.weight(node.input[2], "bias")
+    held = on.weight(node.input[1], "weight", own_copy=True), on.weight(node.input[2], "bias", own_copy=True)
     # One channel in each group (Wu and He 2018, section 3).
     value = on.call("group_norm.default", on.tensor(node.input[0]), channels, *held, given.get("epsilon", 1e-5))
     on.gives(node.output[0], value)

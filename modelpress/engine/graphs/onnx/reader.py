@@ -39,16 +39,16 @@ def read(path: Path) -> Program:
     21, or uses what is not known here; the message names the operators.
     """
     model = _checked(path)
-    input_name, shape, last = _input(model)
+    images, shape = _images(model)
     _refuse_unknown(model)
     try:
         inferred = shape_inference.infer_shapes(model, data_prop=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise InvalidModel(f"the ONNX graph contradicts itself: {str(error)[:200]}; {_AGAIN}") from error
     on = Translation(inferred)
-    on.gives(input_name, ValueOf(value="images"))
+    on.gives(images, ValueOf(value="images"))
     for node in inferred.graph.node:
-        if node is not last:
+        if images not in node.output:
             _translate(on, node)
     outputs = tuple(on.value_name(output.name) for output in model.graph.output)
     used = {item.weight for call in on.nodes for item in items_of(call) if isinstance(item, WeightOf)}
@@ -73,7 +73,7 @@ def check_against_runtime(path: Path, network: GraphNetwork) -> None:
         images = torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(0))
         given = images.numpy().astype(_RUNTIME_TYPES.get(taken.type, np.float32))
         if tuple(taken.shape[1:]) != tuple(shape[1:]):
-            given = given.transpose(0, 2, 3, 1)  # the transposition was taken off, see `_input`
+            given = given.transpose(0, 2, 3, 1)  # the transposition was taken off, see `_images`
         wanted = session.run(None, {taken.name: given})
     except Exception as error:
         raise InvalidModel(f"ONNX Runtime does not run the file: {str(error)[:300]}; {_AGAIN}") from error
@@ -125,10 +125,10 @@ def _checked(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _input(model: onnx.ModelProto) -> tuple[str, TensorShape, onnx.NodeProto | None]:
-    """The value that images are, their shape with channels first, and the transposition that is taken off for it.
+def _images(model: onnx.ModelProto) -> tuple[str, TensorShape]:
+    """The value that images with channels first are, and their shape.
 
-    TensorFlow's images have their channels last, and its exporter begins with a transposition.
+    TensorFlow's images have their channels last, and its exporter begins with a transposition: it is taken off.
     """
     held = {tensor.name for tensor in model.graph.initializer}
     inputs = [given for given in model.graph.input if given.name not in held]
@@ -150,9 +150,9 @@ def _input(model: onnx.ModelProto) -> tuple[str, TensorShape, onnx.NodeProto | N
         and sizes[3] < min(sizes[1:3])
     ):
         shape = (max(sizes[0], 0), sizes[3], sizes[1], sizes[2])
-        return users[0].output[0], TensorShape.model_validate({"shape": shape, "dtype": dtype}), users[0]
+        return users[0].output[0], TensorShape.model_validate({"shape": shape, "dtype": dtype})
     shape_of_all = (max(sizes[0], 0), *sizes[1:])
-    return name, TensorShape.model_validate({"shape": shape_of_all, "dtype": dtype}), None
+    return name, TensorShape.model_validate({"shape": shape_of_all, "dtype": dtype})
 
 
 def _refuse_unknown(model: onnx.ModelProto) -> None:

@@ -41,9 +41,15 @@ class Translation:
         }
         self._sizes: dict[str, tuple[Size, ...]] = {}
         self._values: dict[str, str] = {}
-        self._weights: dict[str, str] = {}
+        self._weights: dict[tuple[str, str], str] = {}
         self._shapes = _shapes(model.graph)
         self._taken: Counter[str] = Counter()
+        self._added = {
+            name: [other for other in node.input if other != name]
+            for node in model.graph.node
+            if node.op_type == "Add"
+            for name in node.input
+        }
         self.uses = Counter(name for node in model.graph.node for name in node.input)
         self.uses.update(output.name for output in model.graph.output)
         self.scope = ""
@@ -75,6 +81,10 @@ class Translation:
         if found is not None and found.dtype.kind in "iu" and found.ndim <= 1:
             return tuple(int(number) for number in found.reshape(-1))
         return None
+
+    def added_to(self, name: str) -> list[str]:
+        """What is added to a value, where something is."""
+        return self._added.get(name, [])
 
     def shape(self, name: str) -> list[int | None]:
         """Sizes of a value as far as they are known before it is computed. Raises Untranslatable."""
@@ -109,14 +119,25 @@ class Translation:
             raise Untranslatable(f"it takes {name[:60]!r}, which is no tensor")
         return found
 
-    def weight(self, name: str, role: str = "") -> WeightOf:
-        """A constant as a weight under its own name or, where that says nothing of its `role`, the node's."""
-        if name not in self._weights:
+    def weight(self, name: str, role: str = "", *, own_copy: bool = False) -> WeightOf:
+        """A constant as a weight under its own name or, where that says nothing of its `role`, the node's.
+
+        Exporters keep one tensor for all that are equal, the ones and zeros of many new norms, say. With `own_copy` the
+        node has one to itself; else it shares it, as a layer that is called twice does.
+        """
+        key = (name, f"{self.scope} {role}" if own_copy else role)
+        if key not in self._weights:
             own = _sanitized(name)
             if role and not own.endswith(f".{role}"):
                 own = f"{self.scope}.{role}"
-            self._weights[name] = self.new_weight(own, torch.from_numpy(np.array(self._constants[name])))
-        return WeightOf(weight=self._weights[name])
+            self._weights[key] = self.new_weight(own, torch.from_numpy(np.array(self._constants[name])))
+        return WeightOf(weight=self._weights[key])
+
+    def linear_weight(self, name: str, bias: str | None) -> WeightOf:
+        """A matrix (inputs, outputs) as a linear layer holds it, under the name of its bias, if it has one."""
+        own = _sanitized(bias or "")
+        home = own.removesuffix(".bias") if own.endswith(".bias") else self.scope
+        return WeightOf(weight=self.new_weight(f"{home}.weight", torch.from_numpy(np.array(self._constants[name])).t()))
 
     # What a node gives
 
@@ -195,8 +216,8 @@ def scope_of(node: onnx.NodeProto) -> str:
     torch's older exporter names a node `/layer1/layer1.0/conv1/Conv`: a path in which a module within a `Sequential`
     has the whole of its name. The newer one (`node_conv2d_3`) tells nothing, nor do others.
     """
-    parts = [part for part in node.name.split("/") if part]
-    return _sanitized(".".join(_without_repeats(parts[:-1]) if len(parts) > 1 else parts)) if parts else ""
+    parts = [part for part in (node.name or node.output[0]).split("/") if part]
+    return _sanitized(".".join(_without_repeats(parts[:-1]) if len(parts) > 1 else parts))
 
 
 def _without_repeats(parts: Sequence[str]) -> list[str]:
