@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from modelpress.engine.measure import evaluating
+from modelpress.spec.job import Runtime
 from modelpress.spec.report import Latency
 
 # A block of one network's runs before the other's turn: long enough that the caches hold that network's weights (a
@@ -34,7 +35,7 @@ _LARGE_BATCH, _BATCH_PIXELS = 32, 2**18
 class Contender:
     """A network that is ready to run: `run` takes fp32 images (N, C, H, W)."""
 
-    runtime: Literal["onnxruntime", "pytorch"]
+    runtime: Runtime
     precision: Literal["fp32", "int8"]
     run: Callable[[np.ndarray], object]
 
@@ -73,6 +74,16 @@ def torch_contender(module: nn.Module) -> Contender:
             return module(torch.from_numpy(images))
 
     return Contender("pytorch", "fp32", run)
+
+
+def graph_contender(graph: nn.Module) -> Contender:
+    """The graph of a `.pt2` file on the CPU."""
+
+    def run(images: np.ndarray) -> object:
+        with torch.inference_mode():
+            return graph(torch.from_numpy(images))
+
+    return Contender("torch_export", "fp32", run)
 
 
 @contextmanager

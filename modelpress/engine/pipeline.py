@@ -48,7 +48,7 @@ from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.spec.event import Event, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
 from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage
 from modelpress.spec.steps import Distill, Step, step_training
 from modelpress.spec.task import ARTIFACTS_FOLDER, REPORT_FILE, Compress
@@ -56,6 +56,11 @@ from modelpress.spec.task import ARTIFACTS_FOLDER, REPORT_FILE, Compress
 LOG = logging.getLogger(__name__)
 
 SCRATCH_FOLDER = "scratch"
+_RUNTIMES: dict[Runtime, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "pytorch": "eager PyTorch",
+    "torch_export": "PyTorch by the graph of a `.pt2` file",
+}
 _NOTABLE_LOSS = 0.01  # of top-1 accuracy
 
 
@@ -106,13 +111,7 @@ class _Job:
         self._tell_stage("baseline", baseline)
         network, stages = self._fold_steps(inputs)
         self.tracker.enter("artifacts")
-        files = prover.write_files(
-            network,
-            self.recipe.artifacts,
-            self.folder / ARTIFACTS_FOLDER,
-            calibration_images=self.recipe.calibration_images,
-            seed=self.recipe.seed,
-        )
+        files = prover.write_files(network, self.recipe, self.folder / ARTIFACTS_FOLDER, self.tracker.warn)
         self.tracker.enter("verification")
         with naming("verifying the files"):
             verified = prover.prove(network, files, self.tracker.warn)
@@ -131,14 +130,15 @@ class _Job:
 
     def _measure_original(self, inputs: Inputs, prover: Prover) -> Measurement:
         with naming("measuring the original"):
-            baseline, refusal = prover.measure_original(inputs.original)
-        if refusal is not None:
+            baseline, refusals = prover.measure_original(inputs.original, self.recipe.wanted_artifacts)
+        for kind, refusal in refusals.items():
+            runtime = ARTIFACT_FILES[kind].runtime
             # Better now than after the training, unless the result will be of another architecture.
-            if any(ARTIFACT_FILES[kind].runtime == "onnxruntime" for kind in self.recipe.artifacts) and not any(
+            if any(ARTIFACT_FILES[named].runtime == runtime for named in self.recipe.artifacts or ()) and not any(
                 isinstance(step, Distill) and step.replaces_network for step in self.recipe.steps
             ):
                 raise IncompatibleSpec(refusal)
-            self.tracker.warn(f"latency in ONNX Runtime is not measured: {refusal}")
+            self.tracker.warn(f"latency in {_RUNTIMES[runtime]} is not measured: {refusal}")
         if baseline.accuracy is not None and inputs.data is not None:
             chance = 1 / len(inputs.data.classes)
             if baseline.accuracy.top1 < 1.5 * chance:

@@ -21,10 +21,11 @@ class WrittenFile(Config):
 
 
 class TimedFiles(Config):
-    """One network as PyTorch and as ONNX Runtime load it, to be timed."""
+    """One network as each runtime loads it, to be timed."""
 
     network: Path = Field(description="Compact or safetensors.")
     onnx: Path | None = Field(description="In fp32; null where the network cannot be exported.")
+    pt2: Path | None = Field(default=None, description="Null where none was asked for, or can be made.")
 
 
 class Request(Config):

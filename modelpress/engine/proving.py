@@ -18,7 +18,7 @@ from modelpress.engine.network import Network
 from modelpress.engine.proof_request import Request, TimedFiles, Verified, WrittenFile
 from modelpress.engine.verify import hash_weights, probe_images, verify, write_heldout, write_probe
 from modelpress.spec.failure import Diverged, IncompatibleSpec, InvalidModel
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
 from modelpress.spec.report import Measurement
 
 LOG = logging.getLogger(__name__)
@@ -43,11 +43,13 @@ class Prover:
             self._heldout = scratch / "heldout.npz"
             write_heldout(data.heldout_images, data.heldout_labels, self._heldout)
 
-    def measure_original(self, original: Network) -> tuple[Measurement, str | None]:
+    def measure_original(
+        self, original: Network, kinds: Collection[ArtifactKind]
+    ) -> tuple[Measurement, dict[ArtifactKind, str]]:
         """The original's figures, without its latencies, which are measured beside the result's.
 
-        Also why ONNX Runtime will not time it, where it cannot be exported. Raises InvalidModel when its outputs are
-        not finite numbers.
+        It is exported to ONNX to be timed and, where that is among the `kinds` that the job makes, to a `.pt2` file;
+        also why not, where it cannot be. Raises InvalidModel when its outputs are not finite numbers.
         """
         file = WrittenFile(kind=ArtifactKind.SAFETENSORS, path=self._scratch / "original.safetensors")
         write(original, file.kind, file.path)
@@ -56,35 +58,47 @@ class Prover:
             # The export takes about as long as the other process needs, and uses a core that it leaves idle.
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(verify, request, self._scratch)
-                onnx, refusal = self._export(original, "original.onnx")
+                exported = {ArtifactKind.ONNX: self._export(original, ArtifactKind.ONNX, "original.onnx")}
+                if ArtifactKind.PT2 in kinds:
+                    exported[ArtifactKind.PT2] = self._export(original, ArtifactKind.PT2, "original.pt2")
                 measurement = verified.result().measurement
         except Diverged as error:
             raise InvalidModel(f"the uploaded model does not work as it is: {error.message}") from error
-        self._original = TimedFiles(network=file.path, onnx=onnx)
-        return measurement, refusal
+        files = {kind: path for kind, (path, _) in exported.items()}
+        self._original = TimedFiles(network=file.path, onnx=files[ArtifactKind.ONNX], pt2=files.get(ArtifactKind.PT2))
+        return measurement, {kind: refusal for kind, (_, refusal) in exported.items() if refusal is not None}
 
     def write_files(
-        self, network: Network, kinds: Collection[ArtifactKind], folder: Path, *, calibration_images: int, seed: int
+        self, network: Network, recipe: Recipe, folder: Path, warn: Callable[[str], None] = LOG.warning
     ) -> tuple[WrittenFile, ...]:
-        """Write these kinds of artifacts into `folder`, in the order of ArtifactKind.
+        """Write the artifacts of a recipe into `folder`, in the order of ArtifactKind.
 
-        The ranges of those that compute in fewer bits are taken from that many training images, drawn by the seed.
-        Raises IncompatibleSpec when one needs an export to ONNX that is not possible, OutOfDisk and OutOfMemory.
+        The ranges of those that compute in fewer bits are taken from the recipe's number of training images, drawn by
+        its seed. Where it names no kinds, one that needs an export which is not possible is left out, and `warn` told.
+        Raises IncompatibleSpec when it names such a one, OutOfDisk and OutOfMemory.
         """
+        kinds = recipe.wanted_artifacts
         files = []
         for kind in ArtifactKind:
             if kind not in kinds:
                 continue
             path = folder / ARTIFACT_FILES[kind].filename
             if kind in WRITERS:
-                write(network, kind, path)
+                try:
+                    write(network, kind, path)
+                except IncompatibleSpec as error:
+                    if recipe.artifacts is not None:
+                        raise
+                    warn(f"{path.name} is left out: {error.message}")
+                    path.unlink(missing_ok=True)
+                    continue
             else:
                 onnx = folder / ARTIFACT_FILES[ArtifactKind.ONNX].filename
                 if ArtifactKind.ONNX not in kinds:
                     onnx = self._scratch / FINAL_ONNX
                     write(network, ArtifactKind.ONNX, onnx)
                 with naming(f"writing {path.name}"):
-                    QUANTIZERS[kind](onnx, path, self._calibration_batches(network, calibration_images, seed))
+                    QUANTIZERS[kind](onnx, path, self._calibration_batches(network, recipe))
             files.append(WrittenFile(kind=kind, path=path))
         return tuple(files)
 
@@ -100,29 +114,31 @@ class Prover:
         if ARTIFACT_FILES[files[0].kind].runtime != "pytorch":
             counted = self._scratch / ARTIFACT_FILES[ArtifactKind.COMPACT].filename
             write(network, ArtifactKind.COMPACT, counted)
-        onnx = next((file.path for file in files if file.kind is ArtifactKind.ONNX), self._scratch / FINAL_ONNX)
+        written = {file.kind: file.path for file in files}
+        onnx = written.get(ArtifactKind.ONNX, self._scratch / FINAL_ONNX)
         if not onnx.exists() and self._original is not None and self._original.onnx is not None:
-            _, refusal = self._export(network, FINAL_ONNX)
+            _, refusal = self._export(network, ArtifactKind.ONNX, FINAL_ONNX)
             if refusal is not None:
                 warn(f"latency in ONNX Runtime is not measured: {refusal}")
-        result = TimedFiles(network=counted, onnx=onnx if onnx.exists() else None)
+        result = TimedFiles(network=counted, onnx=onnx if onnx.exists() else None, pt2=written.get(ArtifactKind.PT2))
         return verify(self._request(network, files, counted, result), self._scratch)
 
-    def _export(self, network: Network, name: str) -> tuple[Path | None, str | None]:
-        """The network's ONNX file in the scratch folder, or why there is none."""
+    def _export(self, network: Network, kind: ArtifactKind, name: str) -> tuple[Path | None, str | None]:
+        """The network's exported file in the scratch folder, or why there is none."""
         path = self._scratch / name
         try:
-            write(network, ArtifactKind.ONNX, path)
+            write(network, kind, path)
         except IncompatibleSpec as error:
             return None, error.message
         return path, None
 
-    def _calibration_batches(self, network: Network, count: int, seed: int) -> list[torch.Tensor]:
-        """At most that many training images, as the network takes them, in batches of few pixels."""
+    def _calibration_batches(self, network: Network, recipe: Recipe) -> list[torch.Tensor]:
+        """At most the recipe's number of training images, as the network takes them, in batches of few pixels."""
         if self._data is None:
             raise IncompatibleSpec("an artifact that computes in 8 bits is calibrated on images; give `dataset`")
         images = self._data.train_images
-        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(recipe.seed))
+        chosen = chosen[: recipe.calibration_images]
         size = max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3]))
         return [normalise(images[part], preprocessing_of(network)) for part in torch.split(chosen, size)]
 
@@ -153,7 +169,7 @@ class Prover:
 def write(network: Network, kind: ArtifactKind, path: Path) -> None:
     """Write the network as one kind of file.
 
-    Raises IncompatibleSpec when it cannot be exported to ONNX, OutOfDisk and OutOfMemory.
+    Raises IncompatibleSpec when it cannot be exported so, OutOfDisk and OutOfMemory.
     """
     with naming(f"writing {path.name}"):
         WRITERS[kind](network, path)

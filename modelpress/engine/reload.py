@@ -7,6 +7,11 @@ hundred times what is seen. ONNX Runtime also folds batch normalisation into con
 differences up to 1e-5 of the scale were seen, 1e-3 is allowed. A missing layer, a transposed weight or a wrong epsilon
 is off by far more than either.
 
+The graph of a `.pt2` file holds the same weights (the hash) and calls the same kernels as the modules, most often to
+the last bit on the probe images. Where it does, its outputs on the held-out images are not computed a second time. It
+is read by `torch.export.load`, as its users will; that runs code which a stranger's file may hold, so it is only ever
+given what this job has written.
+
 Rounding to 8 bits changes outputs by design; by how much it costs is told by the file's accuracy and agreement. What
 has to hold is that the integer kernels compute what the file says, which is the same graph computed in fp32 with all
 optimisations off. A value on the edge of two steps may fall to either side: up to 4% of the scale was seen in deep
@@ -18,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +33,7 @@ from torch import Tensor, nn
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.latency import (
     LATENCY_SECONDS,
+    graph_contender,
     large_batch,
     onnx_contender,
     open_session,
@@ -53,7 +60,7 @@ from modelpress.engine.proof_request import Answer, Request, Verified, WrittenFi
 from modelpress.engine.results import write_result
 from modelpress.engine.verify import hash_weights
 from modelpress.spec.failure import CompressionError, Failure, OutOfMemory, VerificationFailed
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
 from modelpress.spec.report import ArtifactProof, Latency, Measurement
 
 LOG = logging.getLogger(__name__)
@@ -63,6 +70,7 @@ _SMALLEST_SCALE = 0.1
 TOLERANCE = {
     ArtifactKind.COMPACT: 1e-4,
     ArtifactKind.SAFETENSORS: 1e-4,
+    ArtifactKind.PT2: 1e-4,
     ArtifactKind.ONNX: 1e-3,
     ArtifactKind.ONNX_INT8: 0.2,
 }
@@ -72,25 +80,28 @@ _BATCH_SECONDS = 0.3  # of each network, for the latency of a large batch
 def check_files(request: Request) -> Verified:
     """Reload, compare, measure. Raises VerificationFailed, and Diverged when outputs are not numbers."""
     torch.set_num_threads(request.threads)
-    loaded: dict[Path, Network] = {}
-    for path in dict.fromkeys((request.network, *(file.path for file in request.files if _by_torch(file)))):
-        loaded[path] = _reload(path)
-        if hash_weights(loaded[path].module) != request.weights:
+    network = _reload(request.network)
+    modules = {request.network: network.module}
+    for file in request.files:
+        if _runtime(file) == "torch_export":
+            modules[file.path] = _reload_graph(file.path)
+        elif _runtime(file) == "pytorch" and file.path != request.network:
+            modules[file.path] = _reload(file.path).module
+    for path, module in modules.items():
+        if hash_weights(module) != request.weights:
             raise VerificationFailed(
                 f"{path.name} does not hold the weights of the network it was written from; the disk or the memory "
                 "of this machine may be faulty: try again, on another machine if it comes back"
             )
-    proofs = [_prove(file, loaded, request) for file in request.files]
-    network = loaded[request.network]
+    proofs = [_prove(file, modules, request) for file in request.files]
     device = request.device if request.heldout is not None else "cpu"
     reset_peak_memory(device)
-    judge = _Judge(request, network.module)
+    judge = _Judge(request, modules)
     proofs[0] = judge.measured(proofs[0], request.files[0])
     peak = peak_memory(device)  # of the first file alone, as it is for the original
     proofs[1:] = [judge.measured(*pair) for pair in zip(proofs[1:], request.files[1:], strict=True)]
-    network.module.to("cpu")
     macs, layers = layer_figures(network.module, network.description)
-    original, result = _latencies(request, network.module)
+    original, result = _latencies(request, modules)
     return Verified(
         proofs=tuple(proofs),
         measurement=Measurement(
@@ -109,8 +120,8 @@ def check_files(request: Request) -> Verified:
     )
 
 
-def _by_torch(file: WrittenFile) -> bool:
-    return ARTIFACT_FILES[file.kind].runtime == "pytorch"
+def _runtime(file: WrittenFile) -> Runtime:
+    return ARTIFACT_FILES[file.kind].runtime
 
 
 def _reload(path: Path) -> Network:
@@ -120,13 +131,20 @@ def _reload(path: Path) -> Network:
         raise VerificationFailed(f"{path.name} was written but does not load: {error.message}") from error
 
 
-def _prove(file: WrittenFile, loaded: dict[Path, Network], request: Request) -> ArtifactProof:
+def _reload_graph(path: Path) -> nn.Module:
+    try:
+        return torch.export.load(path).module()
+    # The errors of torch's reader have no common class but Exception.
+    except Exception as error:
+        raise VerificationFailed(f"{path.name} was written but torch.export does not load it: {error}") from error
+
+
+def _prove(file: WrittenFile, modules: Mapping[Path, nn.Module], request: Request) -> ArtifactProof:
     """A proof without accuracy: the file's outputs on the probe images are what they should be."""
     with np.load(request.probe, allow_pickle=False) as probe:
         images, expected = probe["images"], probe["outputs"]
-    if _by_torch(file):
-        with exact_arithmetic(), torch.inference_mode():
-            outputs = loaded[file.path].module(torch.from_numpy(images)).numpy()
+    if file.path in modules:
+        outputs = _run_module(modules[file.path], images)
     else:
         outputs = _run_onnx(file.path, images, request.threads)
         if ARTIFACT_FILES[file.kind].precision == "int8":
@@ -158,6 +176,12 @@ def _prove(file: WrittenFile, loaded: dict[Path, Network], request: Request) -> 
     )
 
 
+def _run_module(module: nn.Module, images: np.ndarray) -> np.ndarray:
+    with exact_arithmetic(), torch.inference_mode():
+        outputs: np.ndarray = module(torch.from_numpy(images)).numpy()
+    return outputs
+
+
 def _run_onnx(path: Path, images: np.ndarray, threads: int, *, optimised: bool = True) -> np.ndarray:
     try:
         return run_session(open_session(path, threads, optimised=optimised), images)
@@ -169,8 +193,8 @@ def _run_onnx(path: Path, images: np.ndarray, threads: int, *, optimised: bool =
 class _Judge:
     """Measures files on the held-out images, each in its runtime."""
 
-    def __init__(self, request: Request, module: nn.Module) -> None:
-        self._request, self._module = request, module
+    def __init__(self, request: Request, modules: Mapping[Path, nn.Module]) -> None:
+        self._request, self._modules = request, modules
         self._by_torch: Tensor | None = None
         self._images = self._labels = torch.empty(0)
         if request.heldout is not None:
@@ -182,7 +206,7 @@ class _Judge:
         request = self._request
         if request.heldout is None:
             return proof
-        outputs = self._torch_outputs() if _by_torch(file) else self._onnx_outputs(file.path)
+        outputs = self._outputs(file)
         agreement = None
         if request.keep_outputs is not None:
             np.save(request.keep_outputs, outputs.numpy())
@@ -191,28 +215,46 @@ class _Judge:
             agreement = agreement_of(original, outputs)
         return proof.model_copy(update={"accuracy": accuracy_of(outputs, self._labels), "agreement": agreement})
 
+    def _outputs(self, file: WrittenFile) -> Tensor:
+        """Outputs (N, classes) on the held-out images."""
+        match _runtime(file):
+            case "onnxruntime":
+                session = open_session(file.path, self._request.threads)
+                return self._outputs_by(lambda images: run_session(session, images))
+            case "torch_export" if not self._is_same(self._modules[file.path]):
+                return self._outputs_by(lambda images: _run_module(self._modules[file.path], images))
+        return self._torch_outputs()
+
     def _torch_outputs(self) -> Tensor:
-        """Outputs (N, classes) of all files that PyTorch loads: their weights are the same to the last bit."""
+        """Of all files that are the same modules: their weights are the same to the last bit."""
         if self._by_torch is None:
             device = torch.device(self._request.device)
-            module = self._module.to(device)
+            module = self._modules[self._request.network].to(device)
             self._by_torch = outputs_of(module, self._images, self._request.preprocessing, device)
+            module.to("cpu")
         return self._by_torch
 
-    def _onnx_outputs(self, path: Path) -> Tensor:
-        session = open_session(path, self._request.threads)
+    def _is_same(self, graph: nn.Module) -> bool:
+        """Whether a graph with the same weights gives the modules' outputs on the probe images to the last bit."""
+        with np.load(self._request.probe, allow_pickle=False) as probe:
+            images = probe["images"]
+        outputs = _run_module(self._modules[self._request.network], images)
+        return np.array_equal(_run_module(graph, images), outputs)
+
+    def _outputs_by(self, run: Callable[[np.ndarray], np.ndarray]) -> Tensor:
         outputs = [
-            torch.from_numpy(run_session(session, normalise(batch, self._request.preprocessing).numpy()))
+            torch.from_numpy(run(normalise(batch, self._request.preprocessing).numpy()))
             for batch in batches(self._images)
         ]
         return torch.cat(outputs)
 
 
-def _latencies(request: Request, module: nn.Module) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
+def _latencies(request: Request, modules: Mapping[Path, nn.Module]) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
     """Of the original and of the result, in each runtime: one image with one thread, a large batch with all."""
     if request.timed is None:
         return (), ()
     original, result = request.timed
+    graphs = {path: modules.get(path) or _reload_graph(path) for path in (original.pt2, result.pt2) if path is not None}
     original_module = _reload(original.network).module
     int8 = [file.path for file in request.files if ARTIFACT_FILES[file.kind].precision == "int8"]
     found: tuple[list[Latency], list[Latency]] = ([], [])
@@ -220,8 +262,11 @@ def _latencies(request: Request, module: nn.Module) -> tuple[tuple[Latency, ...]
         (1, 1, LATENCY_SECONDS),
         (large_batch(request.input_shape), request.threads, _BATCH_SECONDS),
     ):
-        of_original, of_result = [torch_contender(original_module)], [torch_contender(module)]
+        of_original = [torch_contender(original_module)]
+        of_result = [torch_contender(modules[request.network])]
         for paths, contenders in ((original, of_original), (result, of_result)):
+            if paths.pt2 is not None:
+                contenders.append(graph_contender(graphs[paths.pt2]))
             if paths.onnx is not None:
                 contenders.append(onnx_contender(paths.onnx, threads=threads))
         of_result += [onnx_contender(path, "int8", threads) for path in int8]

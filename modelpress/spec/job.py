@@ -17,8 +17,13 @@ class ArtifactKind(StrEnum):
 
     COMPACT = "compact"
     SAFETENSORS = "safetensors"
+    PT2 = "pt2"
     ONNX = "onnx"
     ONNX_INT8 = "onnx_int8"
+
+
+Runtime = Literal["onnxruntime", "pytorch", "torch_export"]
+"""What runs a network: ONNX Runtime; PyTorch eagerly, module by module; PyTorch, by the graph in a `.pt2` file."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,21 @@ class ArtifactFile:
 
     filename: str
     content_type: str
-    runtime: Literal["onnxruntime", "pytorch"]  # what runs it
+    runtime: Runtime
     precision: Literal["fp32", "int8"] = "fp32"  # what it computes in; only fp32 gives the network's own outputs
 
 
 ARTIFACT_FILES: dict[ArtifactKind, ArtifactFile] = {
     ArtifactKind.COMPACT: ArtifactFile("model.mpz", "application/vnd.modelpress.compact", "pytorch"),
     ArtifactKind.SAFETENSORS: ArtifactFile("model.safetensors", "application/vnd.safetensors", "pytorch"),
+    ArtifactKind.PT2: ArtifactFile("model.pt2", "application/vnd.pytorch.pt2", "torch_export"),
     ArtifactKind.ONNX: ArtifactFile("model.onnx", "application/vnd.onnx", "onnxruntime"),
     ArtifactKind.ONNX_INT8: ArtifactFile("model.int8.onnx", "application/vnd.onnx", "onnxruntime", "int8"),
 }
+
+
+DEFAULT_ARTIFACTS = tuple(kind for kind, file in ARTIFACT_FILES.items() if file.precision == "fp32")
+"""Made where none are named: all that compute what the network computes."""
 
 
 class Goal(Config):
@@ -62,11 +72,12 @@ class Recipe(Config):
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything that is drawn at random.")
     steps: tuple[Step, ...] = Field(min_length=1, max_length=32, description="Done in this order.")
     goal: Goal | None = Field(default=None, description="What the result must reach; null for no demand.")
-    artifacts: tuple[ArtifactKind, ...] = Field(
-        default=(ArtifactKind.COMPACT, ArtifactKind.SAFETENSORS, ArtifactKind.ONNX),
+    artifacts: tuple[ArtifactKind, ...] | None = Field(
+        default=None,
         min_length=1,
-        description="Files to make of the final model. `onnx_int8` computes in 8 bits, which needs a data set; its "
-        "accuracy and latency are reported beside those of the others.",
+        description="Files to make of the final model; null for every one that can be made of it, but for `onnx_int8`, "
+        "which computes in 8 bits and needs a data set; its accuracy and latency are reported beside those of the "
+        "others.",
     )
     calibration_images: int = Field(
         default=256,
@@ -78,17 +89,22 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _speed_is_measured(self) -> Recipe:
-        timed = any(ARTIFACT_FILES[kind].runtime == "onnxruntime" for kind in self.artifacts)
+        timed = any(ARTIFACT_FILES[kind].runtime == "onnxruntime" for kind in self.wanted_artifacts)
         if self.goal is not None and self.goal.min_speed_up is not None and not timed:
             raise ValueError("the goal `min_speed_up` is about a file for ONNX Runtime: ask for `onnx` or `onnx_int8`")
         return self
 
     @field_validator("artifacts")
     @classmethod
-    def _each_once(cls, value: tuple[ArtifactKind, ...]) -> tuple[ArtifactKind, ...]:
-        if len(set(value)) != len(value):
+    def _each_once(cls, value: tuple[ArtifactKind, ...] | None) -> tuple[ArtifactKind, ...] | None:
+        if value is not None and len(set(value)) != len(value):
             raise ValueError("each kind of artifact can be asked for once")
         return value
+
+    @property
+    def wanted_artifacts(self) -> tuple[ArtifactKind, ...]:
+        """The kinds of files to make or, where none were named, to try."""
+        return DEFAULT_ARTIFACTS if self.artifacts is None else self.artifacts
 
 
 class JobSpec(Recipe):

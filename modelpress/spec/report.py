@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Resource
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe, Runtime
 from modelpress.spec.network import NetworkSummary
 
 
@@ -40,7 +40,9 @@ class Agreement(Resource):
 class Latency(Resource):
     """Time of one forward pass."""
 
-    runtime: Literal["onnxruntime", "pytorch"] = Field(description="What ran the network; PyTorch eagerly.")
+    runtime: Runtime = Field(
+        description="What ran the network: `pytorch` eagerly, `torch_export` by the graph of its `.pt2` file."
+    )
     precision: Literal["fp32", "int8"] = Field(default="fp32", description="What it computed in.")
     threads: int = Field(description="CPU threads it had.")
     batch: int = Field(description="Images of one pass.")
@@ -79,8 +81,9 @@ class Measurement(Resource):
     )
     latencies: tuple[Latency, ...] = Field(
         default=(),
-        description="Of one image with one thread, and of a large batch with all threads of the job, in ONNX Runtime "
-        "and in eager PyTorch; original and result in turns. After a step, of one image in eager PyTorch alone.",
+        description="Of one image with one thread, and of a large batch with all threads of the job, in ONNX Runtime, "
+        "in eager PyTorch and, where there is a `.pt2` file, by its graph; original and result in turns. After a step, "
+        "of one image in eager PyTorch alone.",
     )
     layers: tuple[LayerFigures, ...] = Field(default=(), description="Of each layer, in the network's order.")
     peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")
@@ -92,7 +95,7 @@ class Measurement(Resource):
         return min(own or self.stored_bytes.values(), default=None)
 
     def latency_in(
-        self, runtime: Literal["onnxruntime", "pytorch"] = "onnxruntime", precision: Literal["fp32", "int8"] = "fp32"
+        self, runtime: Runtime = "onnxruntime", precision: Literal["fp32", "int8"] = "fp32"
     ) -> Latency | None:
         """Latency of one image, by default in ONNX Runtime and fp32; None where it was not measured."""
         return next(
@@ -165,8 +168,8 @@ class FileRatios(Resource):
 
     stored_bytes: float = Field(description="fp32 bytes of the original over bytes of the file.")
     latency: float | None = Field(
-        description="One image, one thread, both in the file's runtime (PyTorch for what PyTorch loads). Null when not "
-        "measured."
+        description="One image, one thread, both in the file's runtime (eager PyTorch for what `modelpress.load` "
+        "takes). Null when not measured."
     )
     accuracy_retention: float | None = Field(description="Top-1 of the file over top-1 of the original.")
 

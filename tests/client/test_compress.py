@@ -46,6 +46,7 @@ def test_files_and_report_are_in_the_output(
         "log.txt",
         "model.mpz",
         "model.onnx",
+        "model.pt2",
         "model.safetensors",
         "report.json",
     }

@@ -85,6 +85,7 @@ def test_a_job_reports_what_its_downloaded_files_are(finished: JobHandle, tmp_pa
         "log.txt",
         "model.mpz",
         "model.onnx",
+        "model.pt2",
         "model.safetensors",
         "report.json",
     ]
@@ -114,7 +115,8 @@ def test_an_artifact_begins_another_job_that_knows_where_it_comes_from(
     assert again.inspection.network == finished.report.network
     spec = {"steps": [{"kind": "quantize", "bits": 6}], "artifacts": ["compact"]}
     job = client.submit({"model": again.id, "dataset": dataset.id, **spec})
-    report = job.wait(timeout=600)
+    job.wait(timeout=600)
+    report = job.report
     assert report.provenance.lineage == (
         Ancestor(job=finished.id, artifact=artifact.id, sha256=artifact.sha256, model_sha256=model.sha256),
     )

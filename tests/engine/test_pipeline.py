@@ -93,7 +93,7 @@ def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder
     run = folder.run(_task(folder, module, GRADUAL))
     assert run.returncode == 0, run.stdout
     assert folder.names() == {"artifacts", "report.json", "events.jsonl"}
-    assert folder.artifacts == {"model.mpz", "model.safetensors", "model.onnx"}
+    assert folder.artifacts == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx"}
 
     report = folder.report
     assert report.warnings == ()

@@ -65,9 +65,9 @@ def request_(network: Network, tmp_path: Path) -> Request:
     files = tuple(WrittenFile(kind=kind, path=tmp_path / ARTIFACT_FILES[kind].filename) for kind in ArtifactKind)
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (40, *SHAPE), dtype=torch.uint8, generator=generator)
-    for file in files[:3]:
+    for file in files[:4]:
         WRITERS[file.kind](network, file.path)
-    QUANTIZERS[files[3].kind](files[2].path, files[3].path, [normalise(images, PREPROCESSING)])
+    QUANTIZERS[files[4].kind](files[3].path, files[4].path, [normalise(images, PREPROCESSING)])
     labels = torch.randint(0, 10, (40,), generator=generator)
     write_heldout(images, labels, tmp_path / "heldout.npz")
     write_probe(network, probe_images(SHAPE, images, PREPROCESSING), tmp_path / "probe.npz")
@@ -85,11 +85,11 @@ def request_(network: Network, tmp_path: Path) -> Request:
 
 def test_a_fresh_process_proves_all_files(network: Network, request_: Request, tmp_path: Path) -> None:
     verified = verify(request_, tmp_path)
-    assert [proof.kind for proof in verified.proofs] == ["compact", "safetensors", "onnx", "onnx_int8"]
+    assert [proof.kind for proof in verified.proofs] == ["compact", "safetensors", "pt2", "onnx", "onnx_int8"]
     for proof, file in zip(verified.proofs, request_.files, strict=True):
         assert proof.largest_difference <= proof.tolerance
         assert proof.bytes == file.path.stat().st_size == verified.measurement.stored_bytes[proof.kind]
-    compact, safetensors, onnx_file, int8 = verified.proofs
+    compact, safetensors, pt2, onnx_file, int8 = verified.proofs
     # The same runtime and the same bits in memory.
     assert compact.largest_difference == safetensors.largest_difference
     parameters = sum(parameter.numel() for parameter in network.module.parameters())
@@ -105,7 +105,7 @@ def test_a_fresh_process_proves_all_files(network: Network, request_: Request, t
     assert measurement.accuracy is not None
     assert measurement.accuracy.top1 == expected.top1
     assert measurement.accuracy.loss == pytest.approx(expected.loss, rel=1e-5)
-    assert compact.accuracy == safetensors.accuracy == measurement.accuracy
+    assert compact.accuracy == safetensors.accuracy == pt2.accuracy == measurement.accuracy
     # In ONNX Runtime the same but for rounding; in 8 bits nearly.
     assert onnx_file.accuracy is not None
     assert onnx_file.accuracy.top1 == expected.top1
@@ -119,8 +119,9 @@ def test_a_fresh_process_proves_all_files(network: Network, request_: Request, t
 
 
 def test_original_and_result_are_timed_in_each_runtime(request_: Request) -> None:
-    original = TimedFiles(network=request_.files[1].path, onnx=None)
-    result = TimedFiles(network=request_.files[0].path, onnx=request_.files[2].path)
+    compact, safetensors, pt2, onnx_file, _ = (file.path for file in request_.files)
+    original = TimedFiles(network=safetensors, onnx=None)
+    result = TimedFiles(network=compact, onnx=onnx_file, pt2=pt2)
     verified = check_files(request_.model_copy(update={"timed": (original, result), "threads": 2, "heldout": None}))
 
     def kinds(latencies: tuple[Latency, ...]) -> list[tuple[str, str, int, int]]:
@@ -130,7 +131,12 @@ def test_original_and_result_are_timed_in_each_runtime(request_: Request) -> Non
     assert kinds(verified.measurement.latencies) == [
         (runtime, precision, batch, threads)
         for batch, threads in ((1, 1), (32, 2))
-        for runtime, precision in (("pytorch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8"))
+        for runtime, precision in (
+            ("pytorch", "fp32"),
+            ("torch_export", "fp32"),
+            ("onnxruntime", "fp32"),
+            ("onnxruntime", "int8"),
+        )
     ]
     assert verified.proofs[0].accuracy is None
 
@@ -143,7 +149,7 @@ def test_an_8_bit_file_that_kernels_compute_otherwise_is_found(
 
     def overflowing(path: Path, images: np.ndarray, threads: int, *, optimised: bool = True) -> np.ndarray:
         outputs = run(path, images, threads, optimised=optimised)
-        return outputs / 2 if optimised and path == request_.files[3].path else outputs
+        return outputs / 2 if optimised and path == request_.files[4].path else outputs
 
     monkeypatch.setattr(reload, "_run_onnx", overflowing)
     with pytest.raises(VerificationFailed, match=r"model\.int8\.onnx does not give .* a difference of .* is allowed"):
@@ -168,15 +174,52 @@ def test_an_altered_byte_of_the_compact_file_is_found(request_: Request) -> None
         check_files(request_)
 
 
-def test_a_truncated_onnx_file_is_found(request_: Request) -> None:
+def test_a_truncated_pt2_file_is_found(request_: Request) -> None:
     path = request_.files[2].path
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(VerificationFailed, match=r"model\.pt2 was written but torch\.export does not load it"):
+        check_files(request_)
+
+
+def test_a_pt2_file_with_another_operator_is_found_by_its_outputs(request_: Request) -> None:
+    """Its weights are the network's."""
+    path = request_.files[2].path
+    content = path.read_bytes()
+    other = content.replace(b"torch.ops.aten.relu_.default", b"torch.ops.aten.silu_.default")
+    assert other != content
+    path.write_bytes(other)
+    with pytest.raises(VerificationFailed, match=r"model\.pt2 does not give .* a difference of .* is allowed"):
+        check_files(request_)
+
+
+def test_a_graph_that_rounds_otherwise_is_measured_by_itself(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its accuracy is its own, where its outputs are not the modules' to the last bit."""
+    load = reload._reload_graph
+
+    def rounding(path: Path) -> torch.nn.Module:
+        graph = load(path)
+        graph.register_forward_hook(lambda *call: call[2] * (1 + 1e-6))
+        return graph
+
+    monkeypatch.setattr(reload, "_reload_graph", rounding)
+    compact, _, pt2, _, _ = check_files(request_).proofs
+    assert compact.accuracy is not None
+    assert pt2.accuracy is not None
+    assert pt2.accuracy.loss != compact.accuracy.loss
+    assert pt2.accuracy.loss == pytest.approx(compact.accuracy.loss, rel=1e-4)
+
+
+def test_a_truncated_onnx_file_is_found(request_: Request) -> None:
+    path = request_.files[3].path
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(VerificationFailed, match=r"model\.onnx was written but does not run"):
         check_files(request_)
 
 
 def test_an_onnx_file_with_another_weight_is_found_by_its_outputs(request_: Request) -> None:
-    path = request_.files[2].path
+    path = request_.files[3].path
     model = onnx.load(path)
     largest = max(model.graph.initializer, key=lambda tensor: math.prod(tensor.dims))
     largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * np.float32(1.5), largest.name))

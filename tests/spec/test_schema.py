@@ -146,7 +146,8 @@ def test_a_recipe_needs_a_step_and_names_each_artifact_once() -> None:
 def test_defaults_survive_a_round_trip() -> None:
     spec = JobSpec.model_validate({"model": "mdl_1", "steps": [{"kind": "prune", "sparsity": 0.5}]})
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
-    assert [kind.value for kind in spec.artifacts] == ["compact", "safetensors", "onnx"]
+    assert spec.artifacts is None
+    assert [kind.value for kind in spec.wanted_artifacts] == ["compact", "safetensors", "pt2", "onnx"]
 
 
 def test_tasks_are_told_apart_by_their_kind() -> None:

@@ -6,23 +6,16 @@ Input `images`, fp32 (batch, C, H, W), normalised as the network's preprocessing
 
 from __future__ import annotations
 
-import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import GraphProto, ModelProto
 
-from modelpress.engine.exhaustion import exhaustion
+from modelpress.engine.formats.exporting import exportable, exporting, free_batch
 from modelpress.engine.network import Network
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.job import ArtifactKind
-
-LOG = logging.getLogger(__name__)
 
 INPUT, OUTPUT = "images", "scores"
 # A protobuf message, which a single ONNX file is, ends at 2 GiB.
@@ -40,51 +33,23 @@ def write(network: Network, path: Path) -> None:
             f"the network's weights take {weights:,} bytes, and an ONNX file can hold {_LARGEST:,}; "
             f"ask for other artifacts ({ArtifactKind.COMPACT}, {ArtifactKind.SAFETENSORS})"
         )
-    module = copy.deepcopy(network.module).cpu().float().eval()
-    # With an example batch of 1 the exporter would fix the batch.
-    example = torch.zeros(2, *network.description.input_shape)
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                module,
-                (example,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-                dynamo=True,
-                verbose=False,
-            )
-    except OSError:
-        raise
-    except Exception as error:  # the exporter's errors have no common class, and speak of its own insides
-        ran_out = exhaustion(error, "exporting the network to ONNX")
-        if ran_out is not None:
-            raise ran_out from error
-        LOG.exception("the exporter failed")
-        raise IncompatibleSpec(
-            f"this network cannot be exported to ONNX ({type(error).__name__}; the log has the exporter's own words); "
-            "leave out what needs that: the artifacts `onnx` and `onnx_int8`, and the target `latency`"
-        ) from error
+    module, example = exportable(network)
+    with exporting("ONNX", "leave out what needs that: the artifacts `onnx` and `onnx_int8`, and the target `latency`"):
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=free_batch(),
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model: ModelProto = program.model_proto
     _strip(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says of its own code, which a user can do nothing about."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _strip(model: ModelProto) -> None:

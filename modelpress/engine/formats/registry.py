@@ -11,13 +11,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from modelpress.engine.formats import compact, onnx, onnx_int8, safetensors
+from modelpress.engine.formats import compact, onnx, onnx_int8, pt2, safetensors
 from modelpress.engine.network import Network
 from modelpress.spec.job import ArtifactKind
 
 WRITERS: dict[ArtifactKind, Callable[[Network, Path], None]] = {
     ArtifactKind.COMPACT: compact.write,
     ArtifactKind.SAFETENSORS: safetensors.write,
+    ArtifactKind.PT2: pt2.write,
     ArtifactKind.ONNX: onnx.write,
 }
 """Each writes a network to a path, and raises a CompressionError when it cannot be written so."""
