@@ -11,7 +11,8 @@ from demo.check import check_accuracy
 from demo.prepared import Prepared
 from modelpress.client import Client, JobHandle
 from modelpress.client.progress import JobBars
-from modelpress.client.table import in_bytes, in_counts, result_table
+from modelpress.client.table import result_table
+from modelpress.spec.figures import in_bytes, in_counts
 from modelpress.spec.report import Report
 from modelpress.spec.state import JobState
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.report import Report
-from modelpress.spec.task import ARTIFACTS_FOLDER, LOG_FILE, REPORT_FILE
+from modelpress.spec.task import ARTIFACTS_FOLDER, LOG_FILE, MODEL_CARD_FILE, REPORT_FILE
 from storage.store import Store, Stored
 
 RESULT_BYTES = 64 << 20
 """Longest report or inspection that is read."""
 
 LOG_KIND = "log"
+MODEL_CARD_KIND = "model_card"
 
 
 class UnreadableResult(Exception):
@@ -82,9 +83,17 @@ def store_artifacts(folder: Path, report: Report, store: Store) -> list[StoredFi
 
 def store_log(folder: Path, store: Store) -> list[StoredFile]:
     """Put the log into the store, where there is one: a list of none or one."""
-    path = folder / LOG_FILE
+    return _store_text(LOG_KIND, folder / LOG_FILE, "text/plain; charset=utf-8", store)
+
+
+def store_model_card(folder: Path, store: Store) -> list[StoredFile]:
+    """Put the model card into the store, where there is one: a list of none or one."""
+    return _store_text(MODEL_CARD_KIND, folder / MODEL_CARD_FILE, "text/markdown; charset=utf-8", store)
+
+
+def _store_text(kind: str, path: Path, content_type: str, store: Store) -> list[StoredFile]:
     try:
         require_plain(path)
     except UnreadableResult:
         return []
-    return [StoredFile(LOG_KIND, path, "text/plain; charset=utf-8", store.put_file(path))]
+    return [StoredFile(kind, path, content_type, store.put_file(path))]

@@ -29,7 +29,7 @@ from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
 from worker.inputs import lay_dataset, lay_model, lay_students
 from worker.relay import EngineEvent
-from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log
+from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log, store_model_card
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
 
@@ -165,7 +165,9 @@ class _JobRun:
 
     def _results(self) -> tuple[Report, list[StoredFile]]:
         report = read_report(self._folder)
-        return report, self._reach_store(lambda: store_artifacts(self._folder, report, self._workplace.store))
+        store = self._workplace.store
+        files = self._reach_store(lambda: store_artifacts(self._folder, report, store))
+        return report, [*files, *self._reach_store(lambda: store_model_card(self._folder, store))]
 
     def _reach_store(self, action: Callable[[], Result]) -> Result:
         return self._workplace.reach_store(self._heartbeat, action)

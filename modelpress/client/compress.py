@@ -33,6 +33,7 @@ from modelpress.spec.task import (
     FAILURE_FILE,
     INPUTS_FOLDER,
     LOG_FILE,
+    MODEL_CARD_FILE,
     REPORT_FILE,
     TASK_FILE,
     Compress,
@@ -73,7 +74,7 @@ def compress(
     processes: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Report:
-    """Carry out a recipe on local files; artifacts, `report.json` and `log.txt` go to the folder `output`.
+    """Carry out a recipe on local files; artifacts, report, model card and log go to the folder `output`.
 
     `students` are what students of kind `uploaded` begin as, by the names that the recipe has in place of ids.
 
@@ -237,7 +238,10 @@ class _EventTail:
 
 def _hand_over(work: Path, output: Path) -> None:
     artifacts = work / ARTIFACTS_FOLDER
-    found = [*(artifacts.iterdir() if artifacts.is_dir() else ()), work / REPORT_FILE, work / LOG_FILE]
+    found = [
+        *(artifacts.iterdir() if artifacts.is_dir() else ()),
+        *(work / name for name in (REPORT_FILE, MODEL_CARD_FILE, LOG_FILE)),
+    ]
     for path in found:
         if path.exists():
             path.replace(output / path.name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
+from modelpress.spec.figures import NOT_MEASURED, in_bytes, in_counts, in_percent, in_times
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.report import (
     Accuracy,
@@ -17,8 +18,6 @@ from modelpress.spec.report import (
     Report,
     gives_network_outputs,
 )
-
-NOT_MEASURED = "-"
 
 
 def result_table(reports: Mapping[str, Report], title: str | None = None) -> Table:
@@ -47,25 +46,6 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
             if not gives_network_outputs(proof.kind) and len(report.proofs) > 1:
                 table.add_row(Text(f"{name}, {proof.kind}"), *_file_row(proof, report.final))
     return table
-
-
-def in_bytes(count: float) -> str:
-    """1234567 -> 1.23 MB. Decimal units, three digits."""
-    return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
-
-
-def in_counts(count: float) -> str:
-    """1234567 -> 1.23 M."""
-    return _scaled(count, ("", "k", "M", "G", "T")).strip()
-
-
-def _scaled(count: float, units: tuple[str, ...]) -> str:
-    # 999.5 rounds to 1000 in three digits, which belongs to the next unit.
-    for unit in units[:-1]:
-        if count < 999.5:
-            return f"{count:.3g} {unit}" if unit != units[0] or count != int(count) else f"{int(count)} {unit}"
-        count /= 1000
-    return f"{count:.3g} {units[-1]}"
 
 
 def _latency_heading(report: Report) -> str:
@@ -118,14 +98,10 @@ def _cells(
 ) -> list[str]:
     return [
         NOT_MEASURED if size is None else in_bytes(size),
-        NOT_MEASURED if compression is None else _times(compression),
-        NOT_MEASURED if accuracy is None else f"{100 * accuracy.top1:.2f}%",
-        NOT_MEASURED if retention is None else f"{100 * retention:.1f}%",
+        in_times(compression),
+        in_percent(None if accuracy is None else accuracy.top1),
+        in_percent(retention, digits=1),
         in_counts(macs),
         NOT_MEASURED if latency is None else f"{latency.p50_ms:.3g} ms",
-        NOT_MEASURED if speed_up is None else _times(speed_up),
+        in_times(speed_up),
     ]
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"

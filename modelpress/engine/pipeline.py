@@ -5,7 +5,7 @@ baseline      write the original as fp32 safetensors, measure it in a fresh proc
 step 0..n-1   fold the steps over the network, measure after each in memory
 artifacts     write the files
 verification  a fresh process reloads each file, compares and measures; original and result are timed in turns
-done          report.json; then the goal, so that a job that misses it keeps its files and its figures
+done          report and model card; then the goal, so that a job that misses it keeps its files and its figures
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from modelpress.engine.measure import (
     peak_memory,
     reset_peak_memory,
 )
+from modelpress.engine.model_card import model_card
 from modelpress.engine.network import Network
 from modelpress.engine.phases import first_phases, plan_phases
 from modelpress.engine.proof_request import Verified
@@ -51,7 +52,7 @@ from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
 from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage
 from modelpress.spec.steps import Distill, Step, step_training
-from modelpress.spec.task import ARTIFACTS_FOLDER, REPORT_FILE, Compress
+from modelpress.spec.task import ARTIFACTS_FOLDER, MODEL_CARD_FILE, REPORT_FILE, Compress
 
 LOG = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class _Job:
             verified = prover.prove(network, files, self.tracker.warn)
         report = self._report(network, baseline, stages, verified)
         write_result(report, self.folder / REPORT_FILE)
+        (self.folder / MODEL_CARD_FILE).write_text(model_card(report), encoding="utf-8")
         self._tell_stage("final", report.final)
         self.tracker.finish()
         check_goal(self.recipe.goal, report.proofs)

@@ -104,7 +104,7 @@ class Artifact(Resource):
 
     id: str = Field(description="Its id.")
     job: str = Field(description="Id of the job that made it.")
-    kind: str = Field(description="compact, safetensors or onnx.")
+    kind: str = Field(description="As the recipe's `artifacts` name it, or `model_card`.")
     filename: str = Field(description="Name to save it under.")
     size: int = Field(description="Bytes.")
     sha256: str = Field(description="SHA-256 of the file, hexadecimal.")

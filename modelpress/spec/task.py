@@ -7,6 +7,7 @@
     inspection.json  out  of an inspection
     artifacts/       out  of a compression: the files, named as `ArtifactProof.file`
     report.json      out  of a compression: `Report`
+    model_card.md    out  of a compression: the report for people, with how to load the files
     failure.json     out  `Failure`, when it failed; the exit code is then 1
 
 The engine's process is `python -m modelpress.engine FOLDER`. It exits with 0 when it did its task.
@@ -30,6 +31,7 @@ EVENTS_FILE = "events.jsonl"
 LOG_FILE = "log.txt"
 INSPECTION_FILE = "inspection.json"
 REPORT_FILE = "report.json"
+MODEL_CARD_FILE = "model_card.md"
 FAILURE_FILE = "failure.json"
 INPUTS_FOLDER = "inputs"
 ARTIFACTS_FOLDER = "artifacts"

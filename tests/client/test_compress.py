@@ -45,6 +45,7 @@ def test_files_and_report_are_in_the_output(
     assert {path.name for path in output.iterdir()} == {
         "log.txt",
         "model.mpz",
+        "model_card.md",
         "model.onnx",
         "model.pt2",
         "model.safetensors",

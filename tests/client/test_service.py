@@ -87,6 +87,7 @@ def test_a_job_reports_what_its_downloaded_files_are(finished: JobHandle, tmp_pa
         "model.onnx",
         "model.pt2",
         "model.safetensors",
+        "model_card.md",
         "report.json",
     ]
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(path.name for path in paths)
@@ -276,7 +277,7 @@ def test_a_job_that_misses_its_goal_fails_and_keeps_its_files(
     with pytest.raises(JobFailed, match="goal_not_met") as caught:
         job.wait(timeout=600)
     assert caught.value.job.failure is not None
-    assert {path.name for path in job.download(tmp_path)} == {"model.mpz", "report.json", "log.txt"}
+    assert {path.name for path in job.download(tmp_path)} == {"model.mpz", "model_card.md", "report.json", "log.txt"}
     assert job.report.ratios.stored_bytes < 1000
 
 

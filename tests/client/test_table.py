@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from rich.console import Console
 from rich.table import Table
 
-from modelpress.client.table import in_bytes, in_counts, result_table
+from modelpress.client.table import result_table
 from modelpress.spec.report import Accuracy, ArtifactProof, FileRatios, Latency
 from tests.client.reports import make_report
 
@@ -73,19 +72,3 @@ def _proof(kind: str) -> ArtifactProof:
         accuracy=Accuracy(top1=0.8, top5=1.0, loss=0.1, examples=100),
         ratios=FileRatios(stored_bytes=4.2, latency=8.0, accuracy_retention=0.8 / 0.9),
     )
-
-
-@pytest.mark.parametrize(
-    ("count", "bytes_text", "count_text"),
-    [
-        (0, "0 B", "0"),
-        (999, "999 B", "999"),
-        (1000, "1 kB", "1 k"),
-        (999_499, "999 kB", "999 k"),
-        (999_500, "1 MB", "1 M"),
-        (20_565_834, "20.6 MB", "20.6 M"),
-        (4_000_000_000_000, "4 TB", "4 T"),
-    ],
-)
-def test_three_digits_and_a_unit(count: int, bytes_text: str, count_text: str) -> None:
-    assert (in_bytes(count), in_counts(count)) == (bytes_text, count_text)

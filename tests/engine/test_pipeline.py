@@ -92,7 +92,7 @@ def _normalised() -> torch.Tensor:
 def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder: WorkFolder) -> None:
     run = folder.run(_task(folder, module, GRADUAL))
     assert run.returncode == 0, run.stdout
-    assert folder.names() == {"artifacts", "report.json", "events.jsonl"}
+    assert folder.names() == {"artifacts", "report.json", "model_card.md", "events.jsonl"}
     assert folder.artifacts == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx"}
 
     report = folder.report
@@ -194,7 +194,7 @@ def test_distill_then_prune(module: nn.Module, folder: WorkFolder) -> None:
     assert report.ratios.nonzero_parameters > 3 * report.ratios.parameters
     # Latency is measured though no ONNX file was asked for, and the file that served for it is gone.
     assert report.ratios.latency is not None
-    assert folder.names() == {"artifacts", "report.json", "events.jsonl"}
+    assert folder.names() == {"artifacts", "report.json", "model_card.md", "events.jsonl"}
     loaded = modelpress.load(folder.path / "artifacts/model.mpz")
     assert loaded(_normalised()).shape == (64, 4)
 
@@ -282,7 +282,7 @@ def test_a_goal_that_is_not_met_keeps_files_and_report_and_no_data_means_no_accu
     del task["model"]["preprocessing"]
     run = folder.run(task)
     assert run.returncode == 1
-    assert folder.names() == {"artifacts", "report.json", "events.jsonl", "failure.json"}
+    assert folder.names() == {"artifacts", "report.json", "model_card.md", "events.jsonl", "failure.json"}
     assert folder.artifacts == {"model.onnx"}
     report = folder.report
     assert folder.failure.kind is FailureKind.GOAL_NOT_MET

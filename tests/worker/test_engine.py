@@ -91,7 +91,7 @@ def test_from_upload_to_files(site, tmp_path):
     assert look().state is JobState.SUCCEEDED, look().failure
     with site.database.session(read_only=True) as session:
         files = {file.filename: file.sha256 for file in artifacts(session, job.id)}
-    assert set(files) == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx", "log.txt"}
+    assert set(files) == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx", "model_card.md", "log.txt"}
     for name in ("model.mpz", "model.safetensors"):
         site.store.fetch(files[name], tmp_path / f"downloaded-{name}")
     weights = load_file(tmp_path / "downloaded-model.safetensors")["features.0.weight"]

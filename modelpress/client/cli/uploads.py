@@ -7,7 +7,7 @@ import typer
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
 from modelpress.client.progress import ByteBar
-from modelpress.client.table import in_bytes, in_counts
+from modelpress.spec.figures import in_bytes, in_counts
 from modelpress.spec.resources import Dataset, Model
 
 upload = typer.Typer(help="Upload a model or a data set.", no_args_is_help=True)

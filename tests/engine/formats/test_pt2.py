@@ -57,7 +57,7 @@ def test_it_loads_where_there_is_nothing_but_torch(tmp_path: Path) -> None:
     torch.save(images, tmp_path / "images.pt")
     paths = [str(tmp_path / name) for name in ("model.pt2", "images.pt", "outputs.pt")]
     # Isolated and in another folder, so that our sources are on no path. The arguments are ours.
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-I", "-c", _ELSEWHERE, *paths], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert done.stdout == "[]\n"

@@ -75,7 +75,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, code: str
 def test_a_job_that_two_processes_share(folder: WorkFolder):
     run = folder.run(task(folder))
     assert run.returncode == 0, run.stdout
-    assert folder.names() == {"events.jsonl", "report.json", "artifacts"}
+    assert folder.names() == {"events.jsonl", "report.json", "model_card.md", "artifacts"}
     (stage,) = folder.report.stages
     assert stage.training is not None
     assert stage.training.processes == 2
