@@ -13,7 +13,10 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from db import migrate
 from db.errors import UnusableDatabase
 from db.models import Base
+from db.queries.jobs import get_job
+from db.queries.uploads import get_model
 from tests.conftest import opened
+from tests.support.rows import ARCHITECTURE, new_tenant
 
 
 def _engine(url):
@@ -107,6 +110,29 @@ def test_students_came_without_a_change_of_the_tables_before(empty_url):
         assert after["job_students"][0] == [(name, "VARCHAR(40)", False) for name in ("job_id", "model_id")]
     finally:
         engine.dispose()
+
+
+def test_models_that_were_there_before_files_described_themselves_are_kept(fresh_url):
+    """And what refers to them: on SQLite the table is built anew."""
+    with opened(fresh_url) as database:
+        tenant = new_tenant(database)
+        model = tenant.upload_model(sha256="a" * 64)
+        job = tenant.submit(model)
+    engine = create_engine(_engine(fresh_url).url)  # foreign keys are off, as in a migration
+    try:
+        with engine.begin() as connection:
+            migrate.downgrade(connection, "0002")
+            columns = {column["name"]: column["nullable"] for column in inspect(connection).get_columns("models")}
+            assert "derived_from" not in columns
+            assert not columns["architecture"]
+    finally:
+        engine.dispose()
+    with opened(fresh_url) as database:
+        database.migrate()
+        with database.session(read_only=True) as session:
+            found = get_model(session, tenant.team_id, model.id)
+            assert (found.sha256, found.architecture, found.derived_from) == ("a" * 64, ARCHITECTURE, None)
+            assert get_job(session, tenant.team_id, job.id).model_id == model.id
 
 
 def test_downgrade_leaves_no_table(fresh_url):

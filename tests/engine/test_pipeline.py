@@ -327,6 +327,34 @@ def _compress(folder: WorkFolder, task: dict[str, Any]) -> list[Any]:
     return events
 
 
+class TestWhatCannotBeExported:
+    """Stands in for a network that depends on its input's values, which no architecture of ours does."""
+
+    @pytest.fixture(autouse=True)
+    def _refusing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(network: Network, path: Path) -> None:
+            raise IncompatibleSpec("this network cannot be exported")
+
+        for kind in (ArtifactKind.PT2, ArtifactKind.ONNX):
+            monkeypatch.setitem(WRITERS, kind, refuse)
+
+    def test_it_is_left_out_and_named_where_no_files_were(self, module: nn.Module, folder: WorkFolder) -> None:
+        _compress(folder, _task(folder, module, PRUNE, data=False))
+        assert folder.artifacts == {"model.mpz", "model.safetensors"}
+        warnings = "\n".join(folder.report.warnings)
+        assert "model.pt2 is left out: this network cannot be exported" in warnings
+        assert "model.onnx is left out: this network cannot be exported" in warnings
+        assert "latency in ONNX Runtime is not measured" in warnings
+
+    @pytest.mark.parametrize("kind", ["pt2", "onnx"])
+    def test_it_is_refused_before_any_step_where_it_was_named(
+        self, kind: str, module: nn.Module, folder: WorkFolder
+    ) -> None:
+        with pytest.raises(IncompatibleSpec, match="this network cannot be exported"):
+            _compress(folder, _task(folder, module, PRUNE, data=False, artifacts=["compact", kind]))
+        assert folder.artifacts == set()
+
+
 def test_a_file_that_changed_after_it_was_written_is_never_kept(
     module: nn.Module, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
