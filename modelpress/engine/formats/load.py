@@ -44,6 +44,11 @@ def load_network(path: Path) -> Network:
             f"{path.name} is an ONNX graph, which PyTorch does not load; run it with onnxruntime, or load the job's "
             "model.mpz or model.safetensors"
         )
+    if path.suffix == ".pt2":
+        raise InvalidModel(
+            f"{path.name} is a graph of PyTorch's own; load it with torch.export.load where you trust its source, or "
+            "load the job's model.mpz or model.safetensors"
+        )
     if start.startswith(b"PK\x03\x04") or path.suffix in (".pt", ".pth"):
         raise InvalidModel(
             f"{path.name} looks like a file of torch.save, not like an artifact of a job; load it with torch.load, or "

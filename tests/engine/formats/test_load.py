@@ -37,6 +37,7 @@ def test_it_goes_to_the_device(tmp_path: Path) -> None:
     ("name", "content", "text"),
     [
         ("model.onnx", b"\x08\x0a\x12\x07pytorch", "onnxruntime"),
+        ("model.pt2", b"PK\x03\x04" + bytes(30), "torch.export.load"),
         ("model.pt", b"PK\x03\x04" + bytes(30), "torch.load"),
         ("model.mpz", b"", "is empty"),
         ("model.mpz", b"some text that is no model", "not an artifact"),
