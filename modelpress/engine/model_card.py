@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from modelpress.spec.figures import NOT_MEASURED, in_bytes, in_counts, in_percent, in_times
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
-from modelpress.spec.network import NetworkDescription
+from modelpress.spec.network import NetworkSummary, in_words
 from modelpress.spec.report import ArtifactProof, Latency, Measurement, Report
 
 # How each kind of file is loaded and run on `images`; {file} is its name.
@@ -47,7 +47,7 @@ def model_card(report: Report) -> str:
     """The card of a job that came to its end."""
     steps = ", ".join(step.kind for step in report.provenance.recipe.steps)
     sections = [
-        f"# Model card: {report.network.architecture.architecture}",
+        f"# Model card: {in_words(report.network.architecture)}",
         f"Compressed by ModelPress {report.provenance.modelpress_version} ({steps}). Every file was reloaded in a "
         "fresh process, compared with the network and measured.",
         "## Figures",
@@ -123,7 +123,7 @@ def _use(report: Report) -> Iterable[str]:
         yield _json(list(network.classes))
 
 
-def _images(network: NetworkDescription) -> str:
+def _images(network: NetworkSummary) -> str:
     channels, height, width = network.input_shape
     lines = [
         "import torch",

@@ -18,7 +18,7 @@ from modelpress.engine.network import Network, weighted_layers
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Graph
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import NetworkDescription, Preprocessing, in_words
 from modelpress.spec.task import ModelFile
 
 
@@ -109,12 +109,10 @@ def _agree(given: ArchitectureRef | int | Preprocessing, held: object) -> bool:
 
 def _words(value: object) -> str:
     match value:
-        case ArchitectureRef(architecture=name, arguments=arguments):
-            return f"{name}({', '.join(f'{key}={str(given)[:80]}' for key, given in arguments.items())})"
+        case ArchitectureRef() | Graph():
+            return in_words(value)
         case Preprocessing(mean=mean, std=std):
             return f"mean {mean}, std {std}"
-        case Graph(layers=layers):
-            return f"a graph of {len(layers)} layers"
         case tuple(sides):
             return " x ".join(map(str, sides))
     return str(value)

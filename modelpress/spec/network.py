@@ -125,3 +125,13 @@ class NetworkDescription(_NetworkFacts):
             preprocessing=self.preprocessing,
             classes=self.classes,
         )
+
+
+def in_words(architecture: ArchitectureRef | Graph | GraphOutline) -> str:
+    """`vgg19_bn_cifar(width=0.5)`, or `graph of 23 layers`."""
+    if isinstance(architecture, Graph):
+        architecture = outline(architecture)
+    if isinstance(architecture, GraphOutline):
+        return f"graph of {architecture.layers} layers"
+    arguments = ", ".join(f"{name}={str(value)[:80]}" for name, value in architecture.arguments.items())
+    return f"{architecture.architecture}({arguments})" if arguments else architecture.architecture

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from modelpress.spec.graph import GraphOutline
 from modelpress.spec.job import JobSpec
+from modelpress.spec.network import in_words
 from modelpress.spec.resources import Model
 
 # Tables that go into a file or a pipe are not to be cut at 80 columns.
@@ -67,12 +67,7 @@ def steps_of(spec: JobSpec) -> str:
 
 def architecture_of(model: Model) -> str:
     """`vgg19_bn_cifar(width=0.5)`; empty while only the file itself says what it is."""
-    if model.architecture is None:
-        return ""
-    if isinstance(model.architecture, GraphOutline):
-        return f"graph of {model.architecture.layers} layers"
-    arguments = ", ".join(f"{name}={value}" for name, value in model.architecture.arguments.items())
-    return f"{model.architecture.architecture}({arguments})" if arguments else model.architecture.architecture
+    return "" if model.architecture is None else in_words(model.architecture)
 
 
 def when(moment: datetime) -> str:
