@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.architectures.registry import REJECTED
+from modelpress.engine.estimate.estimate import estimate
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.formats.safetensors import stored_bytes
 from modelpress.engine.inspect_layers import inspect_layers
-from modelpress.engine.measure import count_macs, count_parameters, evaluating
+from modelpress.engine.layer_types import figures_by_type, own_layers
+from modelpress.engine.measure import count_layer_macs, count_parameters, evaluating
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.spec.failure import InvalidModel
@@ -20,19 +22,27 @@ from modelpress.spec.task import ModelFile
 
 
 def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
-    """Load the file and run the network once on a grey image. Raises InvalidModel when that does not work."""
+    """Load the file, run the network on a grey image, and estimate what steps would make of it.
+
+    Raises InvalidModel when it cannot be loaded or run.
+    """
     network = load_original(model, folder)
     outputs = _outputs(network)
     shape = network.description.input_shape
-    return ModelInspection(
+    leaves = own_layers(network.module)
+    macs, by_layer = count_layer_macs(network.module, leaves, shape)
+    layers = inspect_layers(network.module, shape)
+    found = ModelInspection(
         network=network.description.summary(),
         format=model.format,
         parameters=count_parameters(network.module),
-        macs=count_macs(network.module, shape),
+        macs=macs,
         num_classes=outputs.shape[1],
         fp32_bytes=stored_bytes(network.module.state_dict()),
-        layers=inspect_layers(network.module, shape),
+        layers=tuple(layer.model_copy(update={"macs": by_layer[layer.name]}) for layer in layers),
+        layer_types=figures_by_type(leaves, by_layer),
     )
+    return found.model_copy(update={"estimates": estimate(network, found)})
 
 
 def _outputs(network: Network) -> Tensor:

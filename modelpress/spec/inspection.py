@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, computed_field
 
 from modelpress.spec.config import Resource
 from modelpress.spec.network import NetworkSummary, Preprocessing
@@ -28,6 +28,11 @@ class LayerInspection(Resource):
     weight_shape: tuple[int, ...] = Field(description="Shape of its weight.")
     groups: int = Field(default=1, ge=1, description="Groups of a convolution; 1 for other layers.")
     parameters: int = Field(description="Number of its weights and biases.")
+    macs: int | None = Field(
+        default=None,
+        description="Multiply-accumulates of its own calls for one image; 0 if it is never called, null where an older "
+        "version inspected the model.",
+    )
     calls: tuple[LayerCall, ...] = Field(
         default=(), description="Each call of it for one image; empty where none is known."
     )
@@ -37,6 +42,39 @@ class LayerInspection(Resource):
         "treat it."
     )
     untreated: str | None = Field(default=None, description="Why a method cannot treat it, in words; null otherwise.")
+
+
+class TypeFigures(Resource):
+    """The layers of one type together."""
+
+    type: str = Field(description="Class of the layers, such as Conv2d or BatchNorm2d.")
+    layers: int = Field(description="How many there are, each counted once.")
+    parameters: int = Field(description="Parameters of their own, shared ones counted where they come first.")
+    macs: int = Field(
+        description="Multiply-accumulates of their calls for one image. What is computed between layers, such as the "
+        "products of an attention, is in none of them."
+    )
+
+
+class LeftAlone(Resource):
+    """Layers that a recipe would leave as they are, for one reason."""
+
+    reason: str = Field(description="Why they would stay as they are.")
+    layers: tuple[str, ...] = Field(description="Names of the layers.")
+
+
+class Estimate(Resource):
+    """What steps would make of the model's file, without any training, estimated from its shapes and some weights."""
+
+    steps: tuple[dict[str, JsonValue], ...] = Field(
+        description="The steps, as a recipe has them; what is not given has its default."
+    )
+    stored_bytes: int | None = Field(description="Bytes of the compact container; null where `misfit` says why.")
+    share: float | None = Field(description="These over `fp32_bytes`; null where `misfit` says why.")
+    left_alone: tuple[LeftAlone, ...] = Field(default=(), description="Layers that it would leave alone, by reason.")
+    misfit: str | None = Field(
+        default=None, description="Why the steps cannot be carried out, or not estimated; null where they can."
+    )
 
 
 class ModelInspection(Resource):
@@ -49,6 +87,24 @@ class ModelInspection(Resource):
     num_classes: int = Field(description="Number of outputs.")
     fp32_bytes: int = Field(description="Size of the state dict as an fp32 safetensors file: the original's bytes.")
     layers: tuple[LayerInspection, ...] = Field(description="Layers with weights, in the order of `named_modules()`.")
+    layer_types: tuple[TypeFigures, ...] = Field(
+        default=(), description="All layers by type, norms and activations too; empty from an older version."
+    )
+    estimates: tuple[Estimate, ...] = Field(
+        default=(), description="What each method would make of the file; empty from an older version."
+    )
+
+    @computed_field(description="Channels, height, width of an image, as the network takes it.")  # type: ignore[prop-decorator]
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of an image."""
+        return self.network.input_shape
+
+    @computed_field(description="Shape of the outputs for one image: the score of each class.")  # type: ignore[prop-decorator]
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the outputs for one image."""
+        return (self.num_classes,)
 
 
 class DatasetInspection(Resource):

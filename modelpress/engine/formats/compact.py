@@ -32,6 +32,7 @@ from modelpress.spec.network import NetworkDescription
 
 VERSION = 2
 _FIXED = struct.Struct("<8sHI32s")
+FIXED_BYTES = _FIXED.size
 # A network of 20,000 layers, each with an edit, describes itself in well under this.
 _LONGEST_HEADER = 16 * 2**20
 

@@ -44,9 +44,9 @@ Bytes = npt.NDArray[np.uint8]
 DTYPES = ("float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 DENSE, SPARSE, GRID = range(3)
 # Values that have planes of their own; fewer join the pool.
-_OWN = 4096
+OWN_PLANES = 4096
 # Below this share of zeros, a mask would take more than it saves.
-_ZEROS = 1 / 64
+LEAST_ZEROS = 1 / 64
 
 
 def pack_state(state: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> bytes:
@@ -76,13 +76,13 @@ def pack_state(state: Mapping[str, Tensor], grids: Mapping[str, Grid]) -> bytes:
             pool.append(numbers)
             sides.run(indices, len(grids[name].levels), values.shape)
             continue
-        if kept < flat.size * (1 - _ZEROS):
+        if kept < flat.size * (1 - LEAST_ZEROS):
             sides.plan(SPARSE)
             sides.run(present.astype(np.uint8), 2, values.shape)
             flat = flat[present]
         else:
             sides.plan(DENSE)
-        (pool if flat.size < _OWN else large).append(flat)
+        (pool if flat.size < OWN_PLANES else large).append(flat)
     for stored in (np.concatenate([np.zeros(0, np.float32), *pool]), *large):
         for plane in planes_of(stored):
             planes.plane(sides, plane)
@@ -135,11 +135,11 @@ def _read_entry(sides: SideReader, name: str, tensor: Tensor) -> _Entry:
     layout = sides.plan(1)[0]
     size = tensor.numel()
     if layout == DENSE:
-        return _Entry(name, None, size, size if size < _OWN else 0)
+        return _Entry(name, None, size, size if size < OWN_PLANES else 0)
     if layout == SPARSE:
         mask = sides.run(size, 2, tensor.shape)
         kept = int(np.count_nonzero(mask))
-        return _Entry(name, mask, kept, kept if kept < _OWN else 0)
+        return _Entry(name, mask, kept, kept if kept < OWN_PLANES else 0)
     if layout != GRID or size == 0:
         raise PackingError(f"tensor {name!r} has a layout that is none")
     plan = sides.plan(2)

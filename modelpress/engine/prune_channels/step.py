@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, layer_types, weighted_layers
 from modelpress.engine.prune_channels.candidates import Candidates
-from modelpress.engine.prune_channels.choice import most_removable, ranked
-from modelpress.engine.prune_channels.groups import Group
-from modelpress.engine.prune_channels.importance import Importance
+from modelpress.engine.prune_channels.choice import ranked
 from modelpress.engine.prune_channels.narrow import edit_between
 from modelpress.engine.prune_channels.rounds import in_all, rounds_of, within
 from modelpress.engine.prune_channels.target import channels_for
-from modelpress.engine.prune_channels.trial import find_groups
+from modelpress.engine.prune_channels.treatable import treatable
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import select_layers
@@ -43,7 +37,7 @@ def prune_channels(network: Network, step: PruneChannels, context: StepContext) 
     current, summaries = network, list[TrainingSummary]()
     sizes, skipped = dict[str, int](), tuple[SkippedLayer, ...]()
     for this in rounds_of(step):
-        found = _treatable(current, step, context, chosen, generator)
+        found = treatable(current, step, context, chosen, generator)
         if current is network:
             sizes = {group.root: group.channels for group in found.groups}
             skipped = tuple(
@@ -65,44 +59,3 @@ def prune_channels(network: Network, step: PruneChannels, context: StepContext) 
         skipped=skipped,
         training=in_all(summaries),
     )
-
-
-@dataclass(frozen=True)
-class _Treatable:
-    """Groups that may lose channels, the importance of their channels by their roots, and why other layers stay."""
-
-    groups: list[Group]
-    scores: dict[str, Tensor]
-    reasons: dict[str, str]
-
-
-def _treatable(
-    network: Network, step: PruneChannels, context: StepContext, chosen: Sequence[str], generator: torch.Generator
-) -> _Treatable:
-    groups, reasons = find_groups(network.module, network.description.input_shape)
-    weighted = weighted_layers(network.module)
-    treated: list[Group] = []
-    for group in groups:
-        makers = [name for name in group.makers if name in weighted]
-        others = [name for name in makers if name not in chosen]
-        if others:
-            reason = f"it shares its channels with {others[0]!r}, which is not chosen"
-        elif most_removable(group.channels, step) == 0:
-            reason = f"`max_layer_share` and `round_to` let none of its {group.channels} channels go"
-        else:
-            treated.append(group)
-            continue
-        reasons.update(dict.fromkeys(makers, reason))
-    importance = Importance(network, step, context, treated)
-    scores: dict[str, Tensor] = {}
-    for group in treated:
-        score = importance.of(group, generator)
-        if score is None:
-            reason = f"nothing that `{step.criterion}` could compare makes its channels"
-        elif not bool(torch.isfinite(score).all()):
-            reason = "its weights are not finite numbers"
-        else:
-            scores[group.root] = score
-            continue
-        reasons.update({name: reason for name in group.makers if name in weighted})
-    return _Treatable([group for group in treated if group.root in scores], scores, reasons)

@@ -39,7 +39,7 @@ def quantize(network: Network, step: Quantize, context: StepContext) -> StepResu
         raise IncompatibleSpec(str(error)) from error
     for name in chosen:
         weight = layers[name].get_parameter("weight")
-        grid = _grid(weight, step, bits[name])
+        grid = grid_for(weight, step, bits[name])
         quantized.grids[f"{name}.weight"] = grid
         if step.training is None:  # else the training starts from the weights as they are
             with torch.no_grad():
@@ -51,12 +51,12 @@ def quantize(network: Network, step: Quantize, context: StepContext) -> StepResu
     return StepResult(
         quantized,
         layers=tuple(layer_change(name, before[name], layers[name], bits=bits[name]) for name in chosen),
-        skipped=_skipped(quantized.module, layers, step),
+        skipped=unquantized(quantized.module, layers, step),
         training=summary,
     )
 
 
-def _skipped(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize) -> tuple[SkippedLayer, ...]:
+def unquantized(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize) -> tuple[SkippedLayer, ...]:
     """Matrices of chosen modules that are no layer's weight, such as the three in one of an attention."""
     reason = "it is not the weight of a linear or convolution layer, and stays fp32"
     found = []
@@ -68,7 +68,7 @@ def _skipped(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize)
     return tuple(found)
 
 
-def _grid(weight: Tensor, step: Quantize, bits: int) -> Grid:
+def grid_for(weight: Tensor, step: Quantize, bits: int) -> Grid:
     if step.scheme == "codebook":
         return codebook_grid(weight, bits)
     return uniform_grid(weight, bits, step.calibration)
