@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from modelpress.engine.estimate.entanglement import rearrangements
 from modelpress.engine.estimate.outlook import Outlook
 from modelpress.engine.network import Network, weighted_layers
 from modelpress.engine.prune_channels.candidates import Candidates
@@ -16,8 +17,12 @@ from modelpress.engine.prune_channels.target import channels_for
 from modelpress.engine.prune_channels.treatable import Treatable, treatable
 from modelpress.engine.step import StepContext
 from modelpress.spec.check import select_layers
+from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
 from modelpress.spec.steps import PruneChannels
+
+# Tracing takes under two seconds up to here; a minute and more in windowed attention.
+_MOST_REARRANGEMENTS = 400
 
 
 class Channels:
@@ -37,10 +42,10 @@ class Channels:
         candidates = Candidates(self._network, found.groups, ranked(found.scores, step, sizes), step.round_to)
         count = channels_for(step.target, step.target.removed, self._network, sizes, candidates)
         small = candidates.outline(count)
+        shapes = {name: tensor.shape for name, tensor in small.state_dict().items()}
         tensors = {
-            name: replace(sample, size=shape.numel(), channels=shape[0] if len(shape) > 1 else 1)
+            name: replace(sample, size=shapes[name].numel(), channels=shapes[name][0] if len(shapes[name]) > 1 else 1)
             for name, sample in outlook.tensors.items()
-            if (shape := small.state_dict()[name].shape)
         }
         edit = edit_between(self._network.module, small)
         left = [SkippedLayer(name=name, reason=found.reasons[name]) for name in chosen if name in found.reasons]
@@ -48,6 +53,12 @@ class Channels:
 
     @cached_property
     def _treatable(self) -> Treatable:
+        found = rearrangements(self._network.module, self._network.description.input_shape)
+        if found > _MOST_REARRANGEMENTS:
+            raise IncompatibleSpec(
+                f"not estimated: its channels are rearranged {found} times on their way, and to follow them takes too "
+                "long for an inspection; the job does it"
+            )
         step = PruneChannels.model_validate({"target": {"kind": "channels", "removed": 0.5}})
         context = StepContext(original=self._network, data=None, seed=0, device=torch.device("cpu"))
         every = list(weighted_layers(self._network.module))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-PLANS: tuple[tuple[dict[str, JsonValue], ...], ...] = (
+Plan = tuple[dict[str, JsonValue], ...]
+
+PLANS: tuple[Plan, ...] = (
     ({"kind": "prune", "sparsity": 0.5},),
     ({"kind": "prune", "sparsity": 0.75},),
     ({"kind": "prune", "sparsity": 0.9},),

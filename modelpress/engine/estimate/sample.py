@@ -12,7 +12,7 @@ from modelpress.engine.quantize.grid import Grid
 
 # Values that are looked at: of one tensor, and about as many of all together, of which each has its share.
 _MOST_VALUES, _LEAST_VALUES = 2**14, 2**11
-_ALL_VALUES = 2**20
+_ALL_VALUES = 2**19
 # A few rows at the least, since the rows of a trained weight differ in scale.
 _LEAST_ROWS = 4
 

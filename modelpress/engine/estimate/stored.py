@@ -24,7 +24,7 @@ from modelpress.engine.estimate.sample import Sample
 from modelpress.engine.formats.packing import planes_of
 from modelpress.engine.formats.tensor_stream import LEAST_ZEROS, OWN_PLANES
 
-Counts = npt.NDArray[np.float64]
+Shares = npt.NDArray[np.float64]
 
 # What the coder is told of a row's class, and of how often a symbol comes, about (`contexts`).
 _CLASS_BITS = 2.2
@@ -40,7 +40,7 @@ def stored_bits(samples: Iterable[Sample]) -> float:
         values = sample.rows[kept]
         if sample.grid is not None:
             bits += _position_bits(kept) * sample.factor
-            levels = np.bincount(sample.grid.indices(sample.rows)[kept].numpy()).astype(np.float64)
+            levels = np.bincount(sample.grid.indices(sample.rows)[kept].numpy())
             bits += sample.factor * len(values) * _entropy(levels, len(values))
             bits += _FREQUENCY_BITS * np.count_nonzero(levels)
             scales = sample.grid.scales
@@ -71,10 +71,11 @@ def _value_bits(parts: Sequence[tuple[Tensor, float]]) -> float:
         return 0.0
     shares = np.concatenate([np.full(len(values), factor) for values, factor in parts])
     planes = planes_of(np.concatenate([values.numpy() for values, _ in parts]).astype(np.float32))
-    return float(shares.sum() * sum(min(8.0, _entropy(np.bincount(plane, shares, 256), seen)) for plane in planes))
+    bits = sum(min(8.0, _entropy(np.bincount(plane, shares, 256), seen)) for plane in planes)
+    return float(shares.sum()) * bits
 
 
-def _entropy(counts: Counts, seen: int) -> float:
+def _entropy(counts: npt.NDArray[np.number], seen: int) -> float:
     """Bits of a symbol that comes as often as `counts` say, of which `seen` were looked at."""
     some = counts[counts > 0]
     if not len(some):
@@ -83,6 +84,6 @@ def _entropy(counts: Counts, seen: int) -> float:
     return float(-(shares * np.log2(shares)).sum() + (len(some) - 1) / (2 * seen * math.log(2)))
 
 
-def _binary_entropy(shares: Counts) -> Counts:
+def _binary_entropy(shares: Shares) -> Shares:
     inner = np.clip(shares, 1e-12, 1 - 1e-12)
     return np.asarray(-(inner * np.log2(inner) + (1 - inner) * np.log2(1 - inner)), np.float64)

@@ -41,7 +41,7 @@ def prune(outlook: Outlook, step: Prune) -> Outlook:
     # By place, not by threshold: of equal magnitudes some may go and others stay.
     kept = torch.ones_like(magnitudes)
     kept[order[stands_for[order].cumsum(0) <= step.sparsity * total]] = 0
-    parts = kept.split([sample.rows.numel() for sample in samples])
+    parts = torch.split(kept, [sample.rows.numel() for sample in samples])
     return outlook.with_tensors(
         {
             name: replace(sample, rows=sample.rows * part.view_as(sample.rows))

@@ -69,6 +69,7 @@ def unquantized(module: nn.Module, layers: Mapping[str, nn.Module], step: Quanti
 
 
 def grid_for(weight: Tensor, step: Quantize, bits: int) -> Grid:
+    """The grid that a step finds for a weight (C, ...)."""
     if step.scheme == "codebook":
         return codebook_grid(weight, bits)
     return uniform_grid(weight, bits, step.calibration)
