@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.event import Progress, StageDone
-from modelpress.spec.inspection import DatasetInspection, LayerCall, LayerInspection, ModelInspection
+from modelpress.spec.inspection import (
+    DatasetInspection,
+    Estimate,
+    LayerCall,
+    LayerInspection,
+    LeftAlone,
+    ModelInspection,
+    TypeFigures,
+)
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import NetworkSummary, Preprocessing
@@ -61,7 +69,7 @@ MODEL = Model(
         network=_NETWORK,
         format="safetensors",
         parameters=413_882,
-        macs=1_059_200,
+        macs=1_002_800,
         num_classes=10,
         fp32_bytes=1_655_400,
         layers=(
@@ -70,6 +78,7 @@ MODEL = Model(
                 type="Conv2d",
                 weight_shape=(6, 3, 5, 5),
                 parameters=456,
+                macs=352_800,
                 calls=(LayerCall(input_size=(32, 32), output_size=(28, 28)),),
                 prunable=True,
                 full_rank=15,
@@ -79,14 +88,30 @@ MODEL = Model(
                 type="Linear",
                 weight_shape=(1000, 400),
                 parameters=401_000,
+                macs=400_000,
                 calls=(LayerCall(input_size=(), output_size=()),),
                 prunable=True,
                 full_rank=400,
             ),
         ),
+        layer_types=(
+            TypeFigures(type="Conv2d", layers=2, parameters=2_872, macs=592_800),
+            TypeFigures(type="ReLU", layers=3, parameters=0, macs=0),
+            TypeFigures(type="MaxPool2d", layers=2, parameters=0, macs=0),
+            TypeFigures(type="Linear", layers=2, parameters=411_010, macs=410_000),
+        ),
+        estimates=(
+            Estimate(steps=({"kind": "prune", "sparsity": 0.75},), stored_bytes=361_764, share=0.2185),
+            Estimate(
+                steps=({"kind": "prune_channels", "target": {"kind": "channels", "removed": 0.5}},),
+                stored_bytes=310_312,
+                share=0.1875,
+                left_alone=(LeftAlone(reason="its channels are the network's outputs", layers=("classifier.2",)),),
+            ),
+        ),
     ),
 )
-"""Layers are shortened to two."""
+"""Layers and estimates are shortened to two."""
 
 UPLOADED_MODEL = MODEL.model_copy(update={"state": UploadState.INSPECTING, "inspection": None})
 
@@ -163,7 +188,7 @@ _BASELINE = Measurement(
     measured_on="file",
     parameters=413_882,
     nonzero_parameters=413_882,
-    macs=1_059_200,
+    macs=1_002_800,
     stored_bytes={"safetensors": 1_655_400, "onnx": 1_657_311},
     accuracy=Accuracy(top1=0.7696, top5=0.9811, loss=0.7012, examples=10_000),
     latencies=_LATENCIES,
@@ -174,7 +199,7 @@ _STAGE = Measurement(
     measured_on="memory",
     parameters=413_882,
     nonzero_parameters=105_014,
-    macs=1_059_200,
+    macs=1_002_800,
     accuracy=Accuracy(top1=0.7631, top5=0.9804, loss=0.7122, examples=10_000),
     latencies=_LATENCIES[:1],
     layers=(_LAYER.model_copy(update={"sparsity": 0.762}),),

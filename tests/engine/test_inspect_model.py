@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from modelpress.engine.estimate.plans import PLANS
 from modelpress.engine.inspect_model import inspect_model
 from modelpress.engine.measure import count_layer_macs
 from modelpress.engine.network import weighted_layers
@@ -33,6 +34,26 @@ def test_figures_follow_the_closed_forms(tmp_path: Path) -> None:
     # Products: output pixels x outputs x inputs x kernel.
     assert found.macs == 28 * 28 * 6 * 3 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 1000 + 1000 * 7
     assert found.parameters == (25 * 3 * 6 + 6) + (25 * 6 * 16 + 16) + (400 * 1000 + 1000) + (1000 * 7 + 7)
+
+
+def test_layers_by_type_add_up(tmp_path: Path) -> None:
+    found = inspected("resnet20_cifar", tmp_path)
+    types = {figures.type: figures for figures in found.layer_types}
+    # A convolution and three stages of three blocks of two; parameter-free shortcuts.
+    assert (types["Conv2d"].layers, types["BatchNorm2d"].layers, types["Linear"].layers) == (19, 19, 1)
+    assert sum(figures.parameters for figures in found.layer_types) == found.parameters
+    assert sum(figures.macs for figures in found.layer_types) == found.macs
+    assert sum(layer.macs or 0 for layer in found.layers) == found.macs
+    assert (found.input_shape, found.output_shape) == ((3, 32, 32), (10,))
+
+
+def test_estimates_are_of_this_file(tmp_path: Path) -> None:
+    found = inspected("snn_1k", tmp_path)
+    assert [estimate.steps for estimate in found.estimates] == list(PLANS)
+    for estimate in found.estimates:
+        assert estimate.stored_bytes is not None
+        assert estimate.share == pytest.approx(estimate.stored_bytes / found.fp32_bytes, abs=1e-4)
+        assert 0 < estimate.share < 1
 
 
 def test_bytes_are_those_of_the_fp32_file(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(uploads.upload, name="upload")
 for command in (
     uploads.models,
+    uploads.model,
     uploads.datasets,
     jobs.submit,
     jobs.jobs,

@@ -1,11 +1,14 @@
-"""`modelpress upload model|dataset`, `models`, `datasets`."""
+"""`modelpress upload model|dataset`, `models`, `model`, `datasets`."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
+from modelpress.client.inspection_table import estimates_table, layers_table, reasons_table, types_table
 from modelpress.client.progress import ByteBar
 from modelpress.spec.figures import in_bytes, in_counts
 from modelpress.spec.resources import Dataset, Model
@@ -44,7 +47,7 @@ def upload_model(
         found = model.inspection
         screen.hint(
             f"ready: {screen.architecture_of(model)}, {in_counts(found.parameters)} parameters, "
-            f"{in_counts(found.macs)} MACs, {in_bytes(found.fp32_bytes)} in fp32"
+            f"{in_counts(found.macs)} MACs, {in_bytes(found.fp32_bytes)} in fp32; see `modelpress model {model.id}`"
         )
 
 
@@ -71,6 +74,39 @@ def models(url: options.Url = None, as_json: options.Json = False) -> None:
         return
     headings = ("id", "name", "state", "architecture", "size", "parameters", "uploaded")
     screen.answer_table(headings, [_model_row(model) for model in found])
+
+
+def model(
+    model: Annotated[str, typer.Argument(help="Id of the model.")],
+    layers: Annotated[bool, typer.Option("--layers", help="List each layer, too.")] = False,
+    url: options.Url = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what a model is, and the size of the file that each method would make of it: an estimate."""
+    with Client(url) as client:
+        found = client.model(model)
+    if as_json:
+        screen.answer_json(found)
+        return
+    screen.answer(f"{found.id}  {found.name}  {screen.architecture_of(found)}  {found.state.value}")
+    if found.failure is not None:
+        screen.answer(found.failure.message)
+    seen = found.inspection
+    if seen is None:
+        return
+    shapes = [" x ".join(map(str, shape)) for shape in (seen.input_shape, seen.output_shape)]
+    screen.answer(
+        f"input {shapes[0]}, output {shapes[1]}, {in_counts(seen.parameters)} parameters, {in_counts(seen.macs)} MACs, "
+        f"{in_bytes(seen.fp32_bytes)} in fp32"
+    )
+    if seen.layer_types:
+        screen.out().print(types_table(seen))
+    if layers:
+        screen.out().print(layers_table(seen))
+    if seen.estimates:
+        screen.out().print(estimates_table(seen))
+        if (reasons := reasons_table(seen)).row_count:
+            screen.out().print(reasons)
 
 
 def datasets(url: options.Url = None, as_json: options.Json = False) -> None:

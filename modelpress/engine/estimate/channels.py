@@ -21,12 +21,12 @@ from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer
 from modelpress.spec.steps import PruneChannels
 
-# Tracing takes under two seconds up to here; a minute and more in windowed attention.
-_MOST_REARRANGEMENTS = 400
-
 
 class Channels:
     """The channels of one network, traced once, when they are first asked for."""
+
+    # Tracing takes under two seconds up to here; a minute and more in windowed attention.
+    most_rearrangements = 400
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -54,7 +54,7 @@ class Channels:
     @cached_property
     def _treatable(self) -> Treatable:
         found = rearrangements(self._network.module, self._network.description.input_shape)
-        if found > _MOST_REARRANGEMENTS:
+        if found > self.most_rearrangements:
             raise IncompatibleSpec(
                 f"not estimated: its channels are rearranged {found} times on their way, and to follow them takes too "
                 "long for an inspection; the job does it"
