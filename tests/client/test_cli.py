@@ -159,6 +159,14 @@ class TestOnTheService:
         assert run(["architectures", "--json"]) == 0
         assert "nin_cifar" in [entry["name"] for entry in json.loads(capsys.readouterr().out)]
 
+    def test_a_model_is_shown(self, here: RunningService, model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["model", model.id, "--layers"]) == 0
+        shown = capsys.readouterr().out
+        for part in ("input 1 x 32 x 32", "output 10", "BatchNorm2d", "features.0", "prune(sparsity=0.9)", "of fp32"):
+            assert part in shown
+        assert run(["model", model.id, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["inspection"]["output_shape"] == [10]
+
     def test_a_finished_job_is_shown_and_fetched(
         self, here: RunningService, finished: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
