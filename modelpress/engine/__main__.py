@@ -16,7 +16,7 @@ from pathlib import Path
 from modelpress.engine.data.inspect_dataset import inspect_dataset
 from modelpress.engine.ending import record_failure
 from modelpress.engine.events import EventWriter
-from modelpress.engine.inspect_model import inspect_model
+from modelpress.engine.inspect_model import inspect_upload
 from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.pipeline import compress
 from modelpress.engine.ranks.launch import RanksFailed, count_processes, launch
@@ -40,7 +40,7 @@ def run(folder: Path) -> None:
     task = TASK.validate_json((folder / TASK_FILE).read_bytes())
     LOG.info("task: %s", task.kind)
     if isinstance(task, InspectModel):
-        write_result(inspect_model(task.model, folder), folder / INSPECTION_FILE)
+        write_result(inspect_upload(task.model, folder), folder / INSPECTION_FILE)
     elif isinstance(task, InspectDataset):
         write_result(inspect_dataset(folder / task.dataset.path), folder / INSPECTION_FILE)
     elif (processes := count_processes(task)) > 1:

@@ -21,18 +21,25 @@ from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import ModelFile
 
 
-def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
-    """Load the file, run the network on a grey image, and estimate what steps would make of it.
-
-    Raises InvalidModel when it cannot be loaded or run.
-    """
+def inspect_upload(model: ModelFile, folder: Path) -> ModelInspection:
+    """As `inspect_model`, with the file that each method would give: what is said of a model before any job."""
     network = load_original(model, folder)
+    found = _inspect(network, model)
+    return found.model_copy(update={"estimates": estimate(network, found)})
+
+
+def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
+    """Load the file, and run the network on a grey image. Raises InvalidModel when that does not work."""
+    return _inspect(load_original(model, folder), model)
+
+
+def _inspect(network: Network, model: ModelFile) -> ModelInspection:
     outputs = _outputs(network)
     shape = network.description.input_shape
     leaves = own_layers(network.module)
     macs, by_layer = count_layer_macs(network.module, leaves, shape)
     layers = inspect_layers(network.module, shape)
-    found = ModelInspection(
+    return ModelInspection(
         network=network.description.summary(),
         format=model.format,
         parameters=count_parameters(network.module),
@@ -42,7 +49,6 @@ def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
         layers=tuple(layer.model_copy(update={"macs": by_layer[layer.name]}) for layer in layers),
         layer_types=figures_by_type(leaves, by_layer),
     )
-    return found.model_copy(update={"estimates": estimate(network, found)})
 
 
 def _outputs(network: Network) -> Tensor:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from modelpress.engine.estimate.plans import PLANS
-from modelpress.engine.inspect_model import inspect_model
+from modelpress.engine.inspect_model import inspect_model, inspect_upload
 from modelpress.engine.measure import count_layer_macs
 from modelpress.engine.network import weighted_layers
 from modelpress.spec.failure import InvalidModel
@@ -48,7 +48,8 @@ def test_layers_by_type_add_up(tmp_path: Path) -> None:
 
 
 def test_estimates_are_of_this_file(tmp_path: Path) -> None:
-    found = inspected("snn_1k", tmp_path)
+    inspected("snn_1k", tmp_path)
+    found = inspect_upload(model_file("model.pt", "snn_1k"), tmp_path)
     assert [estimate.steps for estimate in found.estimates] == list(PLANS)
     for estimate in found.estimates:
         assert estimate.stored_bytes is not None
