@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
-from modelpress.client.table import NOT_MEASURED, in_bytes, in_counts
+from modelpress.spec.figures import NOT_MEASURED, in_bytes, in_counts
 from modelpress.spec.inspection import Estimate, ModelInspection
 
 # Names of layers that are left alone for one reason; the rest are counted.
