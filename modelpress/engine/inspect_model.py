@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,17 +24,19 @@ from modelpress.spec.task import ModelFile
 
 def inspect_upload(model: ModelFile, folder: Path) -> ModelInspection:
     """As `inspect_model`, with the file that each method would give: what is said of a model before any job."""
-    network = load_original(model, folder)
-    found = _inspect(network, model)
+    notes: list[str] = []
+    network = load_original(model, folder, notes.append)
+    found = _inspect(network, model, notes)
     return found.model_copy(update={"estimates": estimate(network, found)})
 
 
 def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
     """Load the file, and run the network on a grey image. Raises InvalidModel when that does not work."""
-    return _inspect(load_original(model, folder), model)
+    notes: list[str] = []
+    return _inspect(load_original(model, folder, notes.append), model, notes)
 
 
-def _inspect(network: Network, model: ModelFile) -> ModelInspection:
+def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelInspection:
     outputs = _outputs(network)
     shape = network.description.input_shape
     leaves = own_layers(network.module)
@@ -48,6 +51,7 @@ def _inspect(network: Network, model: ModelFile) -> ModelInspection:
         fp32_bytes=stored_bytes(network.module.state_dict()),
         layers=tuple(layer.model_copy(update={"macs": by_layer[layer.name]}) for layer in layers),
         layer_types=figures_by_type(leaves, by_layer),
+        notes=tuple(notes),
     )
 
 

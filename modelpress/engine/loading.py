@@ -34,6 +34,8 @@ def load_inputs(task: Compress, folder: Path, warn: Callable[[str], None]) -> In
     Raises InvalidModel, InvalidDataset, and IncompatibleSpec with every misfit, the same that the API names.
     """
     inspection = inspect_model(task.model, folder)
+    for note in inspection.notes:
+        warn(note)
     data = None
     if task.dataset is not None:
         data = read_dataset(folder / task.dataset.path, task.recipe.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from modelpress.engine.architectures.registry import LARGEST_IMAGE, build, input_shape
 from modelpress.engine.formats.load import describes_network, load_network
-from modelpress.engine.formats.state_dict import read_state_dict
+from modelpress.engine.formats.state_dict import read_weights
 from modelpress.engine.formats.weights import load_weights
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import lifted_network
@@ -22,11 +23,12 @@ from modelpress.spec.network import NetworkDescription, Preprocessing, in_words
 from modelpress.spec.task import ModelFile
 
 
-def load_original(model: ModelFile, folder: Path) -> Network:
+def load_original(model: ModelFile, folder: Path, note: Callable[[str], object] = lambda _: None) -> Network:
     """The network of an uploaded file that lies in `folder`, in evaluation mode, in fp32 on the CPU.
 
     A file that describes its network comes with its edits, its grids and, for the weights that are zero, its masks, as
-    if the steps that made it had just been taken.
+    if the steps that made it had just been taken. `note` is told in sentences what was chosen where the file and its
+    owner left a choice.
 
     Raises InvalidModel when the architecture cannot be built, the file cannot be read, its keys and shapes are not the
     architecture's, or it contradicts what was said of it; the message says which.
@@ -48,7 +50,10 @@ def load_original(model: ModelFile, folder: Path) -> Network:
     if model.preprocessing is not None:
         _check_channels(model.preprocessing, shape[0])
     module = build(ref)
-    load_weights(module, read_state_dict(path, model.format), f"architecture {ref.architecture!r}")
+    weights = read_weights(path, model.format, module.state_dict())
+    load_weights(module, weights.tensors, f"architecture {ref.architecture!r}")
+    for sentence in weights.notes:
+        note(sentence)
     description = NetworkDescription(architecture=ref, input_shape=shape, preprocessing=model.preprocessing)
     return Network(module.eval(), description)
 

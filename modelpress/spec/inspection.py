@@ -93,6 +93,9 @@ class ModelInspection(Resource):
     estimates: tuple[Estimate, ...] = Field(
         default=(), description="What each method would make of the file; empty from an older version."
     )
+    notes: tuple[str, ...] = Field(
+        default=(), description="What was chosen where the file and its owner left a choice, in sentences."
+    )
 
     @computed_field(description="Channels, height, width of an image, as the network takes it.")  # type: ignore[prop-decorator]
     @property

@@ -49,6 +49,8 @@ def upload_model(
             f"ready: {screen.architecture_of(model)}, {in_counts(found.parameters)} parameters, "
             f"{in_counts(found.macs)} MACs, {in_bytes(found.fp32_bytes)} in fp32; see `modelpress model {model.id}`"
         )
+        for note in found.notes:
+            screen.hint(note)
 
 
 @upload.command("dataset")

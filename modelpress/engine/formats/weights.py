@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from modelpress.engine.network import weighted_layers
 from modelpress.spec.failure import InvalidModel
+from modelpress.spec.foreign_model import TRANSFORMERS_NAMES, names_of_transformers
 
 MOST_NAMED = 12
 
@@ -58,6 +59,8 @@ def _advice(
         return f"Only the last layer differs: the file has {outputs} outputs; give the argument num_classes={outputs}."
     if not missing and not differing and all("aux" in name.lower() for name in unexpected):
         return "These belong to auxiliary heads: give the argument aux_logits=true, or leave them out of the file."
+    if names_of_transformers(unexpected):
+        return TRANSFORMERS_NAMES[0].upper() + TRANSFORMERS_NAMES[1:]
     return "Name the architecture, and its arguments, that these weights were trained with."
 
 
