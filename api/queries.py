@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, unknown_arguments
 from modelpress.spec.config import Config
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
@@ -135,12 +135,11 @@ class ModelUpload(Config):
     def _fitting(cls, value: str, info: ValidationInfo) -> str:
         arguments = _json_object(value)
         architecture = ARCHITECTURES.get(info.data.get("architecture") or "")
-        if architecture is not None and architecture.family == "modelpress":
-            unknown = sorted(set(arguments) - set(architecture.arguments))
+        if architecture is not None:
+            unknown, known = unknown_arguments(architecture, arguments)
             if unknown:
                 raise ValueError(
-                    f"{architecture.name} takes no argument {', '.join(unknown)}; "
-                    f"it takes {', '.join(architecture.arguments)}"
+                    f"{architecture.name} takes no argument {', '.join(sorted(unknown))}; it takes {', '.join(known)}"
                 )
         return value
 

@@ -7,6 +7,7 @@ a process of its own. So nothing is unpickled, little is unpacked, and no more t
 from __future__ import annotations
 
 import bz2
+import io
 import json
 import lzma
 import os
@@ -16,10 +17,18 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
-from modelpress.spec.described_file import COMPACT_MAGIC, METADATA_KEY
+from modelpress.spec.described_file import COMPACT_MAGIC, METADATA_KEY, is_exported, is_onnx
 from modelpress.spec.failure import InvalidDataset, InvalidModel
+from modelpress.spec.foreign_model import (
+    SAVE,
+    TRANSFORMERS_NAMES,
+    foreign_bytes,
+    foreign_members,
+    names_of_transformers,
+    whole_model,
+)
 from modelpress.spec.inspection import ModelFormat
 
 _HEAD_BYTES = 4096
@@ -28,13 +37,9 @@ _MOST_INDEX_BYTES = 4 << 20  # of a zip file whose names are looked at: some 60,
 _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP_MOST_COMMENT = 0xFFFF
 _TAR_BLOCK = 512
+_MOST_TAR_MEMBERS = 200
+_MOST_UNPACKED_BYTES = 1 << 20
 
-_SAVE = (
-    "save the weights alone: `safetensors.torch.save_file(model.state_dict(), 'model.safetensors')`, "
-    "or `torch.save(model.state_dict(), 'model.pt')`"
-)
-_FROM_KERAS = "only PyTorch weights can be read: rebuild the network in PyTorch, then " + _SAVE
-_FROM_GRAPH = "a file with a graph cannot be read: go back to the PyTorch module, then " + _SAVE
 _PACK = (
     "pack folders of images by class into a zip or tar, or save arrays with `numpy.savez(file, images=..., labels=...)`"
 )
@@ -48,15 +53,18 @@ def sniff_model(path: Path) -> ModelFormat:
         return _torch_zip_format(path)
     if head.startswith(COMPACT_MAGIC):
         return "compact"
-    if _is_onnx(head):
+    if is_onnx(head):
         return "onnx"
-    for matches, message in _OTHER_MODELS:
+    for matches, message in _PICKLES:
         if matches(head):
             raise InvalidModel(message)
+    foreign = foreign_members(_tar_names(path, head)) or foreign_bytes(head)
+    if foreign is not None:
+        raise InvalidModel(foreign)
     if size >= 10 and head[8:9] == b"{":
         _check_safetensors(path, size)
         return "safetensors"
-    raise InvalidModel(f"this is neither a safetensors file nor a state dict saved by PyTorch; {_SAVE}")
+    raise InvalidModel(f"this is neither a safetensors file nor a state dict saved by PyTorch; {SAVE}")
 
 
 def describes_network(path: Path, format: ModelFormat) -> bool:
@@ -80,7 +88,7 @@ def sniff_dataset(path: Path) -> Literal["zip", "tar", "npz"]:
         return "npz" if _first_zip_name(head).endswith(".npy") else "zip"
     unpack = next((unpack for magic, unpack in _UNPACKERS.items() if head.startswith(magic)), None)
     try:
-        block = (unpack(head) if unpack else head)[:_TAR_BLOCK]
+        block = (unpack(head, _TAR_BLOCK) if unpack else head)[:_TAR_BLOCK]
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except (tarfile.HeaderError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
         if unpack:
@@ -97,12 +105,7 @@ def _head(path: Path) -> bytes:
         return file.read(_HEAD_BYTES)
 
 
-def _is_onnx(head: bytes) -> bool:
-    # ModelProto begins with field 1, ir_version, a small number; then comes a field of text or of messages.
-    return len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in (0x12, 0x1A, 0x22, 0x32, 0x3A, 0x42)
-
-
-_OTHER_MODELS: list[tuple[Callable[[bytes], bool], str]] = [
+_PICKLES: list[tuple[Callable[[bytes], bool], str]] = [
     (
         lambda head: head.startswith(COMPACT_MAGIC[:4]),
         "this is a compact container that was altered on its way, as a copy in text mode does; download it again",
@@ -110,25 +113,11 @@ _OTHER_MODELS: list[tuple[Callable[[bytes], bool], str]] = [
     (
         # The first thing in a file that PyTorch wrote before version 1.6 is its magic number, pickled.
         lambda head: head[:1] == b"\x80" and b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:32],
-        f"this is a file in the format of PyTorch before 1.6; load it with a newer PyTorch, then {_SAVE}",
+        f"this is a file in the format of PyTorch before 1.6; load it with a newer PyTorch, then {SAVE}",
     ),
     (
         lambda head: head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05" and len(head) > 1,
-        f"this is a bare pickle, which could run code when loaded and is never read; {_SAVE}",
-    ),
-    (lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"), f"this is an HDF5 file, as Keras writes it; {_FROM_KERAS}"),
-    (lambda head: head[4:8] == b"TFL3", f"this is a TensorFlow Lite model; {_FROM_KERAS}"),
-    (lambda head: head.startswith(b"GGUF"), f"this is a GGUF file; {_FROM_GRAPH}"),
-    (lambda head: head.startswith(b"\x93NUMPY"), f"this is a numpy array, not a model; {_SAVE}"),
-    (
-        lambda head: head.startswith(b"version https://git-lfs"),
-        "this is a pointer of Git LFS, not the file itself; run `git lfs pull`, then upload it again",
-    ),
-    (
-        lambda head: (
-            head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf\x27\x1c")) or head[257:262] == b"ustar"
-        ),
-        "this is an archive; unpack it and upload the model file itself",
+        f"this is a bare pickle, which could run code when loaded and is never read; {SAVE}",
     ),
 ]
 
@@ -145,19 +134,19 @@ _OTHER_DATASETS: dict[bytes, str] = {
 }
 
 
-def _unzlib(head: bytes) -> bytes:
-    return zlib.decompressobj(wbits=31).decompress(head, _TAR_BLOCK)
+def _unzlib(packed: bytes, most: int) -> bytes:
+    return zlib.decompressobj(wbits=31).decompress(packed, most)
 
 
-def _unbz2(head: bytes) -> bytes:
-    return bz2.BZ2Decompressor().decompress(head, _TAR_BLOCK)
+def _unbz2(packed: bytes, most: int) -> bytes:
+    return bz2.BZ2Decompressor().decompress(packed, most)
 
 
-def _unxz(head: bytes) -> bytes:
-    return lzma.LZMADecompressor(memlimit=256 << 20).decompress(head, _TAR_BLOCK)
+def _unxz(packed: bytes, most: int) -> bytes:
+    return lzma.LZMADecompressor(memlimit=256 << 20).decompress(packed, most)
 
 
-_UNPACKERS: dict[bytes, Callable[[bytes], bytes]] = {b"\x1f\x8b": _unzlib, b"BZh": _unbz2, b"\xfd7zXZ": _unxz}
+_UNPACKERS: dict[bytes, Callable[[bytes, int], bytes]] = {b"\x1f\x8b": _unzlib, b"BZh": _unbz2, b"\xfd7zXZ": _unxz}
 
 
 def _check_safetensors(path: Path, size: int) -> None:
@@ -166,7 +155,7 @@ def _check_safetensors(path: Path, size: int) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MOST_HEADER_BYTES:
-            raise InvalidModel(f"this is no safetensors file: its header would be {length:,} bytes long; {_SAVE}")
+            raise InvalidModel(f"this is no safetensors file: its header would be {length:,} bytes long; {SAVE}")
         if 8 + length > size:
             raise InvalidModel(
                 f"the safetensors file is truncated: its header should have {length:,} bytes, the file has {size:,}; "
@@ -174,11 +163,12 @@ def _check_safetensors(path: Path, size: int) -> None:
             )
         try:
             header = json.loads(file.read(length))
-            ends = [_tensor_end(entry) for name, entry in header.items() if name != "__metadata__"]
+            header.pop("__metadata__", None)
+            ends = [_tensor_end(entry) for entry in header.values()]
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
-            raise InvalidModel(f"this is no safetensors file: its header cannot be read; {_SAVE}") from error
+            raise InvalidModel(f"this is no safetensors file: its header cannot be read; {SAVE}") from error
     if not ends:
-        raise InvalidModel(f"the safetensors file holds no tensors; {_SAVE}")
+        raise InvalidModel(f"the safetensors file holds no tensors; {SAVE}")
     expected = 8 + length + max(ends)
     if size < expected:
         raise InvalidModel(
@@ -188,6 +178,8 @@ def _check_safetensors(path: Path, size: int) -> None:
         raise InvalidModel(
             f"the safetensors file is damaged: {size - expected:,} bytes follow its last tensor; save it again"
         )
+    if names_of_transformers(header):
+        raise InvalidModel(TRANSFORMERS_NAMES)
 
 
 def _tensor_end(entry: dict[str, Any]) -> int:
@@ -206,23 +198,61 @@ def _torch_zip_format(path: Path) -> Literal["pt", "pt2"]:
             return "pt"
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            pickled = _start_of_pickle(archive)
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error) as error:
         raise InvalidModel("the file is truncated: its index, at the end, is missing; upload it whole") from error
     # PyTorch puts everything into one folder, named after the file.
     inner = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
-        raise InvalidModel(f"this is a TorchScript model; {_FROM_GRAPH}")
-    if any(name.startswith("models/") and name.endswith(".json") for name in inner):
+    foreign = foreign_members(names)
+    if foreign is not None:
+        raise InvalidModel(foreign)
+    if is_exported(names):
         return "pt2"
     if "serialized_exported_program.json" in inner | names:
         raise InvalidModel("this was written by `torch.export.save` of PyTorch before 2.8; export it with a newer one")
-    if "model.weights.h5" in names:
-        raise InvalidModel(f"this is a Keras model; {_FROM_KERAS}")
     if names and all(name.endswith(".npy") for name in names):
-        raise InvalidModel(f"this is an npz file of numpy arrays, not a model; {_SAVE}")
+        raise InvalidModel(f"this is an npz file of numpy arrays, not a model; {SAVE}")
     if "data.pkl" not in inner:
-        raise InvalidModel(f"this is a zip file, but none that PyTorch saved; {_SAVE}")
+        raise InvalidModel(f"this is a zip file, but none that PyTorch saved; {SAVE}")
+    whole = whole_model(pickled)
+    if whole is not None:
+        raise InvalidModel(whole)
     return "pt"
+
+
+def _start_of_pickle(archive: zipfile.ZipFile) -> bytes:
+    for member in archive.infolist():
+        if member.filename.endswith("/data.pkl") and not member.flag_bits & 1:  # not encrypted
+            with archive.open(member) as file:
+                return file.read(_HEAD_BYTES)
+    return b""
+
+
+def _tar_names(path: Path, head: bytes) -> set[str]:
+    """Names of the first members of a tar; of a compressed one, of those in its first megabyte. None of other files."""
+    unpack = next((unpack for magic, unpack in _UNPACKERS.items() if head.startswith(magic)), None)
+    try:
+        with path.open("rb") as file:
+            if unpack is None:
+                return _names_in_blocks(file)
+            return _names_in_blocks(io.BytesIO(unpack(file.read(_MOST_UNPACKED_BYTES), _MOST_UNPACKED_BYTES)))
+    except (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError):
+        return set()
+
+
+def _names_in_blocks(file: BinaryIO) -> set[str]:
+    # By header blocks alone: `tarfile` would read what they claim of long names into memory.
+    names: set[str] = set()
+    for _ in range(_MOST_TAR_MEMBERS):
+        try:
+            member = tarfile.TarInfo.frombuf(file.read(_TAR_BLOCK), tarfile.ENCODING, "surrogateescape")
+        except tarfile.HeaderError:
+            break
+        if member.size < 0:
+            break
+        names.add(member.name)
+        file.seek(-(-member.size // _TAR_BLOCK) * _TAR_BLOCK, os.SEEK_CUR)
+    return names
 
 
 def _zip_index_bytes(path: Path) -> int | None:

@@ -19,7 +19,7 @@ from typing import Literal
 from modelpress.client.errors import CompressionFailed, InvalidRecipe, ModelPressError
 from modelpress.client.upload import digest
 from modelpress.spec.architecture import ArchitectureRef
-from modelpress.spec.described_file import COMPACT_MAGIC
+from modelpress.spec.described_file import COMPACT_MAGIC, is_exported, is_onnx
 from modelpress.spec.event import EVENT, Event
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import ModelFormat
@@ -126,21 +126,19 @@ def compress(
 
 
 def model_format(path: Path) -> ModelFormat:
-    """Format by content: a safetensors file begins with the length of its header, then the header's JSON.
-
-    Of the two zips that torch writes, that of an exported program keeps it under `models/`.
-    """
+    """Format by content: a safetensors file begins with the length of its header, then the header's JSON."""
     with path.open("rb") as file:
         head = file.read(9)
     if head.startswith(COMPACT_MAGIC):
         return "compact"
     if head[8:] == b"{":
         return "safetensors"
+    if is_onnx(head):
+        return "onnx"
     if not zipfile.is_zipfile(path):
         return "pt"
     with zipfile.ZipFile(path) as archive:
-        inner = [name.partition("/")[2] for name in archive.namelist()]
-    return "pt2" if any(name.startswith("models/") and name.endswith(".json") for name in inner) else "pt"
+        return "pt2" if is_exported(archive.namelist()) else "pt"
 
 
 def _require_students(recipe: Recipe, students: Mapping[str, LocalModel]) -> None:

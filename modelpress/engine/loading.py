@@ -70,13 +70,13 @@ def _inspect_student(name: str, file: ModelFile, folder: Path) -> ModelInspectio
 
 
 def _load_student(name: str, file: ModelFile, folder: Path, warn: Callable[[str], None]) -> Network:
-    student = load_original(file, folder)
-    if student.description.preprocessing is None:
+    network = load_original(file, folder, lambda note: warn(f"the student {name!r}: {note}"))
+    if network.description.preprocessing is None:
         warn(
             f"the student {name!r} was uploaded without preprocessing, so it is given pixels normalised as the "
             "original's are; if it was trained with others, upload it with `mean` and `std`"
         )
-    return student
+    return network
 
 
 def _complete(network: Network, data: ImageData | None, warn: Callable[[str], None]) -> None:

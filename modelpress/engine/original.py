@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from modelpress.engine.architectures.registry import LARGEST_IMAGE, build, input_shape
+from modelpress.engine.architectures.registry import LARGEST_IMAGE, build, input_shape, own_preprocessing
 from modelpress.engine.formats.load import describes_network, load_network
 from modelpress.engine.formats.state_dict import read_weights
 from modelpress.engine.formats.weights import load_weights
@@ -47,14 +47,21 @@ def load_original(model: ModelFile, folder: Path, note: Callable[[str], object] 
         )
     ref = model.architecture
     shape = input_shape(ref, model.image_size)
+    preprocessing = model.preprocessing or own_preprocessing(ref)
     if model.preprocessing is not None:
         _check_channels(model.preprocessing, shape[0])
+    elif preprocessing is not None:
+        note(
+            "the upload names no preprocessing, so pixels are normalised as the makers of the network do for their own "
+            f"weights, by mean {preprocessing.mean} and deviation {preprocessing.std}; if the model was trained with "
+            "others, upload it with `mean` and `std`"
+        )
     module = build(ref)
     weights = read_weights(path, model.format, module.state_dict())
     load_weights(module, weights.tensors, f"architecture {ref.architecture!r}")
     for sentence in weights.notes:
         note(sentence)
-    description = NetworkDescription(architecture=ref, input_shape=shape, preprocessing=model.preprocessing)
+    description = NetworkDescription(architecture=ref, input_shape=shape, preprocessing=preprocessing)
     return Network(module.eval(), description)
 
 

@@ -1,16 +1,20 @@
 """Networks by name: what a caller writes to name one, and the names there are.
 
-The names are data, so that the API can list and check them without torch. A test holds the list of torchvision's
-names equal to what the pinned torchvision says of itself.
+The names are data, so that the API can list and check them without torch. Tests hold the lists of torchvision's and
+timm's names equal to what the pinned torchvision and timm say of themselves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field, JsonValue
 
 from modelpress.spec.config import Config, Resource
+from modelpress.spec.timm_networks import TIMM_NETWORKS
+
+Family = Literal["modelpress", "torchvision", "timm"]
 
 
 class ArchitectureRef(Config):
@@ -28,9 +32,12 @@ class Architecture(Resource):
     """One entry of `GET /v1/architectures`."""
 
     name: str = Field(description="What `architecture` takes.")
-    family: Literal["modelpress", "torchvision"] = Field(description="Who wrote the modules.")
+    family: Family = Field(description="Who wrote the modules.")
     summary: str = Field(description="What it is, with its paper.")
-    arguments: dict[str, JsonValue] = Field(description="Arguments with their defaults; empty for torchvision's own.")
+    arguments: dict[str, JsonValue] = Field(
+        description="Arguments with their defaults. torchvision's networks take those of their function, and timm's "
+        "also `drop_rate`, `drop_path_rate`, `global_pool` and, where their input is fixed, `img_size`."
+    )
     input_shape: tuple[int, int, int] = Field(description="Default input, channels x height x width.")
 
 
@@ -99,7 +106,36 @@ def _torchvision(name: str) -> Architecture:
     )
 
 
+# A network of timm's is named as the Hugging Face Hub names timm's weights, without their tag: `timm/resnet50`.
+TIMM_PREFIX = "timm/"
+# What timm documents for all of its networks and is no code, no path and no address. A network may not take each.
+TIMM_ARGUMENTS = ("num_classes", "in_chans", "drop_rate", "drop_path_rate", "global_pool", "img_size")
+
+
+def _timm(name: str, height: int, width: int, num_classes: int) -> Architecture:
+    return Architecture(
+        name=f"{TIMM_PREFIX}{name}",
+        family="timm",
+        summary=f"timm's {name}, built without weights; needs the extra `timm` where models are read",
+        arguments={"num_classes": num_classes, "in_chans": 3},
+        input_shape=(3, height, width),
+    )
+
+
+def _timms() -> list[Architecture]:
+    entries = [_timm(name, *facts) for facts, names in TIMM_NETWORKS.items() for name in names.split()]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
-    for entry in [*_vggs(), *_resnets(), *_PAPER, *(_torchvision(name) for name in _TORCHVISION_NAMES)]
+    for entry in [*_vggs(), *_resnets(), *_PAPER, *(_torchvision(name) for name in _TORCHVISION_NAMES), *_timms()]
 }
+
+
+def unknown_arguments(entry: Architecture, arguments: Collection[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The arguments that a network does not take, and those that it does; none where only the engine knows them."""
+    if entry.family == "torchvision":
+        return [], ()
+    known = TIMM_ARGUMENTS if entry.family == "timm" else tuple(entry.arguments)
+    return [name for name in arguments if name not in known], known

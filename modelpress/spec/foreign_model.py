@@ -5,6 +5,9 @@ The quick look at an upload and the engine both ask here, so that they say the s
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import pickletools
 import re
 from collections.abc import Callable, Collection
 
@@ -25,7 +28,7 @@ FROM_TENSORFLOW = (
     "write it as ONNX with tf2onnx (`python -m tf2onnx.convert --opset 17 {option} --output model.onnx`), "
     "or rebuild the network in PyTorch, then " + SAVE
 )
-FROM_GRAPH = "a file with a graph cannot be read: go back to the PyTorch module, then " + SAVE
+_FROM_GGUF = "go back to the PyTorch module, then " + SAVE
 FROM_TRANSFORMERS = (
     "export the module that gives the scores alone:\n"
     "    model = transformers.AutoModelForImageClassification.from_pretrained(folder, return_dict=False).eval()\n"
@@ -69,7 +72,7 @@ def foreign_members(names: Collection[str]) -> str | None:
     # A file lies at the top, or in the one folder that was packed.
     inner = {name.removeprefix("./") for name in names}
     inner |= {name.partition("/")[2] for name in inner}
-    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+    if "constants.pkl" in inner or ("data.pkl" in inner and any(name.startswith("code/") for name in inner)):
         return TORCHSCRIPT
     if "model.weights.h5" in inner:
         return "this is a Keras model" + _KERAS
@@ -82,6 +85,29 @@ def foreign_members(names: Collection[str]) -> str | None:
     if any(name.endswith("-symbol.json") for name in inner):
         return _MXNET
     return None
+
+
+def whole_model(pickled: bytes) -> str | None:
+    """What to do about a pickle, of which this is the beginning, that is one object of some class.
+
+    None for one that begins as dicts and tensors do. Its first two operations are looked at, and not carried out.
+    """
+    with contextlib.suppress(ValueError):
+        for operation, argument, _ in itertools.islice(pickletools.genops(pickled), 2):
+            if operation.name == "GLOBAL":
+                module, _, name = str(argument).partition(" ")
+                return None if module in ("collections", "torch._utils") else pickled_objects(f"{module}.{name}"[:200])
+    return None
+
+
+def pickled_objects(first: str) -> str:
+    """What to do about a file that holds objects of Python, the first of this class."""
+    return (
+        f"the file holds pickled Python objects (the first is {first}), not tensors alone; nothing of it was run. "
+        "A whole pickled model needs its code to be read, so it is never loaded here. Where it was made, load it with\n"
+        '    model = torch.load("model.pt", map_location="cpu", weights_only=False)\n'
+        f"and {EXPORT}"
+    )
 
 
 def names_of_transformers(names: Collection[str]) -> bool:
@@ -106,11 +132,6 @@ _TRANSFORMERS = re.compile(
 )
 
 
-def _is_onnx(head: bytes) -> bool:
-    # ModelProto begins with field 1, ir_version, a small number; then comes a field of text or of messages.
-    return len(head) > 3 and head[0] == 0x08 and 0 < head[1] < 32 and head[2] in (0x12, 0x1A, 0x22, 0x32, 0x3A, 0x42)
-
-
 def _is_html(head: bytes) -> bool:
     return head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower().startswith((b"<!doctype html", b"<html"))
 
@@ -124,8 +145,7 @@ _BY_HEAD: tuple[tuple[Callable[[bytes], bool], str], ...] = (
         lambda head: head[4:8] == b"TFL3",
         "this is a TensorFlow Lite model; " + FROM_TENSORFLOW.format(option="--tflite model.tflite"),
     ),
-    (_is_onnx, f"this is an ONNX model; {FROM_GRAPH}"),
-    (lambda head: head.startswith(b"GGUF"), f"this is a GGUF file of a language model; {FROM_GRAPH}"),
+    (lambda head: head.startswith(b"GGUF"), f"this is a GGUF file of a language model; {_FROM_GGUF}"),
     (lambda head: head.startswith(b"\x93NUMPY"), f"this is a numpy array, not a model; {SAVE}"),
     # NDArray lists: dmlc's magic number 0x112, then eight reserved bytes (mxnet, src/ndarray/ndarray.cc).
     (lambda head: head.startswith(b"\x12\x01" + bytes(14)), _MXNET),

@@ -108,6 +108,11 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(header)) + header + data
 
 
+def with_tensors(*names: str) -> bytes:
+    entries = {name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
+    return with_header(json.dumps(entries).encode(), bytes(4 * len(names)))
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -126,7 +131,21 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
         (b"GGUF" + bytes(100), "GGUF"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
         (zip_file(), "none that PyTorch saved"),
-        (zip_file(("config.json", "model.weights.h5")), "Keras"),
+        (zip_file(("config.json", "metadata.json", "model.weights.h5")), r"(?s)Keras.*tf2onnx"),
+        (zip_file(("bert/config.json", "bert/model.safetensors")), "Hugging Face model folder"),
+        (zip_file(("config.json", "pytorch_model-00001-of-00002.bin")), "Hugging Face model folder"),
+        (tar_file(names=("./config.json", "./model.safetensors")), "Hugging Face model folder"),
+        (tar_file("w:gz", names=("vit/config.json", "vit/pytorch_model.bin")), "Hugging Face model folder"),
+        (tar_file("w:xz", names=("export/saved_model.pb", "export/variables/variables.index")), "SavedModel"),
+        (zip_file(("saved_model.pb", "variables/variables.index")), r"(?s)SavedModel.*tf2onnx.*--saved-model"),
+        (zip_file(("inference.pdmodel", "inference.pdiparams")), "PaddlePaddle"),
+        (struct.pack("<QQ", 0x112, 0) + bytes(100), "MXNet"),
+        (b"\n <!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"\xef\xbb\xbf<html>", "web page"),
+        (saved(NETWORK), r"(?s)torch\.nn\.modules\.container\.Sequential.*torch\.export\.save"),
+        (with_tensors("vit.encoder.layer.0.attention.attention.query.weight"), "Hugging Face transformers model"),
+        (with_tensors("model.layers.0.self_attn.q_proj.weight"), "Hugging Face transformers model"),
+        (with_tensors("resnet.embedder.embedder.convolution.weight"), "Hugging Face transformers model"),
         (zip_file(("serialized_exported_program.json", "version")), r"torch\.export"),
         (npz_file(), "numpy arrays"),
         (tar_file(), "archive"),
@@ -153,6 +172,22 @@ def test_a_torchscript_model(write):
             archive.writestr(f"model/{name}", b"")
     with pytest.raises(InvalidModel, match="TorchScript"):
         sniff_model(write(file.getvalue()))
+
+
+@pytest.mark.parametrize("names", [(), ("a/1.png",), ("big",)])
+def test_a_tar_is_looked_through_by_its_headers_alone(write, names):
+    file = bytearray(tar_file(names=names))
+    if names == ("big",):
+        file[124:136] = b"77777777777\0"  # 8 GB, so it says
+        file[148:156] = b"        "
+        file[148:156] = b"%06o\0 " % sum(file[:512])
+    with pytest.raises(InvalidModel, match=r"archive|neither a safetensors"):
+        sniff_model(write(bytes(file)))
+
+
+def test_checkpoints_are_left_to_the_inspection(write):
+    for content in (NETWORK.state_dict(), dict(NETWORK.state_dict()), {"model": NETWORK}, torch.ones(2)):
+        assert sniff_model(write(saved(content))) == "pt"
 
 
 def test_an_onnx_model(write):

@@ -18,8 +18,9 @@ from modelpress.engine.architectures.resnet import ResNet
 from modelpress.engine.architectures.students import CNN, SNN
 from modelpress.engine.architectures.vgg import VGG
 from modelpress.engine.exhaustion import exhaustion
-from modelpress.spec.architecture import ARCHITECTURES, Architecture, ArchitectureRef
+from modelpress.spec.architecture import ARCHITECTURES, TIMM_PREFIX, Architecture, ArchitectureRef
 from modelpress.spec.failure import InvalidModel
+from modelpress.spec.network import Preprocessing
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "vgg11_cifar": partial(VGG, 11, False),
@@ -43,7 +44,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "alexnet_cifar": AlexNet,
 }
 
-# What a constructor raises when a value makes no sense to it; torchvision's check little themselves.
+# What a constructor raises when a value makes no sense to it; torchvision's and timm's check little themselves.
 REJECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 LARGEST_IMAGE = 4096
@@ -55,18 +56,7 @@ def build(ref: ArchitectureRef) -> nn.Module:
     Raises InvalidModel for an unknown name or argument, a value that the network cannot take, or one that makes it
     larger than `budget.MOST_ELEMENTS` parameters, and OutOfMemory when this machine cannot hold it.
     """
-    entry = _entry(ref)
-    if entry.family == "modelpress":
-        refusal = _refusal(entry, ref.arguments)
-        builder = BUILDERS[ref.architecture]
-    else:
-        # Imported only where it is needed: it takes a second, more than the rest of loading a small network.
-        from modelpress.engine.architectures import torchvision
-
-        refusal = _bad_count("num_classes", ref.arguments.get("num_classes", 1)) or torchvision.refusal(
-            ref.architecture, ref.arguments
-        )
-        builder = torchvision.builder(ref.architecture)
+    refusal, builder = _prepared(ref)
     if refusal is not None:
         raise InvalidModel(f"architecture {ref.architecture!r}: {refusal}")
     try:
@@ -83,6 +73,19 @@ def build(ref: ArchitectureRef) -> nn.Module:
         ) from error
 
 
+def own_preprocessing(ref: ArchitectureRef) -> Preprocessing | None:
+    """What the makers of the network do to pixels before it; None where they do not say, or for other channels.
+
+    Raises InvalidModel for an unknown name, and where the package that has the network is not installed.
+    """
+    if _entry(ref).family != "timm":
+        return None
+    from modelpress.engine.architectures import timm
+
+    own = timm.facts(ref.architecture.removeprefix(TIMM_PREFIX)).preprocessing
+    return None if own is None or ref.arguments.get("in_chans", len(own.mean)) != len(own.mean) else own
+
+
 def input_shape(ref: ArchitectureRef, image_size: int | None = None) -> tuple[int, int, int]:
     """Channels, height and width that the network takes: the architecture's own unless its arguments or `image_size`
     say otherwise.
@@ -90,13 +93,13 @@ def input_shape(ref: ArchitectureRef, image_size: int | None = None) -> tuple[in
     Raises InvalidModel for an unknown name, and for an image size below 1 or above LARGEST_IMAGE.
     """
     channels, height, width = _entry(ref).input_shape
-    given = ref.arguments.get("in_channels")
+    given = ref.arguments.get("in_channels", ref.arguments.get("in_chans"))
     if isinstance(given, int):
         channels = given
-    match ref.arguments:  # the two arguments of torchvision's that fix the size of the images
-        case {"image_size": int(size)}:
+    match ref.arguments:  # the arguments of torchvision's and timm's that fix the size of the images
+        case {"image_size": int(size)} | {"img_size": int(size)}:
             height = width = size
-        case {"input_size": [int(tall), int(wide)]}:
+        case {"input_size": [int(tall), int(wide)]} | {"img_size": [int(tall), int(wide)]}:
             height, width = tall, wide
     if image_size is not None:
         height = width = image_size
@@ -110,6 +113,25 @@ def _entry(ref: ArchitectureRef) -> Architecture:
     if entry is None:
         raise InvalidModel(f"there is no architecture {ref.architecture[:80]!r}; `GET /v1/architectures` lists them")
     return entry
+
+
+def _prepared(ref: ArchitectureRef) -> tuple[str | None, Callable[..., nn.Module]]:
+    """Why the network cannot take its arguments, or None, and what builds it from them."""
+    # The two packages are imported only where they are needed: each takes seconds, more than all else about a small
+    # network.
+    entry = _entry(ref)
+    if entry.family == "timm":
+        from modelpress.engine.architectures import timm
+
+        return timm.refusal(ref.arguments), timm.builder(ref.architecture.removeprefix(TIMM_PREFIX))
+    if entry.family == "torchvision":
+        from modelpress.engine.architectures import torchvision
+
+        refusal = _bad_count("num_classes", ref.arguments.get("num_classes", 1)) or torchvision.refusal(
+            ref.architecture, ref.arguments
+        )
+        return refusal, torchvision.builder(ref.architecture)
+    return _refusal(entry, ref.arguments), BUILDERS[ref.architecture]
 
 
 def _refusal(entry: Architecture, arguments: Mapping[str, JsonValue]) -> str | None:

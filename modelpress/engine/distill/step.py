@@ -62,7 +62,8 @@ def build_student(
     name = wanted.architecture
     if name not in ARCHITECTURES:
         raise IncompatibleSpec(f"there is no architecture {name!r}; `GET /v1/architectures` lists them")
-    defaults = {"num_classes": outputs, "in_channels": description.input_shape[0]}
+    channels = description.input_shape[0]
+    defaults = {"num_classes": outputs, "in_channels": channels, "in_chans": channels}  # the third is timm's
     taken = ARCHITECTURES[name].arguments
     arguments = {key: value for key, value in defaults.items() if key in taken} | wanted.arguments
     reference = ArchitectureRef(architecture=name, arguments=arguments)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.foreign_model import EXPORT
+from modelpress.spec.foreign_model import EXPORT, pickled_objects
 
 _MOST_PICKLE_BYTES = 64 << 20
 
@@ -108,9 +108,4 @@ def _refusal(name: str, key: str | None) -> str:
             '    torch.save(checkpoint["state_dict"], "weights.pt")  # or the key that it has there\n'
             f"If a whole pickled model lies under {key!r}, {EXPORT}"
         )
-    return (
-        f"the file holds pickled Python objects (the first is {name}), not tensors alone; nothing of it was run. "
-        "A whole pickled model needs its code to be read, so it is never loaded here. Where it was made, load it with\n"
-        '    model = torch.load("model.pt", map_location="cpu", weights_only=False)\n'
-        f"and {EXPORT}"
-    )
+    return pickled_objects(name)

@@ -97,7 +97,8 @@ def cut(tensor: Tensor, layer: nn.Module, inputs: Tensor, outputs: Tensor) -> Te
     if tensor.ndim == 0:
         return tensor
     left = tensor.detach().index_select(0, outputs.to(tensor.device))
-    if tensor.ndim == 1 or is_depthwise(layer) or len(inputs) == tensor.shape[1]:
+    # One number for each output channel may have the weight's axes all the same, as timm's standardised layers keep it.
+    if tensor.ndim == 1 or is_depthwise(layer) or tensor.shape[1] in (1, len(inputs)):
         return left
     return left.index_select(1, inputs.to(tensor.device))
 

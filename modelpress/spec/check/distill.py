@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modelpress.spec.architecture import ARCHITECTURES
+from modelpress.spec.architecture import ARCHITECTURES, unknown_arguments
 from modelpress.spec.check.misfit import Misfit, listed, shape_of
 from modelpress.spec.inspection import LayerInspection, ModelInspection
 from modelpress.spec.steps import Distill
@@ -36,17 +36,18 @@ def distill_misfits(
             )
         ]
     entry = ARCHITECTURES[name]
-    unknown = [argument for argument in arguments if argument not in entry.arguments]
-    if entry.family == "modelpress" and unknown:
+    unknown, known = unknown_arguments(entry, arguments)
+    if unknown:
         misfits.append(
             Misfit(
                 where=f"{where}.student.arguments",
-                message=f"{name} takes no argument {listed(unknown)}; it takes {listed(list(entry.arguments))}",
+                message=f"{name} takes no argument {listed(unknown)}; it takes {listed(list(known))}",
             )
         )
     for argument, needed, of in (
         ("num_classes", model.num_classes, "outputs"),
         ("in_channels", model.network.input_shape[0], "input channels"),
+        ("in_chans", model.network.input_shape[0], "input channels"),
     ):
         if arguments.get(argument, needed) != needed:
             misfits.append(

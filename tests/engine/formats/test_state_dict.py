@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from modelpress.engine.formats.state_dict import StateDictFormat, read_weights
 from modelpress.spec.failure import InvalidModel
+from tests.support.uploads import zip_file
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.5, -0.0]), "n": torch.tensor(7)}
 
@@ -168,6 +169,34 @@ def test_another_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("photos/cat.jpg", b"meow")
     assert "not one that torch.save wrote" in refusal(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "tf2onnx"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(100), "--tflite"),
+        (b"GGUF" + bytes(100), "GGUF"),
+        (b"<!doctype html><title>Sign in</title>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_files_of_other_tools_are_named(content: bytes, text: str, tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(content)
+    assert text in refusal(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("saved_model.pb", "variables/variables.index"), "SavedModel"),
+        (("bert/config.json", "bert/model.safetensors"), "Hugging Face"),
+        (("config.json", "model.weights.h5"), "Keras"),
+    ],
+)
+def test_folders_of_other_tools_are_named(names: tuple[str, ...], text: str, tmp_path: Path) -> None:
+    (tmp_path / "model.zip").write_bytes(zip_file(names))
+    assert text in refusal(tmp_path / "model.zip")
 
 
 def test_the_wrong_format_is_named(tmp_path: Path) -> None:

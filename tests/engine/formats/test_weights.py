@@ -65,3 +65,9 @@ def test_auxiliary_heads_are_recognised() -> None:
     trained = network(describe("googlenet", aux_logits=True, num_classes=5)).module.state_dict()
     message = refusal(trained, network(describe("googlenet", num_classes=5)).module)
     assert "aux_logits=true" in message
+
+
+def test_names_of_a_transformers_model_are_recognised() -> None:
+    message = refusal({"vit.encoder.layer.0.attention.attention.query.weight": torch.zeros(1)})
+    assert "Hugging Face transformers model" in message
+    assert "torch.export.save" in message
