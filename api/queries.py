@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, unknown_arguments
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, Family, unknown_arguments
 from modelpress.spec.config import Config
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
@@ -38,6 +38,12 @@ class ListQuery(Config):
     after: str | None = Field(
         default=None, max_length=100, description="`next` of the page before; leave out for the first."
     )
+
+
+class ArchitectureListQuery(Config):
+    """Which architectures."""
+
+    family: Family | None = Field(default=None, description="Only those whose modules these people wrote.")
 
 
 class JobListQuery(ListQuery):
@@ -84,8 +90,9 @@ class ModelUpload(Config):
 
     architecture: str | None = Field(
         default=None,
-        description="Name of the network that the weights belong to, from `GET /v1/architectures`. Left out for the "
-        "artifacts of a job, which say it themselves.",
+        max_length=200,
+        description="Name of the network that the weights belong to, from `GET /v1/architectures`. Left out for files "
+        "that say it themselves: exported networks (.pt2, ONNX) and the artifacts of a job.",
         examples=["vgg19_bn_cifar"],
     )
     arguments: str = Field(

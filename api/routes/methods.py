@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
 
 from api import examples
 from api.dependencies import Reader
 from api.errors import problems
 from api.openapi import answer
+from api.queries import ArchitectureListQuery
 from api.refusals import MissingScope, NoKey
 from modelpress.spec.architecture import ARCHITECTURES, Architecture
 from modelpress.spec.method import METHODS, Method
@@ -44,8 +48,13 @@ def list_recipes(_caller: Reader) -> list[ReadyRecipe]:
     "/architectures",
     summary="List the architectures",
     response_model=list[Architecture],
-    responses=answer(200, "Every architecture (the example is shortened).", examples.ALL_ARCHITECTURES) | _USUAL,
+    responses=answer(200, "Every architecture (the example is shortened).", examples.ALL_ARCHITECTURES)
+    | _USUAL
+    | problems(RequestValidationError),
 )
-def list_architectures(_caller: Reader) -> list[Architecture]:
-    """Every network that weights can be uploaded for, and that can be a student."""
-    return list(ARCHITECTURES.values())
+def list_architectures(_caller: Reader, query: Annotated[ArchitectureListQuery, Query()]) -> list[Architecture]:
+    """Every network that weights can be uploaded for, and that can be a student; some 1,500, or those of a `family`.
+
+    timm's can be read where the workers have the extra `timm`.
+    """
+    return [entry for entry in ARCHITECTURES.values() if query.family in (None, entry.family)]

@@ -17,7 +17,7 @@ from modelpress.client.connection import Connection, Request
 from modelpress.client.errors import UploadRejected, WaitTimedOut
 from modelpress.client.job import JobHandle
 from modelpress.client.upload import UploadProgress, send_file
-from modelpress.spec.architecture import Architecture
+from modelpress.spec.architecture import Architecture, Family
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import Method
 from modelpress.spec.recipes import ReadyRecipe
@@ -190,9 +190,11 @@ class Client:
         """The ready recipes of the service."""
         return _RECIPES.validate_json(self._get("/v1/recipes"))
 
-    def architectures(self) -> list[Architecture]:
-        """The architectures of the service."""
-        return _ARCHITECTURES.validate_json(self._get("/v1/architectures"))
+    def architectures(self, family: Family | None = None) -> list[Architecture]:
+        """The architectures of the service, or those whose modules the people of `family` wrote."""
+        params = {} if family is None else {"family": family}
+        request = Request("GET", "/v1/architectures", params=params)
+        return _ARCHITECTURES.validate_json(self._connection.send(request).content)
 
     def _get(self, route: str) -> bytes:
         return self._connection.send(Request("GET", route)).content

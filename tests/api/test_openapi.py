@@ -211,3 +211,7 @@ def test_methods_and_architectures(client: httpx.Client) -> None:
     assert [recipe["name"] for recipe in recipes] == list(NAMES)
     architectures = client.get("/v1/architectures").json()
     assert {"vgg19_bn_cifar", "resnet20_cifar", "nin_cifar", "resnet18"} <= {each["name"] for each in architectures}
+    timms = client.get("/v1/architectures", params={"family": "timm"}).json()
+    assert timms == [each for each in architectures if each["name"].startswith("timm/")]
+    assert "timm/resnet50" in {each["name"] for each in timms}
+    assert client.get("/v1/architectures", params={"family": "keras"}).status_code == 422

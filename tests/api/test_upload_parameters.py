@@ -38,6 +38,8 @@ def test_what_cannot_be_used_is_refused(
     [
         ({"arguments": '{"num_classes": 10}'}, "query", "give `architecture` too"),
         ({"architecture": "vg19_bn_cifar"}, "architecture", "did you mean vgg19_bn_cifar"),
+        ({"architecture": "timm/resnet50.a1_in1k"}, "architecture", "did you mean timm/resnet50"),
+        ({"architecture": "timm/resnet50", "arguments": '{"pretrained": true}'}, "arguments", "no argument pretrained"),
         ({"architecture": "zzzzzz"}, "architecture", "`GET /v1/architectures` lists them"),
         (MODEL | {"arguments": "[1]"}, "arguments", "JSON object"),
         (MODEL | {"arguments": "{"}, "arguments", "no JSON"),

@@ -158,6 +158,8 @@ class TestOnTheService:
         assert "factorize" in capsys.readouterr().out
         assert run(["architectures", "--json"]) == 0
         assert "nin_cifar" in [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+        assert run(["architectures", "--family", "timm", "--json"]) == 0
+        assert {entry["family"] for entry in json.loads(capsys.readouterr().out)} == {"timm"}
 
     def test_a_model_is_shown(self, here: RunningService, model: Model, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["model", model.id, "--layers"]) == 0

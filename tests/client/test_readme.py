@@ -164,9 +164,10 @@ def test_every_part_of_a_recipe_has_a_table() -> None:
 
 def test_every_architecture_is_in_the_guide() -> None:
     text = MODELS.read_text()
-    section = text[text.index("## Architectures") :]
+    section = text[text.index("## Architectures") : text.index("### timm")]
     named = [name for name in re.findall(r"`(\w+)`", section) if name not in {"num_classes"}]
-    assert sorted(named) == sorted(ARCHITECTURES)
+    # timm's are too many to name.
+    assert sorted(named) == sorted(name for name, entry in ARCHITECTURES.items() if entry.family != "timm")
 
 
 def test_every_command_is_in_the_guide() -> None:

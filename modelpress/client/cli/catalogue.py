@@ -9,6 +9,7 @@ import typer
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
 from modelpress.client.errors import InvalidRecipe
+from modelpress.spec.architecture import Family
 from modelpress.spec.recipes import NAMES, ready_recipe, recipe_text
 
 
@@ -38,10 +39,14 @@ def recipes(
         screen.answer_table(("name", "what it is for"), [(each, ready_recipe(each).summary) for each in NAMES])
 
 
-def architectures(url: options.Url = None, as_json: options.Json = False) -> None:
+def architectures(
+    family: Annotated[Family | None, typer.Option(help="Only those whose modules these people wrote.")] = None,
+    url: options.Url = None,
+    as_json: options.Json = False,
+) -> None:
     """List the architectures that a model or a student can have."""
     with Client(url) as client:
-        found = client.architectures()
+        found = client.architectures(family)
     if as_json:
         screen.answer_json(found)
         return

@@ -129,7 +129,7 @@ def _students(
     """Students from `NAME=FILE[:ARCHITECTURE[:JSON]]`, made for the original's images. Raises typer.BadParameter."""
     size = image_size
     if size is None and original is not None:
-        own = original.arguments.get("image_size")
+        own = original.arguments.get("image_size", original.arguments.get("img_size"))
         size = own if isinstance(own, int) else ARCHITECTURES[original.architecture].input_shape[1]
     students: dict[str, LocalModel] = {}
     for text in texts:

@@ -62,6 +62,21 @@ def test_attention_names_convolutions_of_the_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "place", "message"),
+    [
+        ({"pretrained": True}, "arguments", "timm/resnet18 takes no argument `pretrained`; it takes `num_classes`, "),
+        ({"in_chans": 4}, "arguments.in_chans", "the student has to have the model's 3 input channels"),
+        ({"num_classes": 3}, "arguments.num_classes", "the student has to have the model's 10 outputs"),
+    ],
+)
+def test_a_student_of_timm_takes_timms_arguments(arguments: dict[str, Any], place: str, message: str) -> None:
+    recipe = Recipe.model_validate({"steps": [read(student={"architecture": "timm/resnet18", "arguments": arguments})]})
+    (misfit,) = check(recipe, MODEL, DATASET)
+    assert misfit.where == f"steps.0.student.{place}"
+    assert misfit.message.startswith(message)
+
+
+@pytest.mark.parametrize(
     ("original", "depth", "shallower"),
     [
         ("vgg19_bn_cifar", 0.9, "vgg16_bn_cifar"),
