@@ -64,7 +64,7 @@ def test_attention_names_convolutions_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "place", "message"),
     [
-        ({"pretrained": True}, "arguments", "timm/resnet18 takes no argument `pretrained`; it takes `num_classes`, "),
+        ({"pretrained": True}, "arguments", "timm/resnet18 takes no argument pretrained; it takes num_classes, "),
         ({"in_chans": 4}, "arguments.in_chans", "the student has to have the model's 3 input channels"),
         ({"num_classes": 3}, "arguments.num_classes", "the student has to have the model's 10 outputs"),
     ],
