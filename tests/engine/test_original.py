@@ -146,7 +146,7 @@ class TestDescribed:
     @pytest.mark.parametrize(
         ("said", "message"),
         [
-            ({"architecture": "vgg13_bn_cifar"}, r"its architecture is vgg11_bn_cifar\(.*says vgg13_bn_cifar\(\)"),
+            ({"architecture": "vgg13_bn_cifar"}, r"its architecture is vgg11_bn_cifar\(.*says vgg13_bn_cifar;"),
             ({"architecture": "vgg11_bn_cifar", "arguments": {"num_classes": 4}}, r"says .*num_classes=4"),
             ({"image_size": 48}, r"its image_size is 32 x 32, `image_size` says 48"),
             ({"preprocessing": Preprocessing(mean=(0,), std=(1,))}, r"`preprocessing` says mean \(0"),
