@@ -29,7 +29,7 @@ from modelpress.spec.foreign_model import (
     names_of_transformers,
     whole_model,
 )
-from modelpress.spec.inspection import ModelFormat
+from modelpress.spec.inspection import DatasetFormat, ModelFormat
 
 _HEAD_BYTES = 4096
 _MOST_HEADER_BYTES = 8 << 20  # of safetensors: some 70,000 tensors
@@ -77,9 +77,13 @@ def describes_network(path: Path, format: ModelFormat) -> bool:
     return isinstance(metadata, dict) and METADATA_KEY in metadata
 
 
-def sniff_dataset(path: Path) -> Literal["zip", "tar", "npz"]:
+def sniff_dataset(path: Path) -> DatasetFormat:
     """Format of an uploaded data set. Raises InvalidDataset."""
     head = _head(path)
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return "tar"  # packed by zstandard, which the inspection unpacks: nothing of this process can
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         if _zip_index_bytes(path) is None:
             raise InvalidDataset("the zip file is truncated: its index, at the end, is missing; upload it whole")
@@ -96,7 +100,7 @@ def sniff_dataset(path: Path) -> Literal["zip", "tar", "npz"]:
         for magic, message in _OTHER_DATASETS.items():
             if head.startswith(magic):
                 raise InvalidDataset(message) from error
-        raise InvalidDataset(f"this is neither a zip, a tar nor an npz file; {_PACK}") from error
+        raise InvalidDataset(f"this is neither a zip, a tar, an npz nor an npy file; {_PACK}") from error
     return "tar"
 
 
@@ -122,8 +126,6 @@ _PICKLES: list[tuple[Callable[[bytes], bool], str]] = [
 ]
 
 _OTHER_DATASETS: dict[bytes, str] = {
-    b"\x93NUMPY": "this is a single numpy array; save images and labels together: "
-    "`numpy.savez('data.npz', images=..., labels=...)`",
     b"\x89HDF\r\n\x1a\n": f"this is an HDF5 file; {_PACK}",
     b"\x80": f"this is a pickle, which could run code when loaded and is never read; {_PACK}",
     b"7z\xbc\xaf\x27\x1c": f"7z files cannot be read; {_PACK}",

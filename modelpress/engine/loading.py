@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from modelpress.engine.data.dataset import ImageData, read_dataset
+from modelpress.engine.device import choose_device
 from modelpress.engine.inspect_model import inspect_model
+from modelpress.engine.measure import outputs_of
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.spec.check import check
@@ -45,6 +49,13 @@ def load_inputs(task: Compress, folder: Path, warn: Callable[[str], None]) -> In
         raise IncompatibleSpec("; ".join(f"{misfit.where}: {misfit.message}" for misfit in misfits))
     original = load_original(task.model, folder)
     _complete(original, data, warn)
+    if data is not None and not data.classes:
+        data = label_by(original, data, choose_device(task.device))
+        warn(
+            "no image of the data set has a label, so the original's own answers are taken for the labels of the "
+            f"{len(data.heldout_labels)} held-out images: every accuracy is the share on which a network answers as "
+            "the original does"
+        )
     return Inputs(
         original=original,
         data=data,
@@ -60,6 +71,18 @@ def preprocessing_of(network: Network) -> Preprocessing:
     if preprocessing is None:
         raise ValueError("the network has no preprocessing, though every step keeps the one it was given")
     return preprocessing
+
+
+def label_by(original: Network, data: ImageData, device: torch.device) -> ImageData:
+    """A data set without any label, its held-out images labelled by what `original`, on `device`, takes them for.
+
+    The classes are named by their numbers.
+    """
+    module = original.module.to(device)
+    outputs = outputs_of(module, data.heldout_images, preprocessing_of(original), device)  # (N, classes)
+    module.to("cpu")
+    names = tuple(str(label) for label in range(outputs.shape[1]))
+    return replace(data, heldout_labels=outputs.argmax(1), classes=names)
 
 
 def _inspect_student(name: str, file: ModelFile, folder: Path) -> ModelInspection:
@@ -97,12 +120,12 @@ def _complete(network: Network, data: ImageData | None, warn: Callable[[str], No
             "the upload names no preprocessing and there is no data to estimate it from: the files say that pixels "
             "are scaled to 0..1 and no more; upload the model with `mean` and `std` if it was trained otherwise"
         )
-    if data is not None and classes not in (None, data.classes):
-        warn(
-            f"the model's file names its outputs {_named(classes)}, the data set its classes {_named(data.classes)}: "
-            "where their order differs, accuracies are wrong; the data set's names are kept"
-        )
-    if data is not None:
+    if data is not None and data.classes:
+        if classes not in (None, data.classes):
+            warn(
+                f"the model's file names its outputs {_named(classes)}, the data set its classes "
+                f"{_named(data.classes)}: where their order differs, accuracies are wrong; the data set's names are kept"
+            )
         classes = data.classes
     network.description = description.model_copy(update={"preprocessing": preprocessing, "classes": classes})
 

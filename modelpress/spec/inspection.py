@@ -12,6 +12,9 @@ from modelpress.spec.network import NetworkSummary, Preprocessing
 ModelFormat = Literal["safetensors", "pt", "pt2", "onnx", "compact"]
 """What an uploaded model is stored as. All but `pt` and others' safetensors say themselves which network they hold."""
 
+DatasetFormat = Literal["zip", "tar", "npz", "npy"]
+DatasetLayout = Literal["image_folders", "arrays"]
+
 
 class LayerCall(Resource):
     """One call of a layer, for one image: the sizes of what it is given and gives, but for channels or features."""
@@ -113,14 +116,20 @@ class ModelInspection(Resource):
 class DatasetInspection(Resource):
     """What an uploaded data set is."""
 
-    format: Literal["zip", "tar", "npz"] = Field(description="Format of the uploaded file.")
-    classes: tuple[str, ...] = Field(description="Names of the classes, by label.")
+    format: DatasetFormat = Field(description="Format of the uploaded file.")
+    layout: DatasetLayout | None = Field(
+        default=None, description="How the data set lies in the file; null where an earlier version inspected it."
+    )
+    classes: tuple[str, ...] = Field(description="Names of the classes, by label; empty when no image has one.")
     train_examples: int = Field(description="Number of images to train on, before a split is drawn.")
     unlabelled_examples: int = Field(
         default=0, ge=0, description="Those of them without a label, which only a teacher can make use of."
     )
     heldout_examples: int | None = Field(
         description="Null when no split is given: then 10% are drawn by the job's seed."
+    )
+    unused_examples: int = Field(
+        default=0, ge=0, description="Images of a validation part beside a test part: neither trained on nor held out."
     )
     image_shape: tuple[int, int, int] = Field(description="Channels, height, width; the same for every image.")
     statistics: Preprocessing = Field(description="Mean and standard deviation of the training pixels, per channel.")

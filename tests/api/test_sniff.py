@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zstandard
 from safetensors.torch import save_file
 from torch import nn
 
@@ -204,6 +205,12 @@ def test_every_refusal_of_a_model_says_what_to_do(write):
             sniff_model(write(content))
 
 
+def npy_file() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "format"),
     [
@@ -213,6 +220,8 @@ def test_every_refusal_of_a_model_says_what_to_do(write):
         (tar_file("w:gz"), "tar"),
         (tar_file("w:bz2"), "tar"),
         (tar_file("w:xz"), "tar"),
+        (zstandard.compress(tar_file()), "tar"),
+        (npy_file(), "npy"),
     ],
 )
 def test_data_sets(write, content, format):
@@ -229,26 +238,19 @@ def test_a_tar_of_the_oldest_kind_has_no_magic_word(write):
     assert sniff_dataset(write(bytes(header) + file.getvalue()[512:])) == "tar"
 
 
-def npy_file() -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.zeros(3))
-    return file.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (zip_file()[:-30], "truncated"),
         (npz_file()[:-1000], "truncated"),
         (zip_file(()), "holds no files"),
-        (npy_file(), "single numpy array"),
         (pickle.dumps([1, 2]), "pickle"),
         (b"\x1f\x8b" + bytes(50), "compressed file holds no tar"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "single image"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(100), "7z"),
-        (json.dumps({"images": []}).encode(), "neither a zip, a tar nor an npz"),
-        (bytes(512), "neither a zip, a tar nor an npz"),
-        (b"x", "neither a zip, a tar nor an npz"),
+        (json.dumps({"images": []}).encode(), "neither a zip, a tar, an npz nor an npy"),
+        (bytes(512), "neither a zip, a tar, an npz nor an npy"),
+        (b"x", "neither a zip, a tar, an npz nor an npy"),
     ],
 )
 def test_what_is_no_data_set(write, content, says):

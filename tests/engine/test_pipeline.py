@@ -258,6 +258,23 @@ def test_a_student_without_preprocessing_is_warned_of(module: nn.Module, folder:
     assert warning.startswith("the student 'mdl_small' was uploaded without preprocessing")
 
 
+def test_images_without_any_label_are_enough_for_a_teacher(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(folder, module, GRADUAL, artifacts=["compact"])
+    images, _ = patterned_images(240)
+    np.save(folder.path / "inputs/images.npy", images)
+    task["dataset"] = {"path": "inputs/images.npy", "sha256": folder.sha256("inputs/images.npy")}
+    _compress(folder, task)
+    report = folder.report
+    (warning,) = report.warnings
+    assert "the original's own answers are taken for the labels of the 24 held-out images" in warning
+    assert report.network.classes is None
+    assert report.baseline.accuracy is not None
+    assert (report.baseline.accuracy.top1, report.baseline.accuracy.examples) == (1.0, 24)
+    assert report.proofs[0].accuracy is not None
+    assert report.proofs[0].agreement is not None
+    assert report.proofs[0].accuracy.top1 == report.proofs[0].agreement.top1 > 0.9
+
+
 def test_factorizing_twice_by_the_same_seed_gives_the_same_bytes(module: nn.Module, tmp_path: Path) -> None:
     hashes = []
     for attempt in ("first", "second"):

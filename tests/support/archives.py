@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import zstandard
 from PIL import Image
 
 
@@ -44,4 +45,11 @@ def write_tar(path: Path, files: Mapping[str, bytes], compression: str = "gz") -
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def write_zst(path: Path, files: Mapping[str, bytes]) -> Path:
+    """A tar of these files, packed by zstandard."""
+    write_tar(path, files, "")
+    path.write_bytes(zstandard.compress(path.read_bytes()))
     return path

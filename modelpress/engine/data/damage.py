@@ -9,6 +9,8 @@ import tokenize
 import zipfile
 import zlib
 
+import zstandard
+
 # The standard library, numpy and Pillow were written for honest files: on others nearly any lookup, arithmetic or
 # parsing error comes through. MemoryError is not among them: it says something about the machine.
 DAMAGED: tuple[type[Exception], ...] = (
@@ -16,6 +18,7 @@ DAMAGED: tuple[type[Exception], ...] = (
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
+    zstandard.ZstdError,
     struct.error,
     tokenize.TokenError,
     ArithmeticError,

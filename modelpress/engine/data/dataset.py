@@ -27,7 +27,7 @@ class ImageData:
     train_labels: Tensor  # int64 (N,), UNLABELLED (-1) where there is none
     heldout_images: Tensor
     heldout_labels: Tensor
-    classes: tuple[str, ...]  # names by label
+    classes: tuple[str, ...]  # names by label; empty when no image has one
     statistics: Preprocessing  # of the training pixels
 
     @property
@@ -58,10 +58,11 @@ class ImageData:
 
 
 def read_dataset(path: Path, seed: int, heldout_share: float = 0.1) -> ImageData:
-    """Read a data set's file (zip, tar or npz, told by its content).
+    """Read a data set's file, whose format is told by its content.
 
     Where the file has no held-out part, `heldout_share` of each class is drawn by `seed`, at least one image of
-    each class that has two; images without a label are all to train with. Raises InvalidDataset.
+    each class that has two; images without a label are all to train with, unless no image has one: then they are drawn
+    like those of one class. Raises InvalidDataset.
     """
     file = read_file(path)
     train, heldout = file.train, file.heldout
@@ -82,7 +83,10 @@ def _as_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def _split(whole: LabelledImages, seed: int, share: float) -> tuple[LabelledImages, LabelledImages]:
-    chosen = _draw_by_class(whole.labels, seed, share)
+    without_labels = bool((whole.labels == UNLABELLED).all())
+    chosen = _draw_by_class(np.zeros_like(whole.labels) if without_labels else whole.labels, seed, share)
+    if without_labels and not chosen.any():
+        raise InvalidDataset("there is a single image, so none can be held out to measure with; add images")
     if not chosen.any():
         raise InvalidDataset(
             "every class has a single image, so none can be held out to measure with; add images, or a held-out part"

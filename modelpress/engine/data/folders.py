@@ -1,34 +1,32 @@
 """Class folders: which file of an archive is an image of which class, told from the names alone.
 
 cat/1.png  dog/2.png                          all of it to train with; a part is drawn to be held out
-train/cat/1.png  test/cat/2.png  ...          the held-out part is given: test, val, valid, validation or heldout
+train/cat/1.png  test/cat/2.png  ...          the held-out part is given: test or heldout, else val, valid or validation
 anything/cat/1.png  anything/dog/2.png  ...   a folder around either of them does no harm
 unlabelled/3.png  train/unlabelled/4.png      images to train with that have no label; beside either of them
+1.png  2.png  or  photos/1.png  photos/2.png  no class folders, or a single one: no image has a label
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from modelpress.engine.data.archive import Entry
 from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.limits import MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 _TRAIN = ("train", "training")
-_HELDOUT = ("test", "val", "valid", "validation", "heldout")
+_TEST = ("test", "heldout")
+_VALIDATION = ("val", "valid", "validation")
 _UNLABELLED = "unlabelled"
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One member of an archive."""
-
-    name: str
-    size: int
-    folder: bool = False
+_File = tuple[tuple[str, ...], int]  # the parts of its path, and its place in the archive
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,18 @@ class ImageEntry:
 class Layout:
     """What an archive's names say."""
 
-    classes: tuple[str, ...]  # sorted by name
+    classes: tuple[str, ...]  # sorted by name; none where no image has a label
     images: tuple[ImageEntry, ...]  # by part, class and name: the same order however the archive was packed
+    unused: int = 0  # images of a validation part beside a test part
 
 
-def arrange(entries: list[Entry]) -> Layout:
+def arrange(entries: Sequence[Entry]) -> Layout:
     """Tell images, classes and parts from the names of an archive's members.
 
-    Raises InvalidDataset when there are no images, a single class, a class without images, classes that differ
-    between the parts, or files that are neither in a class folder nor known to be no images.
+    Raises InvalidDataset when there are no images, a single class in two parts, a class without images, classes that
+    differ between the parts, or files that are neither in a class folder nor known to be no images.
     """
-    files: list[tuple[tuple[str, ...], int]] = []
+    files: list[_File] = []
     folders: list[tuple[str, ...]] = []
     for place, entry in enumerate(entries):
         parts = _parts(entry.name)
@@ -65,7 +64,7 @@ def arrange(entries: list[Entry]) -> Layout:
             folders.append(parts)
         else:
             files.append((parts, place))
-    images = [(parts, place) for parts, place in files if parts[-1].lower().endswith(IMAGE_SUFFIXES)]
+    images = [(parts, place) for parts, place in files if _is_image(parts)]
     if not images:
         raise InvalidDataset(
             f"there is no image in the archive; pack one folder per class with files of type "
@@ -78,31 +77,23 @@ def arrange(entries: list[Entry]) -> Layout:
     images = [(parts[around:], place) for parts, place in images]
     unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]
     images = [(parts, place) for parts, place in images if not _is_unlabelled(parts)]
-    if not images:
-        raise InvalidDataset("no image has a label; add class folders with a few images each")
-    tops = {parts[0].lower() for parts, _ in images if len(parts) > 1}
-    in_parts = bool(tops) and tops <= {*_TRAIN, *_HELDOUT} and bool(tops & set(_TRAIN)) and bool(tops & set(_HELDOUT))
-    if in_parts:
-        _check_parts(tops)
-    depth = 1 if in_parts else 0  # where the class's name stands in a path
+    heldout_names = _heldout_part({parts[0].lower() for parts, _ in images if len(parts) > 1})
+    depth = 1 if heldout_names else 0  # where the class's name stands in a path
+    _check_others([(parts[around:], place) for parts, place in files], depth, entries)
+    if all(len(parts) == 1 for parts, _ in images):
+        return _without_labels(images + unlabelled, entries)
     for parts, place in images:
         if len(parts) < depth + 2:
             raise InvalidDataset(
                 f"{entries[place].name} lies outside the class folders; move it into one, or remove it"
             )
-    for parts, place in files:
-        inner = parts[around:]
-        if _is_unlabelled(inner) and not inner[-1].lower().endswith(IMAGE_SUFFIXES):
-            raise InvalidDataset(
-                f"{entries[place].name} is no image of a known type ({', '.join(IMAGE_SUFFIXES)}); convert or remove it"
-            )
-        if len(inner) >= depth + 2 and not inner[-1].lower().endswith(IMAGE_SUFFIXES):
-            raise InvalidDataset(
-                f"{entries[place].name} is no image of a known type ({', '.join(IMAGE_SUFFIXES)}); convert or remove it"
-            )
+    parted = len(images)
+    if heldout_names:
+        images = [(parts, place) for parts, place in images if parts[0].lower() in (*_TRAIN, *heldout_names)]
 
     found = [
-        (in_parts and parts[0].lower() in _HELDOUT, parts[depth], "/".join(parts), place) for parts, place in images
+        (bool(heldout_names) and parts[0].lower() in heldout_names, parts[depth], "/".join(parts), place)
+        for parts, place in images
     ]
     train = {name for heldout, name, _, _ in found if not heldout}
     heldout = {name for is_heldout, name, _, _ in found if is_heldout}
@@ -110,13 +101,15 @@ def arrange(entries: list[Entry]) -> Layout:
     empty = sorted(named - train - heldout)
     if empty:
         raise InvalidDataset(f"class {empty[0]!r} has no images; add some, or remove its folder")
-    if in_parts and train != heldout:
+    if heldout_names and train != heldout:
         name = min(train ^ heldout)
         where = "the held-out part" if name in train else "the training part"
         raise InvalidDataset(f"class {name!r} is missing in {where}; both parts must have the same class folders")
     classes = tuple(sorted(train))
-    if len(classes) < 2:
+    if len(classes) < 2 and (heldout_names or unlabelled):
         raise InvalidDataset(f"there is one class only, {classes[0]!r}; a data set needs at least two class folders")
+    if len(classes) < 2:
+        return _without_labels(images, entries)
     label_of = {name: label for label, name in enumerate(classes)}
     return Layout(
         classes=classes,
@@ -124,8 +117,42 @@ def arrange(entries: list[Entry]) -> Layout:
             ImageEntry(entries[place].name, place, label_of[name], is_heldout)
             for is_heldout, name, _, place in sorted(found)
         )
-        + tuple(ImageEntry(entries[place].name, place, UNLABELLED, False) for _, place in sorted(unlabelled)),
+        + _without_labels(unlabelled, entries).images,
+        unused=parted - len(images),
     )
+
+
+def _without_labels(images: list[_File], entries: Sequence[Entry]) -> Layout:
+    found = tuple(ImageEntry(entries[place].name, place, UNLABELLED, False) for _, place in sorted(images))
+    return Layout(classes=(), images=found)
+
+
+def _heldout_part(tops: set[str]) -> tuple[str, ...]:
+    """Names of the folders whose images are held out; none where the top folders `tops` are not the parts of a set.
+
+    A validation part is held out where there is no test part. Where there is one, the validation images belong to
+    neither part: the figures are to be of images that nothing was trained or chosen by.
+    """
+    if not (tops <= {*_TRAIN, *_TEST, *_VALIDATION} and tops & {*_TRAIN} and tops - {*_TRAIN}):
+        return ()
+    for names in (_TRAIN, _TEST, _VALIDATION):
+        present = sorted(tops & set(names))
+        if len(present) > 1:
+            raise InvalidDataset(f"folders {' and '.join(map(repr, present))} name the same part; keep one of them")
+    return _TEST if tops & {*_TEST} else _VALIDATION
+
+
+def _check_others(files: list[_File], depth: int, entries: Sequence[Entry]) -> None:
+    """Refuse what lies among the images of a class and is none: left out in silence, it would be missed."""
+    for parts, place in files:
+        if not _is_image(parts) and (_is_unlabelled(parts) or len(parts) >= depth + 2):
+            raise InvalidDataset(
+                f"{entries[place].name} is no image of a known type ({', '.join(IMAGE_SUFFIXES)}); convert or remove it"
+            )
+
+
+def _is_image(parts: tuple[str, ...]) -> bool:
+    return parts[-1].lower().endswith(IMAGE_SUFFIXES)
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -149,13 +176,3 @@ def _wrapping_folders(paths: list[tuple[str, ...]]) -> int:
     while all(len(parts) > around + 2 for parts in paths) and len({parts[around] for parts in paths}) == 1:
         around += 1
     return around
-
-
-def _check_parts(tops: set[str]) -> None:
-    for names in (_TRAIN, _HELDOUT):
-        present = sorted(tops & set(names))
-        if len(present) > 1:
-            raise InvalidDataset(
-                f"folders {' and '.join(map(repr, present))} name the same part; "
-                "keep one training and one held-out part"
-            )

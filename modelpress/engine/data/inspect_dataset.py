@@ -17,10 +17,12 @@ def inspect_dataset(path: Path) -> DatasetInspection:
     _, height, width, channels = content.train.images.shape
     return DatasetInspection(
         format=form,
+        layout=content.layout,
         classes=content.classes,
         train_examples=len(content.train.labels),
         unlabelled_examples=int((content.train.labels == UNLABELLED).sum()),
         heldout_examples=None if content.heldout is None else len(content.heldout.labels),
+        unused_examples=content.unused,
         image_shape=(channels, height, width),
         statistics=pixel_statistics(content.train.images),
     )

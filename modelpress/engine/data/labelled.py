@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modelpress.spec.inspection import DatasetLayout
+
 # The label of an image that has none.
 UNLABELLED = -1
 
@@ -27,6 +29,22 @@ class LabelledImages:
 class DatasetContent:
     """What a file holds."""
 
-    classes: tuple[str, ...]
+    layout: DatasetLayout
+    classes: tuple[str, ...]  # empty when no image has a label
     train: LabelledImages
     heldout: LabelledImages | None  # None when the file has no such part
+    unused: int = 0  # images of a validation part that stands beside a test part
+
+    @classmethod
+    def parted(
+        cls,
+        layout: DatasetLayout,
+        classes: tuple[str, ...],
+        whole: LabelledImages,
+        heldout: NDArray[np.bool_],
+        unused: int = 0,
+    ) -> DatasetContent:
+        """All images of a file, of which those where `heldout` (N,) is true are its held-out part, if there are any."""
+        if not heldout.any():
+            return cls(layout, classes, whole, None, unused)
+        return cls(layout, classes, whole.take(~heldout), whole.take(heldout), unused)

@@ -1,11 +1,12 @@
-"""Data sets as arrays: an npz of `images` and `labels`, and perhaps `test_images`, `test_labels` and `classes`."""
+"""Data sets as arrays: an npz of `images` and `labels`, and perhaps `test_images`, `test_labels` and `classes`; an npy
+of images alone, which have no labels."""
 
 from __future__ import annotations
 
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -22,6 +23,8 @@ _MOST_CHANNELS = 4
 def read_npz(path: Path) -> DatasetContent:
     """Read an npz: images uint8 (N, H, W) or (N, H, W, C), labels integers (N,) from 0, -1 for none.
 
+    Where every label is -1 there are no classes and no held-out part.
+
     Raises InvalidDataset.
     """
     with _open(path) as archive:
@@ -36,6 +39,12 @@ def read_npz(path: Path) -> DatasetContent:
             raise InvalidDataset("`test_images` and `test_labels` belong together; give both or neither")
         train_images = _images(archive, "images")
         labels = _labels(archive, "labels", len(train_images), least=UNLABELLED)
+        if (labels == UNLABELLED).all():
+            if "test_images" in names:
+                raise InvalidDataset(
+                    "`test_labels` are of no use where none of `labels` is a label; label a few images"
+                )
+            return DatasetContent("arrays", (), LabelledImages(train_images, labels), None)
         classes = _classes(archive, labels) if "classes" in names else _counted_classes(labels)
         _check_labels("labels", labels, len(classes), least=UNLABELLED)
         absent = np.flatnonzero(np.bincount(labels[labels != UNLABELLED], minlength=len(classes)) == 0)
@@ -48,7 +57,7 @@ def read_npz(path: Path) -> DatasetContent:
             raise InvalidDataset("there is one class only; a data set needs at least two")
         train = LabelledImages(train_images, labels)
         if "test_images" not in names:
-            return DatasetContent(classes, train, None)
+            return DatasetContent("arrays", classes, train, None)
         test_images = _images(archive, "test_images")
         if test_images.shape[1:] != train_images.shape[1:]:
             raise InvalidDataset(
@@ -57,7 +66,26 @@ def read_npz(path: Path) -> DatasetContent:
             )
         test_labels = _labels(archive, "test_labels", len(test_images))
         _check_labels("test_labels", test_labels, len(classes))
-        return DatasetContent(classes, train, LabelledImages(test_images, test_labels))
+        return DatasetContent("arrays", classes, train, LabelledImages(test_images, test_labels))
+
+
+def read_npy(path: Path) -> DatasetContent:
+    """Read an npy of images, uint8 (N, H, W, C), none of which has a label. Raises InvalidDataset.
+
+    Three dimensions are refused, unlike in an npz: they could be one image in colour as well as many grey ones.
+    """
+    try:
+        with path.open("rb") as file:
+            images = _read_array(file, "the array", MAX_DECODED_BYTES)
+    except DAMAGED as error:
+        raise InvalidDataset(f"the npy is damaged ({error}); save it again and upload it again") from error
+    if images.ndim != 4:
+        raise InvalidDataset(
+            f"the array has shape {images.shape}; images are (images, height, width, channels), and are saved with "
+            "labels by numpy.savez(file, images=..., labels=...)"
+        )
+    checked = _check_images(images, "the array")
+    return DatasetContent("arrays", (), LabelledImages(checked, np.full(len(checked), UNLABELLED)), None)
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -68,42 +96,48 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def _array(archive: zipfile.ZipFile, name: str, most_bytes: int) -> NDArray[Any]:
-    """One array, its size checked by its header before anything is allocated."""
     try:
         with archive.open(f"{name}.npy") as file:
-            version = npy.read_magic(file)
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = read_header(file)
-        if dtype.hasobject:
-            raise InvalidDataset(f"`{name}` holds Python objects; save plain numbers (or strings for `classes`)")
-        if math.prod(shape) * dtype.itemsize > most_bytes:
-            raise InvalidDataset(
-                f"`{name}` has shape {shape}, which is more than {most_bytes >> 20} MiB; use fewer or smaller images"
-            )
-        with archive.open(f"{name}.npy") as file:
-            array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+            return _read_array(file, f"`{name}`", most_bytes)
     except DAMAGED as error:
         raise InvalidDataset(f"`{name}` of the npz is damaged ({error}); save it again and upload it again") from error
+
+
+def _read_array(file: IO[bytes], name: str, most_bytes: int) -> NDArray[Any]:
+    """One array, its size checked by its header before anything is allocated."""
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise InvalidDataset(f"{name} holds Python objects; save plain numbers (or strings for `classes`)")
+    if math.prod(shape) * dtype.itemsize > most_bytes:
+        raise InvalidDataset(
+            f"{name} has shape {shape}, which is more than {most_bytes >> 20} MiB; use fewer or smaller images"
+        )
+    file.seek(0)
+    array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     return array
 
 
 def _images(archive: zipfile.ZipFile, name: str) -> NDArray[np.uint8]:
-    images = _array(archive, name, MAX_DECODED_BYTES)
+    return _check_images(_array(archive, name, MAX_DECODED_BYTES), f"`{name}`")
+
+
+def _check_images(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if images.dtype != np.uint8:
-        raise InvalidDataset(f"`{name}` is of type {images.dtype}; save pixels as uint8 from 0 to 255")
+        raise InvalidDataset(f"{name} is of type {images.dtype}; save pixels as uint8 from 0 to 255")
     if images.ndim == 3:
         images = images[:, :, :, None]
     if images.ndim != 4 or not 1 <= images.shape[3] <= _MOST_CHANNELS:
         raise InvalidDataset(
-            f"`{name}` has shape {images.shape}; it must be (images, height, width) "
-            "or (images, height, width, channels)"
+            f"{name} has shape {images.shape}; it must be (images, height, width) or (images, height, width, channels)"
         )
     count, height, width, _ = images.shape
     if count == 0 or height == 0 or width == 0:
-        raise InvalidDataset(f"`{name}` has shape {images.shape}: there are no images in it")
+        raise InvalidDataset(f"{name} has shape {images.shape}: there are no images in it")
     if count > MAX_IMAGES or height * width > MAX_IMAGE_PIXELS:
         raise InvalidDataset(
-            f"`{name}` has shape {images.shape}; the limits are {MAX_IMAGES} images and {MAX_IMAGE_PIXELS} pixels each"
+            f"{name} has shape {images.shape}; the limits are {MAX_IMAGES} images and {MAX_IMAGE_PIXELS} pixels each"
         )
     return np.ascontiguousarray(images)
 
@@ -134,8 +168,6 @@ def _check_labels(name: str, labels: NDArray[Any], classes: int, least: int = 0)
 
 def _counted_classes(labels: NDArray[np.int64]) -> tuple[str, ...]:
     most = int(labels.max())
-    if most == UNLABELLED:
-        raise InvalidDataset("no image has a label; label a few of each class")
     if most >= len(labels):
         # There cannot be an image for each class up to this one.
         raise InvalidDataset(

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from modelpress.engine.data.archive import read_tar, read_zip
+from modelpress.engine.data.archive import is_tar
 from modelpress.engine.data.damage import DAMAGED
 from modelpress.engine.data.labelled import DatasetContent
-from modelpress.engine.data.npz import read_npz
+from modelpress.engine.data.layouts import read_tar, read_zip
+from modelpress.engine.data.npz import read_npy, read_npz
 from modelpress.spec.failure import InvalidDataset
-
-DatasetFormat = Literal["zip", "tar", "npz"]
+from modelpress.spec.inspection import DatasetFormat
 
 READERS: dict[DatasetFormat, Callable[[Path], DatasetContent]] = {
     "zip": read_zip,
     "tar": read_tar,
     "npz": read_npz,
+    "npy": read_npy,
 }
 
 
@@ -31,9 +30,11 @@ def read_file(path: Path) -> DatasetContent:
 def dataset_format(path: Path) -> DatasetFormat:
     """Tell the format of a data set's file. Raises InvalidDataset when it is none that can be read."""
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(6)
     if not start:
         raise InvalidDataset("the file is empty; upload a zip or tar of class folders, or an npz")
+    if start == b"\x93NUMPY":
+        return "npy"
     if start.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             raise InvalidDataset("the zip has no directory at its end, so it was cut off; upload it again")
@@ -43,13 +44,8 @@ def dataset_format(path: Path) -> DatasetFormat:
         except DAMAGED as error:
             raise InvalidDataset(f"the zip is damaged ({error}); make it again and upload it again") from error
         return "npz" if names and all(name.endswith(".npy") for name in names) else "zip"
-    try:
-        if tarfile.is_tarfile(path):
-            return "tar"
-    except DAMAGED as error:
-        raise InvalidDataset(f"the tar is damaged ({error}); make it again and upload it again") from error
-    if start == b"\x93NUM":
-        raise InvalidDataset("this is a single npy array; save images and labels together with numpy.savez")
+    if is_tar(path):
+        return "tar"
     raise InvalidDataset(
-        "the file is neither a zip, a tar nor an npz; pack class folders, or images and labels, into one"
+        "the file is neither a zip, a tar, an npz nor an npy; pack class folders, or images and labels, into one"
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from modelpress.spec.check.distill import distill_misfits
 from modelpress.spec.check.factorize import factorize_data_misfits, factorize_misfits, factorize_ranks
+from modelpress.spec.check.labels import label_misfits
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit, listed, shape_of
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
@@ -50,6 +51,8 @@ def check(
             misfits += prune_channels_data_misfits(step, where)
         elif dataset is None and isinstance(step, Factorize):
             misfits += factorize_data_misfits(step, where)
+        if dataset is not None:
+            misfits += label_misfits(step, dataset, where)
         if dataset is not None and step.training is not None:
             misfits += training_misfits(step.training, dataset, where)
         # The layers of a student that is to be built are not known yet, nor a pair's once a layer was factorized, nor
@@ -102,7 +105,7 @@ def _data_misfits(model: ModelInspection, dataset: DatasetInspection | None) -> 
                 "model with the right `image_size`",
             )
         )
-    if len(dataset.classes) != model.num_classes:
+    if dataset.classes and len(dataset.classes) != model.num_classes:
         misfits.append(
             Misfit(
                 where="dataset",

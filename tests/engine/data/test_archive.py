@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from PIL import Image
 
-from modelpress.engine.data import archive, decode
+from modelpress.engine.data import archive, decode, image_folders, tar_stream
 from modelpress.engine.data.labelled import DatasetContent
 from modelpress.engine.data.registry import dataset_format, read_file
 from modelpress.spec.failure import InvalidDataset
-from tests.support.archives import picture, pixels_of, write_tar, write_zip
+from tests.support.archives import picture, pixels_of, write_tar, write_zip, write_zst
 
 Write = Callable[[Path, dict[str, bytes]], Path]
 
@@ -30,7 +33,11 @@ def write_bz2(path: Path, files: dict[str, bytes]) -> Path:
     return write_tar(path, files, "bz2")
 
 
-@pytest.mark.parametrize("write", [write_zip, write_tar, write_plain_tar, write_bz2])
+def write_xz(path: Path, files: dict[str, bytes]) -> Path:
+    return write_tar(path, files, "xz")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar, write_plain_tar, write_bz2, write_xz, write_zst])
 class TestArchives:
     def test_pixels_and_labels(self, write: Write, tmp_path: Path):
         files = {f"{name}/{index}.png": picture(index) for index, name in enumerate(["dog", "cat", "dog"])}
@@ -85,7 +92,7 @@ class TestArchives:
     def test_large_files_are_refused_before_they_are_read(
         self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(archive, "MAX_IMAGE_FILE_BYTES", 1000)
+        monkeypatch.setattr(image_folders, "MAX_IMAGE_FILE_BYTES", 1000)
         with pytest.raises(InvalidDataset, match=r"b/1.png has 1001 bytes, the limit is 1000"):
             read_file(write(tmp_path / "file", {"a/1.png": picture(1), "b/1.png": bytes(1001)}))
 
@@ -160,15 +167,74 @@ def test_encrypted_zip(tmp_path: Path):
         read_file(path)
 
 
-def test_links_in_a_tar(tmp_path: Path):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes):
     path = tmp_path / "file"
     with tarfile.open(path, "w") as tar:
         for name in ("a/1.png", "b/1.png"):
             member = tarfile.TarInfo(name)
-            member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            member.type, member.linkname = kind, "/etc/passwd"
             tar.addfile(member)
-    with pytest.raises(InvalidDataset, match=r"a/1.png is a link"):
+    with pytest.raises(InvalidDataset, match=r"a/1.png is a link or a device.*--dereference"):
         read_file(path)
+
+
+def test_links_in_a_zip(tmp_path: Path):
+    link = zipfile.ZipInfo("a/1.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "file", "w") as file:
+        file.writestr(link, "/etc/passwd")
+    with pytest.raises(InvalidDataset, match=r"a/1.png is a link or a device"):
+        read_file(tmp_path / "file")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+@pytest.mark.parametrize("name", ["../a/1.png", "a/../../1.png", "a\\..\\1.png"])
+def test_names_that_lead_out(tmp_path: Path, write: Write, name: str):
+    with pytest.raises(InvalidDataset, match=r"leads out of the archive"):
+        read_file(write(tmp_path / "file", {name: picture(1), "b/1.png": picture(2)}))
+
+
+def test_a_file_that_is_there_twice(tmp_path: Path):
+    with tarfile.open(tmp_path / "file", "w") as tar:
+        for content in (picture(1), picture(2)):
+            member = tarfile.TarInfo("a/1.png")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(InvalidDataset, match=r"a/1.png is in the archive twice"):
+        read_file(tmp_path / "file")
+
+
+def test_a_header_of_a_tar_that_declares_a_giant_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tar_stream, "MAX_MEMBER_BYTES", 2**20)
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 2**33
+    with gzip.open(tmp_path / "file", "wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**16))
+    with pytest.raises(InvalidDataset, match="a header or a file of more than 1 MiB"):
+        read_file(tmp_path / "file")
+
+
+def test_a_tar_packed_in_several_frames_of_zstandard(tmp_path: Path):
+    files = {f"{name}/{index}.png": picture(index) for index, name in enumerate("abab")}
+    whole = write_plain_tar(tmp_path / "plain", files).read_bytes()
+    packed = b"".join(zstandard.compress(whole[start : start + 1000]) for start in range(0, len(whole), 1000))
+    (tmp_path / "file").write_bytes(packed)
+    found, expected = read_file(tmp_path / "file"), read_file(tmp_path / "plain")
+    np.testing.assert_array_equal(found.train.images, expected.train.images)
+
+
+def test_a_window_that_takes_much_memory_is_refused(tmp_path: Path):
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, compression_level=1)
+    packer = zstandard.ZstdCompressor(compression_params=parameters)
+    whole = write_plain_tar(tmp_path / "plain", {"a/1.png": picture(1), "b/1.png": picture(2)}).read_bytes()
+    stream = packer.compressobj()  # writes no size, which would make the window as small as the content
+    packed = stream.compress(whole) + stream.flush()
+    (tmp_path / "file").write_bytes(packed)
+    with pytest.raises(InvalidDataset, match=r"the tar is damaged .*memory"):
+        read_file(tmp_path / "file")
 
 
 def test_a_tar_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -185,14 +251,14 @@ class TestFormats:
         assert dataset_format(write_tar(tmp_path / "x.zip", files)) == "tar"
         np.savez(tmp_path / "x.npz", images=np.zeros(1), labels=np.zeros(1))
         assert dataset_format(tmp_path / "x.npz") == "npz"
+        np.save(tmp_path / "x.npy", np.zeros(1))
+        assert dataset_format(tmp_path / "x.npy") == "npy"
 
     def test_others_are_told_apart(self, tmp_path: Path):
         path = tmp_path / "file"
-        np.save(tmp_path / "array.npy", np.zeros(3))
         for content, message in [
             (b"", "the file is empty"),
-            (b"hello", "neither a zip, a tar nor an npz"),
-            ((tmp_path / "array.npy").read_bytes(), "single npy array"),
+            (b"hello", "neither a zip, a tar, an npz nor an npy"),
             (write_zip(path, {"a/1.png": picture()}).read_bytes()[:-30], "cut off"),
         ]:
             path.write_bytes(content)

@@ -34,6 +34,35 @@ def test_given_split(name: str):
     assert {image.name for image in found.images if image.heldout} == {f"{name}/cat/2.png", f"{name}/dog/9.png"}
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_part_beside_a_test_part_is_used_for_nothing(name: str):
+    names = tuple(f"{part}/{label}/1.png" for part in ("train", "test", name) for label in ("cat", "dog"))
+    found = layout(*names, f"{name}/cat/2.png")
+    assert [(image.name, image.heldout) for image in found.images] == [
+        ("train/cat/1.png", False),
+        ("train/dog/1.png", False),
+        ("test/cat/1.png", True),
+        ("test/dog/1.png", True),
+    ]
+    assert found.unused == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1.png", "2.png", "README.txt"),
+        ("photos/1.png", "photos/2.png"),
+        ("a/photos/1.png", "a/photos/2.png"),
+        ("1.png", "unlabelled/2.png"),
+        ("train/unlabelled/1.png", "train/unlabelled/2.png"),
+    ],
+)
+def test_without_class_folders_or_in_a_single_one_no_image_has_a_label(names: tuple[str, ...]):
+    found = layout(*names)
+    assert found.classes == ()
+    assert [(image.place, image.label, image.heldout) for image in found.images] == [(0, -1, False), (1, -1, False)]
+
+
 @pytest.mark.parametrize("around", ["data/", "./data/", "a/b/", "data\\"])
 def test_folders_around_do_no_harm(around: str):
     assert layout(f"{around}cat/1.png", f"{around}dog/1.png").classes == ("cat", "dog")
@@ -68,16 +97,16 @@ def test_what_operating_systems_leave_behind_is_ignored():
     [
         ((), "there is no image"),
         (("cat/notes.txt",), "there is no image"),
-        (("cat/1.png", "cat/2.png"), "one class only, 'cat'"),
-        (("1.png", "2.png"), "1.png lies outside the class folders"),
+        (("train/cat/1.png", "test/cat/2.png"), "one class only, 'cat'"),
+        (("cat/1.png", "cat/2.png", "unlabelled/3.png"), "one class only, 'cat'"),
         (("cat/1.png", "dog/1.png", "3.png"), "3.png lies outside the class folders"),
         (("train/1.png", "test/2.png"), "train/1.png lies outside the class folders"),
         (("cat/1.png", "dog/1.png", "dog/2.heic"), "dog/2.heic is no image of a known type"),
         (("train/cat/1.png", "train/dog/1.png", "test/cat/1.png"), "class 'dog' is missing in the held-out part"),
         (("train/cat/1.png", "test/dog/1.png", "test/cat/1.png"), "class 'dog' is missing in the training part"),
         (
-            tuple(f"{part}/{name}/1.png" for part in ("train", "test", "val") for name in ("cat", "dog")),
-            "'test' and 'val' name the same part",
+            tuple(f"{part}/{name}/1.png" for part in ("train", "valid", "val") for name in ("cat", "dog")),
+            "'val' and 'valid' name the same part; keep one",
         ),
     ],
 )

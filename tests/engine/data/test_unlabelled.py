@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from modelpress.engine.data.dataset import read_dataset
@@ -16,11 +18,13 @@ from modelpress.engine.data.inspect_dataset import inspect_dataset
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, softened_divergence
 from modelpress.engine.distill.logits import LogitLoss
+from modelpress.engine.loading import label_by
 from modelpress.engine.recovery import recover
 from modelpress.spec.failure import InvalidDataset
 from modelpress.spec.training import Recovery
+from tests.support.archives import write_zip
 from tests.support.contexts import context
-from tests.support.image_data import noise
+from tests.support.image_data import noise, normalised
 from tests.support.tiny import tiny_module, tiny_network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 4, 4), dtype=np.uint8)
@@ -46,8 +50,77 @@ def test_an_npz_with_labels_of_minus_one(tmp_path: Path):
 def test_labels_below_minus_one_and_no_labels_at_all(tmp_path: Path):
     with pytest.raises(InvalidDataset, match=r"`labels`\[1\] is -2, out of range: .*-1 for none"):
         inspect_dataset(save(tmp_path, np.where(LABELS == -1, -2, LABELS)))
-    with pytest.raises(InvalidDataset, match="no image has a label"):
-        inspect_dataset(save(tmp_path, np.full(12, -1)))
+
+
+def save_without(path: Path, form: str) -> Path:
+    """The images without any label: as an npy, as an npz, or as files."""
+    file = path / f"data.{form}"
+    if form == "npy":
+        np.save(file, IMAGES[..., None])
+    elif form == "npz":
+        np.savez(file, images=IMAGES, labels=np.full(12, -1))
+    else:
+        write_zip(file, {f"photos/{index:02}.png": encoded(image) for index, image in enumerate(IMAGES)})
+    return file
+
+
+def encoded(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "zip"])
+def test_sets_without_any_label(tmp_path: Path, form: str):
+    path = save_without(tmp_path, form)
+    found = inspect_dataset(path)
+    assert (found.format, found.classes, found.heldout_examples) == (form, (), None)
+    assert (found.train_examples, found.unlabelled_examples, found.image_shape) == (12, 12, (1, 4, 4))
+    data = read_dataset(path, seed=0, heldout_share=0.25)
+    assert (len(data.train_images), len(data.heldout_images)) == (9, 3)
+    together = torch.cat([data.train_images, data.heldout_images])[:, 0].numpy()
+    assert sorted(image.tobytes() for image in together) == sorted(image.tobytes() for image in IMAGES)
+    assert torch.equal(read_dataset(path, seed=0, heldout_share=0.25).heldout_images, data.heldout_images)
+
+
+def test_a_single_image_without_label(tmp_path: Path):
+    np.save(tmp_path / "data.npy", IMAGES[:1, :, :, None])
+    with pytest.raises(InvalidDataset, match="a single image, so none can be held out"):
+        read_dataset(tmp_path / "data.npy", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (IMAGES, r"has shape \(12, 4, 4\); images are \(images, height, width, channels\)"),
+        (IMAGES[..., None].astype(np.float32), "type float32; save pixels as uint8"),
+        (IMAGES.reshape(12, 1, 1, 16), r"has shape \(12, 1, 1, 16\); it must be"),
+        (IMAGES[:0, :, :, None], "there are no images"),
+        (np.array([None]), "holds Python objects"),
+    ],
+)
+def test_what_is_wrong_with_a_single_array(tmp_path: Path, array: np.ndarray, message: str):
+    np.save(tmp_path / "data.npy", array)
+    with pytest.raises(InvalidDataset, match=message):
+        inspect_dataset(tmp_path / "data.npy")
+
+
+def test_a_single_array_that_was_cut_off(tmp_path: Path):
+    path = save_without(tmp_path, "npy")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InvalidDataset, match="the npy is damaged"):
+        inspect_dataset(path)
+
+
+def test_the_original_labels_what_is_held_out():
+    whole = noise(12, heldout=8)
+    data = replace(whole, train_labels=torch.full((12,), -1), heldout_labels=torch.full((8,), -1), classes=())
+    original = tiny_network(data.statistics, classes=3)
+    labelled = label_by(original, data, torch.device("cpu"))
+    expected = original.module(normalised(data.heldout_images, data.statistics)).argmax(1)
+    assert labelled.heldout_labels.tolist() == expected.tolist()
+    assert labelled.classes == ("0", "1", "2")
+    assert labelled.unlabelled == 12
 
 
 def layout(*names: str, folders: tuple[str, ...] = ()) -> Layout:
@@ -71,8 +144,6 @@ def test_a_folder_of_unlabelled_images(names: tuple[str, ...]):
 
 
 def test_what_is_wrong_in_such_a_folder():
-    with pytest.raises(InvalidDataset, match="no image has a label"):
-        layout("train/unlabelled/1.png", "train/unlabelled/2.png", "train/unlabelled/3.png")
     with pytest.raises(InvalidDataset, match=r"unlabelled/notes.txt is no image of a known type"):
         layout("cat/1.png", "dog/2.png", "unlabelled/notes.txt", "unlabelled/3.png")
 

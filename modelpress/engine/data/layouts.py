@@ -1,0 +1,26 @@
+"""How the files of an archive make up a data set, told from their names alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelpress.engine.data.archive import Archive, open_tar, open_zip
+from modelpress.engine.data.image_folders import read_image_folders
+from modelpress.engine.data.labelled import DatasetContent
+
+
+def read_zip(path: Path) -> DatasetContent:
+    """Read a zip. Raises InvalidDataset."""
+    with open_zip(path) as archive:
+        return read_archive(archive)
+
+
+def read_tar(path: Path) -> DatasetContent:
+    """Read a tar, compressed or not. Raises InvalidDataset."""
+    with open_tar(path) as archive:
+        return read_archive(archive)
+
+
+def read_archive(archive: Archive) -> DatasetContent:
+    """Read an archive by the first layout that its names are of. Raises InvalidDataset."""
+    return read_image_folders(archive)
