@@ -13,7 +13,7 @@ ModelFormat = Literal["safetensors", "pt", "pt2", "onnx", "compact"]
 """What an uploaded model is stored as. All but `pt` and others' safetensors say themselves which network they hold."""
 
 DatasetFormat = Literal["zip", "tar", "npz", "npy"]
-DatasetLayout = Literal["image_folders", "arrays"]
+DatasetLayout = Literal["image_folders", "arrays", "cifar_python", "cifar_binary"]
 
 
 class LayerCall(Resource):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from modelpress.engine.data import cifar
 from modelpress.engine.data.archive import Archive, open_tar, open_zip
 from modelpress.engine.data.image_folders import read_image_folders
 from modelpress.engine.data.labelled import DatasetContent
@@ -22,5 +23,9 @@ def read_tar(path: Path) -> DatasetContent:
 
 
 def read_archive(archive: Archive) -> DatasetContent:
-    """Read an archive by the first layout that its names are of. Raises InvalidDataset."""
+    """Read an archive by the layout that its names are of. Raises InvalidDataset."""
+    if (files := cifar.find_python(archive.entries)) is not None:
+        return cifar.read_python(archive, files)
+    if (files := cifar.find_binary(archive.entries)) is not None:
+        return cifar.read_binary(archive, files)
     return read_image_folders(archive)

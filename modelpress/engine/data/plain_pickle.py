@@ -71,13 +71,14 @@ class _Machine:
         self._name = name
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._has_array = False
 
     def run(self, content: bytes) -> Any:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name == "STOP":
                 break
             if opcode.name in _VALUES:
-                self._stack.append(argument)
+                self._push(argument)
             elif opcode.name in _INSTRUCTIONS:
                 _INSTRUCTIONS[opcode.name](self, argument)
             else:
@@ -114,11 +115,14 @@ class _Machine:
         del self._stack[place:]
         return items
 
+    def _ignore(self, _: object) -> None:
+        """Of a protocol's number and the length of a frame nothing depends."""
+
+    def _push(self, value: object) -> None:
+        self._stack.append(value)
+
     def _mark(self, _: object) -> None:
         self._stack.append(_MARK)
-
-    def _constant(self, value: object) -> Callable[[], None]:
-        return lambda: self._stack.append(value)
 
     def _empty_list(self, _: object) -> None:
         self._stack.append([])
@@ -196,6 +200,9 @@ class _Machine:
         arguments, called = self._stack.pop(), self._stack.pop()
         match called, arguments:
             case _Name(meaning="make an array"), (_Name(meaning="the class of arrays"), (0,), "b" | b"b"):
+                if self._has_array:  # one text could be made a thousand arrays
+                    raise self._refusal("more than one array")
+                self._has_array = True
                 self._stack.append(_Array())
             case _Name(meaning="make a type"), (code, *_):
                 self._stack.append(_Dtype(code))
@@ -207,7 +214,7 @@ class _Machine:
         match built, state:
             case _Dtype(), tuple():
                 pass  # the byte order and such, which bytes have none of
-            case _Array(), (_, tuple(shape), _Dtype(code), is_fortran, str() | bytes() as content):
+            case _Array(pixels=None), (_, tuple(shape), _Dtype(code), is_fortran, str() | bytes() as content):
                 built.pixels = self._make_array(shape, code, bool(is_fortran), content)
             case _:
                 raise self._refusal("an object's state")
@@ -228,11 +235,11 @@ _VALUES = frozenset({
 })  # fmt: skip
 
 _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": lambda machine, _: None,
-    "FRAME": lambda machine, _: None,
-    "NONE": lambda machine, _: machine._stack.append(None),
-    "NEWTRUE": lambda machine, _: machine._stack.append(True),
-    "NEWFALSE": lambda machine, _: machine._stack.append(False),
+    "PROTO": _Machine._ignore,
+    "FRAME": _Machine._ignore,
+    "NONE": lambda machine, _: machine._push(None),
+    "NEWTRUE": lambda machine, _: machine._push(True),
+    "NEWFALSE": lambda machine, _: machine._push(False),
     "MARK": _Machine._mark,
     "EMPTY_LIST": _Machine._empty_list,
     "LIST": _Machine._list,
