@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_val
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, Family, unknown_arguments
 from modelpress.spec.config import Config
 from modelpress.spec.inspection import ModelFormat
-from modelpress.spec.network import Preprocessing
+from modelpress.spec.network import Interpolation, Preprocessing, read_resize
 from modelpress.spec.state import JobState
 
 
@@ -126,6 +126,17 @@ class ModelUpload(Config):
         description="Standard deviation that each channel was divided by in training, with commas between.",
         examples=["0.2470,0.2435,0.2616"],
     )
+    resize: str | None = Field(
+        default=None,
+        max_length=10,
+        description="How images of any size are brought to the input's: the shorter side is resized to so many pixels "
+        "and the input cut out of the middle, or `stretch` for both sides resized. Only with `mean` and `std`; left "
+        "out, images must have the input's size.",
+        examples=["256"],
+    )
+    interpolation: Interpolation = Field(
+        default="bilinear", description="How pixels between pixels are found when images are resized."
+    )
     sha256: Hash = None
 
     @field_validator("architecture")
@@ -159,6 +170,19 @@ class ModelUpload(Config):
                 raise ValueError("every standard deviation must be above 0")
         return value
 
+    @field_validator("resize")
+    @classmethod
+    def _a_way_to_resize(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_resize(value)
+        return value
+
+    @model_validator(mode="after")
+    def _resize_beside_the_rest(self) -> ModelUpload:
+        if self.resize is not None and self.mean is None:
+            raise ValueError("`resize` is one part of the preprocessing: give `mean` and `std` with it")
+        return self
+
     @model_validator(mode="after")
     def _arguments_of_something(self) -> ModelUpload:
         if self.architecture is None and _json_object(self.arguments):
@@ -187,7 +211,8 @@ class ModelUpload(Config):
         """What was done to the pixels in training; None when it was not said."""
         if self.mean is None or self.std is None:
             return None
-        return Preprocessing(mean=_numbers_of(self.mean), std=_numbers_of(self.std))
+        resize = None if self.resize is None else read_resize(self.resize, self.interpolation)
+        return Preprocessing(mean=_numbers_of(self.mean), std=_numbers_of(self.std), resize=resize)
 
 
 def _json_object(text: str) -> dict[str, JsonValue]:

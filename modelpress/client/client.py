@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,6 +20,7 @@ from modelpress.client.upload import UploadProgress, send_file
 from modelpress.spec.architecture import Architecture, Family
 from modelpress.spec.job import JobSpec
 from modelpress.spec.method import Method
+from modelpress.spec.network import Interpolation
 from modelpress.spec.recipes import ReadyRecipe
 from modelpress.spec.resources import Dataset, Job, JobCheck, Model, Page
 from modelpress.spec.state import JobState, UploadState
@@ -85,6 +86,8 @@ class Client:
         image_size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        resize: int | Literal["stretch"] | None = None,
+        interpolation: Interpolation = "bilinear",
         wait: bool = True,
         timeout: float = 600.0,
         on_progress: UploadProgress | None = None,
@@ -95,7 +98,9 @@ class Client:
 
         `arguments` are those of the architecture's constructor, such as `{"num_classes": 10}`. `image_size` is the
         height and width where not the architecture's own. `mean` and `std` (per channel, of pixels scaled to 0..1)
-        say how the model was trained to see its input; left out, they are estimated from the data set. With `wait`,
+        say how the model was trained to see its input; left out, they are estimated from the data set. `resize` with
+        them says how images of any size are brought to the input's: to so many pixels of the shorter side before the
+        middle is cut out, or both sides (`"stretch"`); left out, images must have the input's size. With `wait`,
         returns when the file was inspected, after at most `timeout` seconds. `on_progress` is told bytes sent and
         bytes in all. Raises UploadRejected with the reason when the file cannot be used, and WaitTimedOut.
         """
@@ -111,6 +116,8 @@ class Client:
             params["mean"] = ",".join(map(str, mean))
         if std is not None:
             params["std"] = ",".join(map(str, std))
+        if resize is not None:
+            params["resize"], params["interpolation"] = resize, interpolation
         answer = send_file(self._connection, "/v1/models", path, params, on_progress)
         model = Model.model_validate_json(answer)
         return self._until_inspected(model, self.model, timeout) if wait else model
@@ -124,7 +131,7 @@ class Client:
         timeout: float = 600.0,
         on_progress: UploadProgress | None = None,
     ) -> Dataset:
-        """Upload a zip or tar of class folders, or an `.npz` of images and labels.
+        """Upload a data set: an archive of class folders, of CIFAR as published, arrays, and what else the guide lists.
 
         `wait`, `timeout`, `on_progress` and errors as for `upload_model`.
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from modelpress.engine.data.dataset import ImageData, read_dataset
+from modelpress.engine.data.fit import Fit
 from modelpress.engine.device import choose_device
 from modelpress.engine.inspect_model import inspect_model
 from modelpress.engine.measure import outputs_of
@@ -42,7 +43,9 @@ def load_inputs(task: Compress, folder: Path, warn: Callable[[str], None]) -> In
         warn(note)
     data = None
     if task.dataset is not None:
-        data = read_dataset(folder / task.dataset.path, task.recipe.seed)
+        given = inspection.network.preprocessing
+        fit = Fit(inspection.network.input_shape, None if given is None else given.resize)
+        data = read_dataset(folder / task.dataset.path, task.recipe.seed, fit=fit)
     students = {name: _inspect_student(name, file, folder) for name, file in task.students.items()}
     misfits = check(task.recipe, inspection, _inspection(data), students)
     if misfits:

@@ -19,7 +19,7 @@ from modelpress.engine.network import Network, weighted_layers
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Graph
-from modelpress.spec.network import NetworkDescription, Preprocessing, in_words
+from modelpress.spec.network import CropCentre, NetworkDescription, Preprocessing, in_words
 from modelpress.spec.task import ModelFile
 
 
@@ -50,6 +50,7 @@ def load_original(model: ModelFile, folder: Path, note: Callable[[str], object] 
     preprocessing = model.preprocessing or own_preprocessing(ref)
     if model.preprocessing is not None:
         _check_channels(model.preprocessing, shape[0])
+        _check_crop(model.preprocessing, shape)
     elif preprocessing is not None:
         note(
             "the upload names no preprocessing, so pixels are normalised as the makers of the network do for their own "
@@ -159,3 +160,13 @@ def _image_shape(graph: Graph) -> tuple[int, int, int]:
         )
     _, channels, height, width = shapes[0].shape
     return channels, height, width
+
+
+def _check_crop(preprocessing: Preprocessing, shape: tuple[int, int, int]) -> None:
+    _, height, width = shape
+    resize = preprocessing.resize
+    if isinstance(resize, CropCentre) and resize.shorter_side < max(height, width):
+        raise InvalidModel(
+            f"images are resized to a shorter side of {resize.shorter_side} pixels, and the model takes {height} x "
+            f"{width} of them; give `resize` at least {max(height, width)}, or `stretch`"
+        )

@@ -131,5 +131,16 @@ class DatasetInspection(Resource):
     unused_examples: int = Field(
         default=0, ge=0, description="Images of a validation part beside a test part: neither trained on nor held out."
     )
-    image_shape: tuple[int, int, int] = Field(description="Channels, height, width; the same for every image.")
-    statistics: Preprocessing = Field(description="Mean and standard deviation of the training pixels, per channel.")
+    image_shape: tuple[int, int, int] = Field(
+        description="Channels, height, width; of the first image where they differ in size."
+    )
+    smallest_size: tuple[int, int] | None = Field(
+        default=None, description="Least height and least width of the images; null where all are of one size."
+    )
+    largest_size: tuple[int, int] | None = Field(
+        default=None, description="Greatest height and greatest width of the images; null where all are of one size."
+    )
+    statistics: Preprocessing = Field(
+        description="Mean and standard deviation of the training pixels, per channel: what pixels are normalised by "
+        "where the model was uploaded without its own. Of images resized to the first one's size where they differ."
+    )

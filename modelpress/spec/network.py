@@ -78,12 +78,64 @@ class NarrowedLayers(Config):
 Edit = FactorizedLayer | TuckerLayer | CpLayer | FoldedNorm | NarrowedLayers
 
 
+LARGEST_SIDE = 4096
+Interpolation = Literal["bilinear", "bicubic"]
+INTERPOLATION: Interpolation = Field(
+    default="bilinear",
+    description="How pixels between pixels are found. Both are antialiased where an image becomes smaller.",
+)
+
+
+class CropCentre(Config):
+    """The shorter side becomes so long, the other in proportion, and the input is cut out of the middle."""
+
+    kind: Literal["crop"] = "crop"
+    shorter_side: int = Field(
+        ge=1,
+        le=LARGEST_SIDE,
+        description="Length of the shorter side, pixels: at least the input's longer one. ImageNet's usual: 256 for an "
+        "input of 224.",
+    )
+    interpolation: Interpolation = INTERPOLATION
+
+
+class Stretch(Config):
+    """Height and width become the input's, whatever the image's proportions were."""
+
+    kind: Literal["stretch"] = "stretch"
+    interpolation: Interpolation = INTERPOLATION
+
+
+Resize = Annotated[CropCentre | Stretch, Field(discriminator="kind")]
+
+
+STRETCH = "stretch"
+
+
+def read_resize(text: str, interpolation: Interpolation = "bilinear") -> CropCentre | Stretch:
+    """Resizing from the one word that uploads say it by: `stretch`, or the pixels of the shorter side before the crop.
+
+    Raises ValueError when it is neither.
+    """
+    if text == STRETCH:
+        return Stretch(interpolation=interpolation)
+    if not (text.isascii() and text.isdigit() and 1 <= len(text) <= 4 and 1 <= int(text) <= LARGEST_SIDE):
+        raise ValueError(
+            f"it must be `{STRETCH}`, or the pixels of the shorter side before the crop, from 1 to {LARGEST_SIDE}"
+        )
+    return CropCentre(shorter_side=int(text), interpolation=interpolation)
+
+
 class Preprocessing(Config):
-    """What is done to an image's pixels (scaled to 0..1) before they reach the network: (x - mean) / std by channel."""
+    """What is done to an image before it reaches the network: resized, if at all, then its pixels scaled to 0..1, then
+    (x - mean) / std by channel."""
 
     mean: tuple[float, ...] = Field(description="Mean per channel, on the scale 0..1.")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         description="Standard deviation per channel, on the scale 0..1."
+    )
+    resize: Resize | None = Field(
+        default=None, description="How images are brought to the input's size; null where they must have it already."
     )
 
 

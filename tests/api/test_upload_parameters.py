@@ -53,6 +53,13 @@ def test_what_cannot_be_used_is_refused(
         (MODEL | {"mean": "half", "std": "1"}, "mean", "numbers with commas"),
         (MODEL | {"mean": "nan", "std": "1"}, "mean", "must lie between"),
         (MODEL | {"mean": "0", "std": "0"}, "std", "above 0"),
+        (MODEL | {"resize": "256"}, "query", "give `mean` and `std` with it"),
+        (
+            MODEL | {"mean": "0", "std": "1", "resize": "small"},
+            "resize",
+            "`stretch`, or the pixels of the shorter side",
+        ),
+        (MODEL | {"mean": "0", "std": "1", "interpolation": "nearest"}, "interpolation", "'bilinear' or 'bicubic'"),
         (MODEL | {"name": "x" * 201}, "name", "at most 200 characters"),
         (MODEL | {"name": "a\0b"}, "name", "U+0000"),
         (MODEL | {"nam": "x"}, "nam", "did you mean `name`?"),

@@ -16,6 +16,7 @@ import torch
 
 from modelpress.spec import resources
 from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.network import CropCentre
 from tests.api.conftest import UPLOAD_LIMIT
 from tests.conftest import DIALECTS
 from tests.support.api_server import ApiServer, Tenant
@@ -34,6 +35,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 def test_a_model_is_kept_and_inspected(server: ApiServer, client: httpx.Client) -> None:
     content = safetensors_file()
     said = {"arguments": '{"num_classes": 10}', "name": "é", "image_size": "32", "mean": "0.5,0,0.1", "std": "1,2,3"}
+    said |= {"resize": "36", "interpolation": "bicubic"}
     response = client.post("/v1/models", params=MODEL | said, content=content)
     assert response.status_code == 201, response.text
     model = resources.Model.model_validate(response.json())
@@ -44,6 +46,7 @@ def test_a_model_is_kept_and_inspected(server: ApiServer, client: httpx.Client) 
     assert model.image_size == 32
     assert model.preprocessing is not None
     assert (model.preprocessing.mean, model.preprocessing.std) == ((0.5, 0.0, 0.1), (1.0, 2.0, 3.0))
+    assert model.preprocessing.resize == CropCentre(shorter_side=36, interpolation="bicubic")
     (path,) = kept_files(server.settings)
     assert path.name == model.sha256
     assert path.read_bytes() == content

@@ -83,6 +83,8 @@ class TestWithoutAService:
             (["recipes", "cake"], 2, "there is no recipe 'cake'; there are slimnets, smallest"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--arguments", "{"], 2, "--arguments is not JSON"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--mean", "0.5"], 2, "give both or neither"),
+            (["upload", "model", "README.md", "-a", "nin_cifar", "--resize", "9"], 2, "give --mean and --std with it"),
+            ([*COMPRESS, "--mean", "0", "--std", "1", "--resize", "9px"], 2, "--resize '9px': it must be `stretch`"),
             (["compress", "README.md", "-a", "nin", "-o", "x", "--prune", "0.5"], 2, "did you mean nin_cifar"),
             (["compress", "README.md", "-a", "nin_cifar", "-o", "x", "--prune", "1.5"], 2, "steps.0.sparsity"),
             ([*COMPRESS, "--student", "README.md:nin_cifar"], 2, "write NAME=FILE:ARCHITECTURE"),

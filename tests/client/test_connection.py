@@ -94,13 +94,22 @@ def test_an_upload_declares_its_hash_and_length_and_tells_its_progress(tmp_path:
             image_size=64,
             mean=(0.5, 0.25, 0.125),
             std=(1, 2, 3),
+            resize="stretch",
             on_progress=lambda sent, size: told.append((sent, size)),
         )
     (request,) = server.requests
     assert request.body == content
     assert request.headers["Content-Length"] == str(len(content))
     assert f"sha256={hashlib.sha256(content).hexdigest()}" in request.path
-    for expected in ("name=my+model.pt", "architecture=vgg11_cifar", "num_classes", "image_size=64", "mean=0.5"):
+    said = (
+        "name=my+model.pt",
+        "architecture=vgg11_cifar",
+        "num_classes",
+        "image_size=64",
+        "mean=0.5",
+        "resize=stretch",
+    )
+    for expected in (*said, "mean=0.5", "resize=stretch"):
         assert expected in request.path
     assert [sent for sent, _ in told] == sorted({sent for sent, _ in told})
     assert told[-1] == (len(content), len(content))

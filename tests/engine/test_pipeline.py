@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import modelpress
@@ -17,18 +20,26 @@ from modelpress.engine.architectures.registry import build
 from modelpress.engine.data.dataset import read_dataset
 from modelpress.engine.distill.hinton import LabelLoss
 from modelpress.engine.formats.registry import WRITERS
-from modelpress.engine.loading import load_inputs
+from modelpress.engine.loading import Inputs, load_inputs
 from modelpress.engine.network import Network
 from modelpress.engine.pipeline import compress
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.engine.training import train
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress, StageDone, Warned
-from modelpress.spec.failure import FailureKind, IncompatibleSpec, InvalidModel, OutOfMemory, VerificationFailed
+from modelpress.spec.failure import (
+    FailureKind,
+    IncompatibleSpec,
+    InvalidDataset,
+    InvalidModel,
+    OutOfMemory,
+    VerificationFailed,
+)
 from modelpress.spec.job import ArtifactKind
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.task import TASK, Compress
 from modelpress.spec.training import Training
+from tests.support.archives import picture, write_zip
 from tests.support.work_folder import ARCHITECTURE, CLASSES, WorkFolder, patterned_images
 
 PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,))
@@ -273,6 +284,30 @@ def test_images_without_any_label_are_enough_for_a_teacher(module: nn.Module, fo
     assert report.proofs[0].accuracy is not None
     assert report.proofs[0].agreement is not None
     assert report.proofs[0].accuracy.top1 == report.proofs[0].agreement.top1 > 0.9
+
+
+def test_images_of_other_sizes_and_channels_are_brought_to_the_input(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(folder, module, PRUNE)
+    files = {
+        f"{part}/{name}/{side}.png": picture(side, size=(side, 50))
+        for part, name, side in product(("train", "val"), CLASSES, (40, 60))
+    }
+    write_zip(folder.path / "inputs/dataset", files)
+    with pytest.raises(InvalidDataset, match=r"images differ in size: .*`resize`"):
+        _load(folder, task)
+    task["model"]["preprocessing"]["resize"] = {"kind": "crop", "shorter_side": 40}
+    data = _load(folder, task).data
+    assert data is not None
+    assert data.train_images.shape == data.heldout_images.shape == (8, 1, 32, 32)
+    # The first is 40 wide already and keeps its width: the middle of it is cut out as it is.
+    shown = Image.open(io.BytesIO(files["train/east/40.png"])).crop((4, 9, 36, 41)).convert("L")
+    np.testing.assert_array_equal(data.train_images[0, 0].numpy(), np.asarray(shown))
+
+
+def _load(folder: WorkFolder, task: dict[str, Any]) -> Inputs:
+    checked = TASK.validate_python(task)
+    assert isinstance(checked, Compress)
+    return load_inputs(checked, folder.path, lambda message: None)
 
 
 def test_factorizing_twice_by_the_same_seed_gives_the_same_bytes(module: nn.Module, tmp_path: Path) -> None:

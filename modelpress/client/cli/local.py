@@ -41,7 +41,9 @@ def compress(
     arguments: options.Arguments = None,
     dataset: Annotated[
         Path | None,
-        typer.Option("--dataset", exists=True, dir_okay=False, help="Zip or tar of class folders, or .npz."),
+        typer.Option(
+            "--dataset", exists=True, dir_okay=False, help="Zip or tar of class folders, CIFAR's archives, .npz, .npy."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -62,6 +64,8 @@ def compress(
     image_size: options.ImageSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
+    resize: options.Resize = None,
+    interpolation: options.Interpolation = "bilinear",
     seed: options.Seed = None,
     distill: options.Distill = None,
     factorize: options.Factorize = None,
@@ -88,7 +92,7 @@ def compress(
     """Compress a local model on this machine, without a service. Needs the extra `engine`."""
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
     ref = _reference(architecture, arguments)
-    preprocessing = options.read_preprocessing(mean, std)
+    preprocessing = options.read_preprocessing(mean, std, resize, interpolation)
     students = _students(student or (), ref, image_size, preprocessing)
     console = screen.err()
     with JobBars(console) as bars:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from modelpress.spec.network import Preprocessing
+from modelpress.spec import network
+from modelpress.spec.network import Preprocessing, read_resize
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Url = Annotated[
@@ -37,6 +38,18 @@ Mean = Annotated[
     typer.Option("--mean", metavar="M,M,M", help="What was subtracted per channel from pixels in 0..1, with --std."),
 ]
 Std = Annotated[str | None, typer.Option("--std", metavar="S,S,S", help="What they were divided by, with --mean.")]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        metavar="PIXELS",
+        help="Images of any size are taken: their shorter side is resized to so many pixels, and the middle cut out; "
+        "or `stretch`. With --mean and --std.",
+    ),
+]
+Interpolation = Annotated[
+    network.Interpolation, typer.Option("--interpolation", help="How --resize finds pixels between pixels.")
+]
 
 Distill = Annotated[
     str | None, typer.Option("--distill", metavar="STUDENT", help="Train this architecture after the original.")
@@ -80,13 +93,24 @@ def read_arguments(text: str | None, option: str = "--arguments") -> dict[str, A
     return arguments
 
 
-def read_preprocessing(mean: str | None, std: str | None) -> Preprocessing | None:
-    """Preprocessing from `0.5,0.5,0.5` and the like; None when neither was given. Raises typer.BadParameter."""
+def read_preprocessing(
+    mean: str | None,
+    std: str | None,
+    resize: str | None = None,
+    interpolation: network.Interpolation = "bilinear",
+) -> Preprocessing | None:
+    """Preprocessing from `0.5,0.5,0.5` and the like; None when nothing was given. Raises typer.BadParameter."""
     if mean is None and std is None:
+        if resize is not None:
+            raise typer.BadParameter("--resize is one part of the preprocessing: give --mean and --std with it")
         return None
     if mean is None or std is None:
         raise typer.BadParameter("--mean and --std belong together: give both or neither")
-    return Preprocessing(mean=_numbers("--mean", mean), std=_numbers("--std", std))
+    try:
+        policy = None if resize is None else read_resize(resize, interpolation)
+    except ValueError as error:
+        raise typer.BadParameter(f"--resize {resize!r}: {error}") from None
+    return Preprocessing(mean=_numbers("--mean", mean), std=_numbers("--std", std), resize=policy)
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

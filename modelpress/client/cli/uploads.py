@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from modelpress.client.client import Client
 from modelpress.client.inspection_table import estimates_table, layers_table, reasons_table, types_table
 from modelpress.client.progress import ByteBar
 from modelpress.spec.figures import in_bytes, in_counts
+from modelpress.spec.network import CropCentre, Preprocessing
 from modelpress.spec.resources import Dataset, Model
 
 upload = typer.Typer(help="Upload a model or a data set.", no_args_is_help=True)
@@ -24,13 +25,15 @@ def upload_model(
     image_size: options.ImageSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
+    resize: options.Resize = None,
+    interpolation: options.Interpolation = "bilinear",
     name: options.Name = None,
     url: options.Url = None,
     as_json: options.Json = False,
 ) -> None:
     """Upload a state dict (safetensors or .pt) or an artifact of a job, and print its id."""
     given = options.read_arguments(arguments)
-    preprocessing = options.read_preprocessing(mean, std)
+    preprocessing = options.read_preprocessing(mean, std, resize, interpolation)
     with Client(url) as client, ByteBar(screen.err()) as bar:
         model = client.upload_model(
             file,
@@ -40,6 +43,8 @@ def upload_model(
             image_size=image_size,
             mean=None if preprocessing is None else preprocessing.mean,
             std=None if preprocessing is None else preprocessing.std,
+            resize=_resize_of(preprocessing),
+            interpolation=interpolation,
             on_progress=lambda sent, size: bar.show(file.name, sent, size),
         )
     _answer(model, as_json)
@@ -57,14 +62,24 @@ def upload_model(
 def upload_dataset(
     file: options.ExistingFile, name: options.Name = None, url: options.Url = None, as_json: options.Json = False
 ) -> None:
-    """Upload a data set (zip or tar of class folders, or .npz) and print its id."""
+    """Upload a data set (zip or tar of class folders, CIFAR's archives, .npz, .npy) and print its id."""
     with Client(url) as client, ByteBar(screen.err()) as bar:
         dataset = client.upload_dataset(file, name=name, on_progress=lambda sent, size: bar.show(file.name, sent, size))
     _answer(dataset, as_json)
     if dataset.inspection is not None:
         found = dataset.inspection
         split = "10% held out by the seed" if found.heldout_examples is None else f"{found.heldout_examples} held out"
-        screen.hint(f"ready: {len(found.classes)} classes, {found.train_examples} images, {split}")
+        classes = f"{len(found.classes)} classes" if found.classes else "no labels"
+        screen.hint(f"ready: {classes}, {found.train_examples} images, {split}")
+        means, deviations = (
+            ", ".join(f"{value:.4f}" for value in values) for values in (found.statistics.mean, found.statistics.std)
+        )
+        screen.hint(f"pixels: mean {means}, standard deviation {deviations}")
+
+
+def _resize_of(preprocessing: Preprocessing | None) -> int | Literal["stretch"] | None:
+    resize = None if preprocessing is None else preprocessing.resize
+    return resize.shorter_side if isinstance(resize, CropCentre) else None if resize is None else "stretch"
 
 
 def models(url: options.Url = None, as_json: options.Json = False) -> None:

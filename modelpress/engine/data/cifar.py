@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpress.engine.data.archive import Archive, Entry
+from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import DatasetContent, LabelledImages
 from modelpress.engine.data.plain_pickle import load_plain
 from modelpress.spec.failure import InvalidDataset
@@ -45,7 +46,7 @@ def find_binary(entries: Sequence[Entry]) -> Mapping[str, int] | None:
     return _find(entries, ("data_batch_1.bin", "batches.meta.txt"), ("train.bin", "fine_label_names.txt"))
 
 
-def read_python(archive: Archive, files: Mapping[str, int]) -> DatasetContent:
+def read_python(archive: Archive, files: Mapping[str, int], fit: Fit | None = None) -> DatasetContent:
     """Read an archive for Python; the test part is held out. Raises InvalidDataset."""
     is_ten = "batches.meta" in files
     meta = "batches.meta" if is_ten else "meta"
@@ -62,10 +63,10 @@ def read_python(archive: Archive, files: Mapping[str, int]) -> DatasetContent:
             raise InvalidDataset(f"the labels of {name} are no list of integers; {_AS_PUBLISHED}")
         return _images(name, data, labels, len(classes))
 
-    return _content("cifar_python", classes, *_parts(files, "", is_ten), read)
+    return _content("cifar_python", classes, *_parts(files, "", is_ten), read, fit)
 
 
-def read_binary(archive: Archive, files: Mapping[str, int]) -> DatasetContent:
+def read_binary(archive: Archive, files: Mapping[str, int], fit: Fit | None = None) -> DatasetContent:
     """Read an archive for C; the test part is held out. Raises InvalidDataset."""
     is_ten = "batches.meta.txt" in files
     text = archive.read(files["batches.meta.txt" if is_ten else "fine_label_names.txt"]).decode("utf-8", "replace")
@@ -81,7 +82,7 @@ def read_binary(archive: Archive, files: Mapping[str, int]) -> DatasetContent:
         labels = records[:, labels_ahead - 1].tolist()
         return _images(name, records[:, labels_ahead:], labels, len(classes))
 
-    return _content("cifar_binary", classes, *_parts(files, ".bin", is_ten), read)
+    return _content("cifar_binary", classes, *_parts(files, ".bin", is_ten), read, fit)
 
 
 def _find(entries: Sequence[Entry], *signs: tuple[str, str]) -> Mapping[str, int] | None:
@@ -110,12 +111,14 @@ def _content(
     train: list[str],
     test: str | None,
     read: Callable[[str], LabelledImages],
+    fit: Fit | None,
 ) -> DatasetContent:
     parts = [read(name) for name in train]
     whole = LabelledImages(
         np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts])
     )
-    return DatasetContent(layout, classes, whole, None if test is None else read(test))
+    content = DatasetContent(layout, classes, whole, None if test is None else read(test))
+    return content if fit is None else content.fitted(fit.images)
 
 
 def _images(name: str, rows: NDArray[np.uint8], labels: list[int], classes: int) -> LabelledImages:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import UNLABELLED, LabelledImages
 from modelpress.engine.data.registry import read_file
 from modelpress.engine.data.statistics import pixel_statistics
@@ -57,14 +58,20 @@ class ImageData:
         return rest, self.train_images[apart], self.train_labels[apart]
 
 
-def read_dataset(path: Path, seed: int, heldout_share: float = 0.1) -> ImageData:
+def read_dataset(path: Path, seed: int, heldout_share: float = 0.1, fit: Fit | None = None) -> ImageData:
     """Read a data set's file, whose format is told by its content.
 
     Where the file has no held-out part, `heldout_share` of each class is drawn by `seed`, at least one image of
     each class that has two; images without a label are all to train with, unless no image has one: then they are drawn
-    like those of one class. Raises InvalidDataset.
+    like those of one class. Images are brought to what `fit` says; without it they must be of one size. Raises
+    InvalidDataset.
     """
-    file = read_file(path)
+    file = read_file(path, fit)
+    if file.sizes is not None:
+        raise InvalidDataset(
+            f"images differ in size, from {_by(file.sizes.smallest)} to {_by(file.sizes.largest)} pixels (height x "
+            "width), and nothing says to which they are brought; resize them all"
+        )
     train, heldout = file.train, file.heldout
     if heldout is None:
         train, heldout = _split(train, seed, heldout_share)
@@ -76,6 +83,10 @@ def read_dataset(path: Path, seed: int, heldout_share: float = 0.1) -> ImageData
         classes=file.classes,
         statistics=pixel_statistics(train.images),
     )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 def _as_tensor(images: NDArray[np.uint8]) -> Tensor:

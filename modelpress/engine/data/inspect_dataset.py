@@ -13,7 +13,7 @@ from modelpress.spec.inspection import DatasetInspection
 def inspect_dataset(path: Path) -> DatasetInspection:
     """Read a data set's file wholly and say what is in it. Raises InvalidDataset."""
     form = dataset_format(path)
-    content = READERS[form](path)
+    content = READERS[form](path, None)
     _, height, width, channels = content.train.images.shape
     return DatasetInspection(
         format=form,
@@ -24,5 +24,7 @@ def inspect_dataset(path: Path) -> DatasetInspection:
         heldout_examples=None if content.heldout is None else len(content.heldout.labels),
         unused_examples=content.unused,
         image_shape=(channels, height, width),
+        smallest_size=None if content.sizes is None else content.sizes.smallest,
+        largest_size=None if content.sizes is None else content.sizes.largest,
         statistics=pixel_statistics(content.train.images),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,28 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
+class SizeRange:
+    """Between which heights and widths images lie."""
+
+    smallest: tuple[int, int] = (0, 0)  # least height and least width, not of the same image; 0 before the first image
+    largest: tuple[int, int] = (0, 0)
+
+    @property
+    def differ(self) -> bool:
+        """Are there images of two sizes?"""
+        return self.smallest != self.largest
+
+    def including(self, height: int, width: int) -> SizeRange:
+        """The range with one more image."""
+        if self.largest == (0, 0):
+            return SizeRange((height, width), (height, width))
+        return SizeRange(
+            (min(self.smallest[0], height), min(self.smallest[1], width)),
+            (max(self.largest[0], height), max(self.largest[1], width)),
+        )
+
+
+@dataclass(frozen=True)
 class DatasetContent:
     """What a file holds."""
 
@@ -34,6 +57,7 @@ class DatasetContent:
     train: LabelledImages
     heldout: LabelledImages | None  # None when the file has no such part
     unused: int = 0  # images of a validation part that stands beside a test part
+    sizes: SizeRange | None = None  # where the images of the file differ in size, and were stretched to one
 
     @classmethod
     def parted(
@@ -42,9 +66,17 @@ class DatasetContent:
         classes: tuple[str, ...],
         whole: LabelledImages,
         heldout: NDArray[np.bool_],
+        *,
         unused: int = 0,
+        sizes: SizeRange | None = None,
     ) -> DatasetContent:
         """All images of a file, of which those where `heldout` (N,) is true are its held-out part, if there are any."""
         if not heldout.any():
-            return cls(layout, classes, whole, None, unused)
-        return cls(layout, classes, whole.take(~heldout), whole.take(heldout), unused)
+            return cls(layout, classes, whole, None, unused, sizes)
+        return cls(layout, classes, whole.take(~heldout), whole.take(heldout), unused, sizes)
+
+    def fitted(self, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> DatasetContent:
+        """The same with the images (N, H, W, C) of both parts changed."""
+        train = replace(self.train, images=change(self.train.images))
+        heldout = None if self.heldout is None else replace(self.heldout, images=change(self.heldout.images))
+        return replace(self, train=train, heldout=heldout)

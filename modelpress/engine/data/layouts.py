@@ -6,26 +6,27 @@ from pathlib import Path
 
 from modelpress.engine.data import cifar
 from modelpress.engine.data.archive import Archive, open_tar, open_zip
+from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.image_folders import read_image_folders
 from modelpress.engine.data.labelled import DatasetContent
 
 
-def read_zip(path: Path) -> DatasetContent:
+def read_zip(path: Path, fit: Fit | None = None) -> DatasetContent:
     """Read a zip. Raises InvalidDataset."""
     with open_zip(path) as archive:
-        return read_archive(archive)
+        return read_archive(archive, fit)
 
 
-def read_tar(path: Path) -> DatasetContent:
+def read_tar(path: Path, fit: Fit | None = None) -> DatasetContent:
     """Read a tar, compressed or not. Raises InvalidDataset."""
     with open_tar(path) as archive:
-        return read_archive(archive)
+        return read_archive(archive, fit)
 
 
-def read_archive(archive: Archive) -> DatasetContent:
+def read_archive(archive: Archive, fit: Fit | None = None) -> DatasetContent:
     """Read an archive by the layout that its names are of. Raises InvalidDataset."""
     if (files := cifar.find_python(archive.entries)) is not None:
-        return cifar.read_python(archive, files)
+        return cifar.read_python(archive, files, fit)
     if (files := cifar.find_binary(archive.entries)) is not None:
-        return cifar.read_binary(archive, files)
-    return read_image_folders(archive)
+        return cifar.read_binary(archive, files, fit)
+    return read_image_folders(archive, fit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 MAX_IMAGES = 5_000_000
 MAX_MEMBERS = 2 * MAX_IMAGES  # folders and files that are no images come on top
 MAX_IMAGE_PIXELS = 4096 * 4096
+MAX_RESIZED_PIXELS = 4 * MAX_IMAGE_PIXELS  # before the middle is cut out
 MAX_IMAGE_FILE_BYTES = 64 * 2**20
 MAX_MEMBER_BYTES = 256 * 2**20  # of what is no image: the training images of CIFAR-100 are one file of 148 MiB
 MAX_DECODED_BYTES = 16 * 2**30  # all pixels together, one byte per channel

@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from modelpress.engine.data.damage import DAMAGED
+from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import UNLABELLED, DatasetContent, LabelledImages
 from modelpress.engine.data.limits import MAX_DECODED_BYTES, MAX_IMAGE_PIXELS, MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
@@ -20,13 +21,17 @@ from modelpress.spec.failure import InvalidDataset
 _MOST_CHANNELS = 4
 
 
-def read_npz(path: Path) -> DatasetContent:
+def read_npz(path: Path, fit: Fit | None = None) -> DatasetContent:
     """Read an npz: images uint8 (N, H, W) or (N, H, W, C), labels integers (N,) from 0, -1 for none.
 
-    Where every label is -1 there are no classes and no held-out part.
-
-    Raises InvalidDataset.
+    Where every label is -1 there are no classes and no held-out part. Images are brought to what `fit` says. Raises
+    InvalidDataset.
     """
+    content = _read_npz(path)
+    return content if fit is None else content.fitted(fit.images)
+
+
+def _read_npz(path: Path) -> DatasetContent:
     with _open(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         missing = {"images", "labels"} - names
@@ -69,7 +74,7 @@ def read_npz(path: Path) -> DatasetContent:
         return DatasetContent("arrays", classes, train, LabelledImages(test_images, test_labels))
 
 
-def read_npy(path: Path) -> DatasetContent:
+def read_npy(path: Path, fit: Fit | None = None) -> DatasetContent:
     """Read an npy of images, uint8 (N, H, W, C), none of which has a label. Raises InvalidDataset.
 
     Three dimensions are refused, unlike in an npz: they could be one image in colour as well as many grey ones.
@@ -85,6 +90,8 @@ def read_npy(path: Path) -> DatasetContent:
             "labels by numpy.savez(file, images=..., labels=...)"
         )
     checked = _check_images(images, "the array")
+    if fit is not None:
+        checked = fit.images(checked)
     return DatasetContent("arrays", (), LabelledImages(checked, np.full(len(checked), UNLABELLED)), None)
 
 

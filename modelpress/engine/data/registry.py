@@ -8,13 +8,14 @@ from pathlib import Path
 
 from modelpress.engine.data.archive import is_tar
 from modelpress.engine.data.damage import DAMAGED
+from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import DatasetContent
 from modelpress.engine.data.layouts import read_tar, read_zip
 from modelpress.engine.data.npz import read_npy, read_npz
 from modelpress.spec.failure import InvalidDataset
 from modelpress.spec.inspection import DatasetFormat
 
-READERS: dict[DatasetFormat, Callable[[Path], DatasetContent]] = {
+READERS: dict[DatasetFormat, Callable[[Path, Fit | None], DatasetContent]] = {
     "zip": read_zip,
     "tar": read_tar,
     "npz": read_npz,
@@ -22,9 +23,9 @@ READERS: dict[DatasetFormat, Callable[[Path], DatasetContent]] = {
 }
 
 
-def read_file(path: Path) -> DatasetContent:
-    """Read a data set's file. Raises InvalidDataset."""
-    return READERS[dataset_format(path)](path)
+def read_file(path: Path, fit: Fit | None = None) -> DatasetContent:
+    """Read a data set's file, its images brought to what `fit` says. Raises InvalidDataset."""
+    return READERS[dataset_format(path)](path, fit)
 
 
 def dataset_format(path: Path) -> DatasetFormat:

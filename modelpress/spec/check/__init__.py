@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 from modelpress.spec.check.distill import distill_misfits
 from modelpress.spec.check.factorize import factorize_data_misfits, factorize_misfits, factorize_ranks
+from modelpress.spec.check.images import image_misfits
 from modelpress.spec.check.labels import label_misfits
 from modelpress.spec.check.layers import select_layers
-from modelpress.spec.check.misfit import Misfit, listed, shape_of
+from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
 from modelpress.spec.check.prune_channels import prune_channels_data_misfits, prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
@@ -95,16 +96,7 @@ def check(
 def _data_misfits(model: ModelInspection, dataset: DatasetInspection | None) -> list[Misfit]:
     if dataset is None:
         return []
-    misfits = []
-    if dataset.image_shape != model.network.input_shape:
-        misfits.append(
-            Misfit(
-                where="dataset",
-                message=f"its images are {shape_of(dataset.image_shape)}, the model takes "
-                f"{shape_of(model.network.input_shape)} (channels x height x width); resize the images, or upload the "
-                "model with the right `image_size`",
-            )
-        )
+    misfits = image_misfits(model.network, dataset)
     if dataset.classes and len(dataset.classes) != model.num_classes:
         misfits.append(
             Misfit(
