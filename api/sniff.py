@@ -82,6 +82,12 @@ def sniff_dataset(path: Path) -> DatasetFormat:
     head = _head(path)
     if head.startswith(b"\x93NUMPY"):
         return "npy"
+    if head.startswith(b"PAR1"):
+        if not _ends_with(path, b"PAR1"):
+            raise InvalidDataset(
+                "the Parquet file is truncated: its description, at the end, is missing; upload it whole"
+            )
+        return "parquet"
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return "tar"  # packed by zstandard, which the inspection unpacks: nothing of this process can
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -100,13 +106,20 @@ def sniff_dataset(path: Path) -> DatasetFormat:
         for magic, message in _OTHER_DATASETS.items():
             if head.startswith(magic):
                 raise InvalidDataset(message) from error
-        raise InvalidDataset(f"this is neither a zip, a tar, an npz nor an npy file; {_PACK}") from error
+        raise InvalidDataset(f"this is neither a zip, a tar, an npz, an npy nor a Parquet file; {_PACK}") from error
     return "tar"
 
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_HEAD_BYTES)
+
+
+def _ends_with(path: Path, end: bytes) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(end)))
+        return size > len(end) and file.read() == end
 
 
 _PICKLES: list[tuple[Callable[[bytes], bool], str]] = [
@@ -127,6 +140,8 @@ _PICKLES: list[tuple[Callable[[bytes], bool], str]] = [
 
 _OTHER_DATASETS: dict[bytes, str] = {
     b"\x89HDF\r\n\x1a\n": f"this is an HDF5 file; {_PACK}",
+    b"PARE": f"this is an encrypted Parquet file; save it without encryption, or {_PACK}",
+    b"ARROW1": "this is an Arrow file; save it as Parquet: `dataset.to_parquet('data.parquet')`",
     b"\x80": f"this is a pickle, which could run code when loaded and is never read; {_PACK}",
     b"7z\xbc\xaf\x27\x1c": f"7z files cannot be read; {_PACK}",
     b"Rar!": f"rar files cannot be read; {_PACK}",

@@ -12,8 +12,8 @@ from modelpress.spec.network import NetworkSummary, Preprocessing
 ModelFormat = Literal["safetensors", "pt", "pt2", "onnx", "compact"]
 """What an uploaded model is stored as. All but `pt` and others' safetensors say themselves which network they hold."""
 
-DatasetFormat = Literal["zip", "tar", "npz", "npy"]
-DatasetLayout = Literal["image_folders", "arrays", "cifar_python", "cifar_binary"]
+DatasetFormat = Literal["zip", "tar", "npz", "npy", "parquet"]
+DatasetLayout = Literal["image_folders", "arrays", "cifar_python", "cifar_binary", "webdataset", "table"]
 
 
 class LayerCall(Resource):

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 import zstandard
+from pyarrow import parquet
 from safetensors.torch import save_file
 from torch import nn
 
@@ -211,6 +213,12 @@ def npy_file() -> bytes:
     return file.getvalue()
 
 
+def parquet_file() -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table({"label": [0, 1]}), file)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "format"),
     [
@@ -222,6 +230,7 @@ def npy_file() -> bytes:
         (tar_file("w:xz"), "tar"),
         (zstandard.compress(tar_file()), "tar"),
         (npy_file(), "npy"),
+        (parquet_file(), "parquet"),
     ],
 )
 def test_data_sets(write, content, format):
@@ -243,14 +252,18 @@ def test_a_tar_of_the_oldest_kind_has_no_magic_word(write):
     [
         (zip_file()[:-30], "truncated"),
         (npz_file()[:-1000], "truncated"),
+        (parquet_file()[:-1], "truncated"),
+        (b"PAR1", "truncated"),
+        (b"PARE" + bytes(100), "encrypted Parquet"),
+        (b"ARROW1" + bytes(100), "an Arrow file; save it as Parquet"),
         (zip_file(()), "holds no files"),
         (pickle.dumps([1, 2]), "pickle"),
         (b"\x1f\x8b" + bytes(50), "compressed file holds no tar"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "single image"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(100), "7z"),
-        (json.dumps({"images": []}).encode(), "neither a zip, a tar, an npz nor an npy"),
-        (bytes(512), "neither a zip, a tar, an npz nor an npy"),
-        (b"x", "neither a zip, a tar, an npz nor an npy"),
+        (json.dumps({"images": []}).encode(), "neither a zip, a tar, an npz, an npy nor a Parquet file"),
+        (bytes(512), "neither a zip, a tar, an npz, an npy nor a Parquet file"),
+        (b"x", "neither a zip, a tar, an npz, an npy nor a Parquet file"),
     ],
 )
 def test_what_is_no_data_set(write, content, says):

@@ -19,7 +19,7 @@ from modelpress.engine.data.limits import MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-_TRAIN = ("train", "training")
+TRAIN = ("train", "training")
 _TEST = ("test", "heldout")
 _VALIDATION = ("val", "valid", "validation")
 _UNLABELLED = "unlabelled"
@@ -58,7 +58,7 @@ def arrange(entries: Sequence[Entry]) -> Layout:
     folders: list[tuple[str, ...]] = []
     for place, entry in enumerate(entries):
         parts = _parts(entry.name)
-        if not parts or _is_junk(parts):
+        if not parts or is_junk(parts):
             continue
         if entry.folder:
             folders.append(parts)
@@ -77,7 +77,7 @@ def arrange(entries: Sequence[Entry]) -> Layout:
     images = [(parts[around:], place) for parts, place in images]
     unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]
     images = [(parts, place) for parts, place in images if not _is_unlabelled(parts)]
-    heldout_names = _heldout_part({parts[0].lower() for parts, _ in images if len(parts) > 1})
+    heldout_names = heldout_part({parts[0].lower() for parts, _ in images if len(parts) > 1})
     depth = 1 if heldout_names else 0  # where the class's name stands in a path
     _check_others([(parts[around:], place) for parts, place in files], depth, entries)
     if all(len(parts) == 1 for parts, _ in images):
@@ -89,7 +89,7 @@ def arrange(entries: Sequence[Entry]) -> Layout:
             )
     parted = len(images)
     if heldout_names:
-        images = [(parts, place) for parts, place in images if parts[0].lower() in (*_TRAIN, *heldout_names)]
+        images = [(parts, place) for parts, place in images if parts[0].lower() in (*TRAIN, *heldout_names)]
 
     found = [
         (bool(heldout_names) and parts[0].lower() in heldout_names, parts[depth], "/".join(parts), place)
@@ -127,15 +127,15 @@ def _without_labels(images: list[_File], entries: Sequence[Entry]) -> Layout:
     return Layout(classes=(), images=found)
 
 
-def _heldout_part(tops: set[str]) -> tuple[str, ...]:
+def heldout_part(tops: set[str]) -> tuple[str, ...]:
     """Names of the folders whose images are held out; none where the top folders `tops` are not the parts of a set.
 
     A validation part is held out where there is no test part. Where there is one, the validation images belong to
     neither part: the figures are to be of images that nothing was trained or chosen by.
     """
-    if not (tops <= {*_TRAIN, *_TEST, *_VALIDATION} and tops & {*_TRAIN} and tops - {*_TRAIN}):
+    if not (tops <= {*TRAIN, *_TEST, *_VALIDATION} and tops & {*TRAIN} and tops - {*TRAIN}):
         return ()
-    for names in (_TRAIN, _TEST, _VALIDATION):
+    for names in (TRAIN, _TEST, _VALIDATION):
         present = sorted(tops & set(names))
         if len(present) > 1:
             raise InvalidDataset(f"folders {' and '.join(map(repr, present))} name the same part; keep one of them")
@@ -160,14 +160,15 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".", ".."))
 
 
-def _is_junk(parts: tuple[str, ...]) -> bool:
+def is_junk(parts: tuple[str, ...]) -> bool:
+    """Is a file of this path one that operating systems leave behind?"""
     return any(part in _JUNK or part.startswith(".") for part in parts)
 
 
 def _is_unlabelled(parts: tuple[str, ...]) -> bool:
     """Does an image lie in the folder `unlabelled`, at the top or in the training part?"""
     folders = [part.lower() for part in parts[:-1]]
-    return folders[:1] == [_UNLABELLED] or (folders[:1] in ([_TRAIN[0]], [_TRAIN[1]]) and folders[1:2] == [_UNLABELLED])
+    return folders[:1] == [_UNLABELLED] or (folders[:1] in ([TRAIN[0]], [TRAIN[1]]) and folders[1:2] == [_UNLABELLED])
 
 
 def _wrapping_folders(paths: list[tuple[str, ...]]) -> int:

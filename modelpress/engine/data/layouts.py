@@ -9,6 +9,8 @@ from modelpress.engine.data.archive import Archive, open_tar, open_zip
 from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.image_folders import read_image_folders
 from modelpress.engine.data.labelled import DatasetContent
+from modelpress.engine.data.parquet import find_tables, read_tables
+from modelpress.engine.data.webdataset import find_samples, read_webdataset
 
 
 def read_zip(path: Path, fit: Fit | None = None) -> DatasetContent:
@@ -29,4 +31,8 @@ def read_archive(archive: Archive, fit: Fit | None = None) -> DatasetContent:
         return cifar.read_python(archive, files, fit)
     if (files := cifar.find_binary(archive.entries)) is not None:
         return cifar.read_binary(archive, files, fit)
+    if (places := find_tables(archive.entries)) is not None:
+        return read_tables(archive, places, fit)
+    if (samples := find_samples(archive.entries)) is not None:
+        return read_webdataset(archive, samples, fit)
     return read_image_folders(archive, fit)

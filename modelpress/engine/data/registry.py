@@ -12,6 +12,7 @@ from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import DatasetContent
 from modelpress.engine.data.layouts import read_tar, read_zip
 from modelpress.engine.data.npz import read_npy, read_npz
+from modelpress.engine.data.parquet import read_parquet
 from modelpress.spec.failure import InvalidDataset
 from modelpress.spec.inspection import DatasetFormat
 
@@ -20,7 +21,10 @@ READERS: dict[DatasetFormat, Callable[[Path, Fit | None], DatasetContent]] = {
     "tar": read_tar,
     "npz": read_npz,
     "npy": read_npy,
+    "parquet": read_parquet,
 }
+
+_PACK = "pack class folders into a zip or tar, or save arrays with `numpy.savez(file, images=..., labels=...)`"
 
 
 def read_file(path: Path, fit: Fit | None = None) -> DatasetContent:
@@ -33,9 +37,11 @@ def dataset_format(path: Path) -> DatasetFormat:
     with path.open("rb") as file:
         start = file.read(6)
     if not start:
-        raise InvalidDataset("the file is empty; upload a zip or tar of class folders, or an npz")
+        raise InvalidDataset(f"the file is empty; {_PACK}")
     if start == b"\x93NUMPY":
         return "npy"
+    if start.startswith(b"PAR1"):
+        return "parquet"
     if start.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             raise InvalidDataset("the zip has no directory at its end, so it was cut off; upload it again")
@@ -47,6 +53,4 @@ def dataset_format(path: Path) -> DatasetFormat:
         return "npz" if names and all(name.endswith(".npy") for name in names) else "zip"
     if is_tar(path):
         return "tar"
-    raise InvalidDataset(
-        "the file is neither a zip, a tar, an npz nor an npy; pack class folders, or images and labels, into one"
-    )
+    raise InvalidDataset(f"the file is neither a zip, a tar, an npz, an npy nor a Parquet table; {_PACK}")

@@ -237,7 +237,7 @@ class TestFormats:
         path = tmp_path / "file"
         for content, message in [
             (b"", "the file is empty"),
-            (b"hello", "neither a zip, a tar, an npz nor an npy"),
+            (b"hello", "neither a zip, a tar, an npz, an npy nor a Parquet"),
             (write_zip(path, {"a/1.png": picture()}).read_bytes()[:-30], "cut off"),
         ]:
             path.write_bytes(content)
