@@ -93,6 +93,7 @@ def _as_said(model: ModelFile, network: Network) -> Network:
     preprocessing = description.preprocessing or model.preprocessing
     if preprocessing is not None:
         _check_channels(preprocessing, description.input_shape[0])
+        _check_crop(preprocessing, description.input_shape)
     network.description = description.model_copy(update={"preprocessing": preprocessing})
     return network
 

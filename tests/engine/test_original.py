@@ -18,13 +18,9 @@ from modelpress.engine.prune.step import prune
 from modelpress.engine.quantize.step import quantize
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import InvalidModel
-<<<<<<< HEAD
 from modelpress.spec.job import ArtifactKind
-from modelpress.spec.network import NetworkDescription, Preprocessing
+from modelpress.spec.network import CropCentre, NetworkDescription, Preprocessing
 from modelpress.spec.steps import Factorize, Finetune, Prune, Quantize, RankNumber
-=======
-from modelpress.spec.network import CropCentre, Preprocessing
->>>>>>> 7e905f1 (Bring images of any size and kind to what the network takes: a model's preprocessing can say how they are resized)
 from modelpress.spec.task import ModelFile
 from modelpress.spec.training import Recovery
 from tests.support.contexts import context
@@ -96,7 +92,14 @@ def test_preprocessing_of_another_number_of_channels_is_refused(tmp_path: Path) 
         load_original(model_file("model.pt", "snn_1k", preprocessing=grey), tmp_path)
 
 
-<<<<<<< HEAD
+def test_an_image_that_is_smaller_than_what_is_cut_out_of_it_is_refused(tmp_path: Path) -> None:
+    torch.save(network(describe("snn_1k")).module.state_dict(), tmp_path / "model.pt")
+    resize = CropCentre(shorter_side=31)
+    preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, resize=resize)
+    with pytest.raises(InvalidModel, match=r"shorter side of 31 pixels.*takes 32 x 32.*at least 32"):
+        load_original(model_file("model.pt", "snn_1k", preprocessing=preprocessing), tmp_path)
+
+
 GREY = Preprocessing(mean=(0.25,), std=(0.5,))
 
 
@@ -192,11 +195,3 @@ class TestDescribed:
         torch.save(network(describe("snn_1k")).module.state_dict(), tmp_path / "model.pt")
         with pytest.raises(InvalidModel, match="upload it with the name of its architecture"):
             load_original(model_file("model.pt"), tmp_path)
-=======
-def test_an_image_that_is_smaller_than_what_is_cut_out_of_it_is_refused(tmp_path: Path) -> None:
-    torch.save(network(describe("snn_1k")).module.state_dict(), tmp_path / "model.pt")
-    resize = CropCentre(shorter_side=31)
-    preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, resize=resize)
-    with pytest.raises(InvalidModel, match=r"shorter side of 31 pixels.*takes 32 x 32.*at least 32"):
-        load_original(model_file("model.pt", "snn_1k", preprocessing=preprocessing), tmp_path)
->>>>>>> 7e905f1 (Bring images of any size and kind to what the network takes: a model's preprocessing can say how they are resized)
