@@ -36,8 +36,8 @@ _USUAL = problems(NoKey, MissingScope, RequestValidationError)
     summary="Upload a data set",
     response_model=Dataset,
     openapi_extra=file_body(
-        "A zip or tar of folders of images by class, of images alone, of CIFAR as published, of WebDataset samples or of "
-        "Parquet files; a Parquet file; an npz of `images` and `labels`, or an npy of images alone."
+        "A zip or tar of folders of images by class, of images alone, of CIFAR as published, of WebDataset samples or "
+        "of Parquet files; a Parquet file; an npz of `images` and `labels`, or an npy of images alone."
     ),
     responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_DATASET)
     | problems(

@@ -98,11 +98,12 @@ class Client:
 
         `arguments` are those of the architecture's constructor, such as `{"num_classes": 10}`. `image_size` is the
         height and width where not the architecture's own. `mean` and `std` (per channel, of pixels scaled to 0..1)
-        say how the model was trained to see its input; left out, they are estimated from the data set. `resize` with
-        them says how images of any size are brought to the input's: to so many pixels of the shorter side before the
-        middle is cut out, or both sides (`"stretch"`); left out, images must have the input's size. With `wait`,
-        returns when the file was inspected, after at most `timeout` seconds. `on_progress` is told bytes sent and
-        bytes in all. Raises UploadRejected with the reason when the file cannot be used, and WaitTimedOut.
+        say how the model was trained to see its input; left out, they are taken from torchvision's published weights
+        of the architecture, or else estimated from the data set. `resize` with them says how images of any size are
+        brought to the input's: to so many pixels of the shorter side before the middle is cut out, or both sides
+        (`"stretch"`); left out, images must have the input's size. With `wait`, returns when the file was inspected,
+        after at most `timeout` seconds. `on_progress` is told bytes sent and bytes in all. Raises UploadRejected with
+        the reason when the file cannot be used, and WaitTimedOut.
         """
         path = Path(path)
         params: dict[str, str | int] = {"name": name or path.name}

@@ -122,7 +122,7 @@ def test_a_wrong_example_would_be_found(document: Document) -> None:
 def test_every_example_of_a_request_is_accepted(server: ApiServer, client: httpx.Client, document: Document) -> None:
     upload = document["paths"]["/v1/models"]["post"]
     query = {p["name"]: p["schema"]["examples"][0] for p in upload["parameters"] if p["schema"].get("examples")}
-    assert set(query) == {"architecture", "arguments", "image_size", "mean", "std"}
+    assert set(query) == {"architecture", "arguments", "image_size", "mean", "std", "resize"}
     response = client.post("/v1/models", params=query, content=safetensors_file())
     assert response.status_code == 201, response.text
     validate(document, {"$ref": "#/components/schemas/Model"}, response.json())

@@ -108,6 +108,18 @@ def input_shape(ref: ArchitectureRef, image_size: int | None = None) -> tuple[in
     return channels, height, width
 
 
+def published_preprocessing(ref: ArchitectureRef) -> Preprocessing | None:
+    """How pixels are normalised for the weights that the architecture's authors publish; None where it is not known.
+
+    Raises InvalidModel for an unknown name.
+    """
+    if _entry(ref).family != "torchvision":
+        return None
+    from modelpress.engine.architectures import torchvision
+
+    return torchvision.published_preprocessing(ref.architecture, ref.arguments)
+
+
 def _entry(ref: ArchitectureRef) -> Architecture:
     entry = ARCHITECTURES.get(ref.architecture)
     if entry is None:

@@ -16,6 +16,8 @@ import torch
 from pydantic import JsonValue
 from torch import nn
 
+from modelpress.spec.network import Preprocessing
+
 _declared: list[torch.library.Library] = []  # a Library's declarations live as long as it does
 
 
@@ -40,6 +42,8 @@ def _declare_operators() -> None:
 _declare_operators()
 
 from torchvision import models  # noqa: E402 - must come after the declarations
+
+_PUBLISHED_CLASSES = 1000  # of ImageNet
 
 # Auxiliary heads give extra outputs in training and are no use afterwards. Without init_weights, torchvision warns.
 _DEFAULTS: dict[str, dict[str, JsonValue]] = {
@@ -84,6 +88,24 @@ def builder(name: str) -> Callable[..., nn.Module]:
         return module
 
     return bare
+
+
+def published_preprocessing(name: str, arguments: Mapping[str, JsonValue]) -> Preprocessing | None:
+    """How pixels are normalised for the weights that torchvision publishes of a model of 1,000 classes.
+
+    None where the arguments name another number of classes: such weights are the caller's own. Of the transforms of
+    its weights only what all of a model's weights agree on is taken, which is mean and standard deviation: which of
+    them a file holds is not known, and they were measured at different sizes.
+    """
+    if arguments.get("num_classes", _PUBLISHED_CLASSES) != _PUBLISHED_CLASSES:
+        return None
+    # Some weights, of vgg16, are of the features alone, for other uses.
+    transforms = [weights.transforms() for weights in models.get_model_weights(name) if weights.meta["categories"]]
+    stated = {(tuple(found.mean), tuple(found.std)) for found in transforms}
+    if len(stated) != 1:
+        return None
+    ((mean, std),) = stated
+    return Preprocessing(mean=mean, std=std)
 
 
 def refusal(name: str, arguments: Mapping[str, JsonValue]) -> str | None:
