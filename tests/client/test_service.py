@@ -6,8 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 from safetensors.torch import save_file
 
 import modelpress
@@ -36,6 +39,8 @@ from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.steps import Prune
 from tests.client.conftest import Inputs
+from tests.support.archives import picture, write_tar, write_zip, write_zst
+from tests.support.cifar import cifar10_binary, cifar10_python, pictures
 from tests.support.exported import Photographer, export, trained
 from tests.support.service import RunningService
 
@@ -51,6 +56,39 @@ def test_an_upload_is_ready_when_the_call_returns(model: Model, dataset: Dataset
     assert (model.preprocessing.mean, model.preprocessing.std) == ((0.3,), (0.35,))
     assert dataset.inspection is not None
     assert (dataset.inspection.train_examples, dataset.inspection.heldout_examples) == (1437, 360)
+
+
+def test_data_sets_of_every_kind_are_sniffed_and_inspected(client: Client, tmp_path: Path) -> None:
+    images, labels = pictures(4), [0, 1, 1, 0]
+    np.save(tmp_path / "npy.npy", images)
+    cells = [picture(place) for place in range(4)]
+    parquet.write_table(pyarrow.table({"image": cells, "label": labels}), tmp_path / "parquet")
+    batches = {"data_batch_1": (images, labels), "test_batch": (images, labels)}
+    write_tar(tmp_path / "cifar_python", cifar10_python(batches))
+    write_tar(tmp_path / "cifar_binary", cifar10_binary(batches))
+    samples = {f"{place}.png": cell for place, cell in enumerate(cells)}
+    write_zst(tmp_path / "webdataset", samples | {f"{place}.cls": b"%d" % label for place, label in enumerate(labels)})
+    write_zip(tmp_path / "photos", {**samples, "large.png": picture(size=(20, 20))})
+    found = {}
+    for file in ("npy.npy", "parquet", "cifar_python", "cifar_binary", "webdataset", "photos"):
+        inspection = client.upload_dataset(tmp_path / file).inspection
+        assert inspection is not None
+        counts = inspection.train_examples, inspection.heldout_examples, len(inspection.classes)
+        found[file] = inspection.format, inspection.layout, counts
+    assert found == {
+        "npy.npy": ("npy", "arrays", (4, None, 0)),
+        "parquet": ("parquet", "table", (4, None, 2)),
+        "cifar_python": ("tar", "cifar_python", (4, 4, 10)),
+        "cifar_binary": ("tar", "cifar_binary", (4, 4, 10)),
+        "webdataset": ("tar", "webdataset", (4, None, 2)),
+        "photos": ("zip", "image_folders", (5, None, 0)),
+    }
+
+
+def test_a_pickle_that_calls_something_is_rejected_by_its_name(client: Client, tmp_path: Path) -> None:
+    files = cifar10_python({}) | {"cifar-10-batches-py/data_batch_1": b"cos\nsystem\n(S'touch /tmp/x'\ntR."}
+    with pytest.raises(UploadRejected, match=r"data_batch_1 is a pickle with the name os\.system"):
+        client.upload_dataset(write_tar(tmp_path / "file", files))
 
 
 def test_a_file_that_does_not_fit_its_architecture_is_rejected_with_the_reason(client: Client, inputs: Inputs) -> None:
