@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from modelpress.engine.architectures.registry import published_preprocessing
 from modelpress.engine.data.dataset import ImageData, read_dataset
 from modelpress.engine.data.fit import Fit
 from modelpress.engine.device import choose_device
@@ -110,15 +109,7 @@ def _complete(network: Network, data: ImageData | None, warn: Callable[[str], No
     """Fill in what the upload did not say: the preprocessing and the names of the classes."""
     description = network.description
     preprocessing, classes = description.preprocessing, description.classes
-    published = published_preprocessing(description.architecture) if preprocessing is None else None
-    if published is not None and len(published.mean) == description.input_shape[0]:
-        preprocessing = published
-        warn(
-            "the upload names no preprocessing, so pixels are normalised as for the weights that torchvision publishes "
-            f"of {description.architecture.architecture}: mean {_rounded(published.mean)} and deviation "
-            f"{_rounded(published.std)}; if the model was trained with others, upload it with `mean` and `std`"
-        )
-    elif preprocessing is None and data is not None:
+    if preprocessing is None and data is not None:
         preprocessing = data.statistics
         warn(
             "the upload names no preprocessing, so pixels are normalised by the data set's own mean "
@@ -136,7 +127,8 @@ def _complete(network: Network, data: ImageData | None, warn: Callable[[str], No
         if classes not in (None, data.classes):
             warn(
                 f"the model's file names its outputs {_named(classes)}, the data set its classes "
-                f"{_named(data.classes)}: where their order differs, accuracies are wrong; the data set's names are kept"
+                f"{_named(data.classes)}: where their order differs, accuracies are wrong; the data set's names are "
+                "kept"
             )
         classes = data.classes
     network.description = description.model_copy(update={"preprocessing": preprocessing, "classes": classes})

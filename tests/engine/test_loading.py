@@ -53,7 +53,7 @@ def _of(classes: int) -> dict[str, Any]:
 def test_what_the_published_weights_were_trained_with(tmp_path: Path) -> None:
     found, (warning,) = _preprocessing(tmp_path, _of(1000), data=False)
     assert found == Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    assert "the weights that torchvision publishes of squeezenet1_1" in warning
+    assert "as the makers of the network do for their own weights" in warning
 
 
 def test_what_the_data_suggest_for_weights_that_are_the_user_s_own(tmp_path: Path) -> None:

@@ -74,11 +74,17 @@ def build(ref: ArchitectureRef) -> nn.Module:
 
 
 def own_preprocessing(ref: ArchitectureRef) -> Preprocessing | None:
-    """What the makers of the network do to pixels before it; None where they do not say, or for other channels.
+    """What the makers of the network do to pixels before it, for the weights that they publish; None where they do not
+    say, or for other channels or classes.
 
     Raises InvalidModel for an unknown name, and where the package that has the network is not installed.
     """
-    if _entry(ref).family != "timm":
+    family = _entry(ref).family
+    if family == "torchvision":
+        from modelpress.engine.architectures import torchvision
+
+        return torchvision.published_preprocessing(ref.architecture, ref.arguments)
+    if family != "timm":
         return None
     from modelpress.engine.architectures import timm
 
@@ -106,18 +112,6 @@ def input_shape(ref: ArchitectureRef, image_size: int | None = None) -> tuple[in
     if not (1 <= height <= LARGEST_IMAGE and 1 <= width <= LARGEST_IMAGE):
         raise InvalidModel(f"images of {height} x {width} pixels; give an image size from 1 to {LARGEST_IMAGE}")
     return channels, height, width
-
-
-def published_preprocessing(ref: ArchitectureRef) -> Preprocessing | None:
-    """How pixels are normalised for the weights that the architecture's authors publish; None where it is not known.
-
-    Raises InvalidModel for an unknown name.
-    """
-    if _entry(ref).family != "torchvision":
-        return None
-    from modelpress.engine.architectures import torchvision
-
-    return torchvision.published_preprocessing(ref.architecture, ref.arguments)
 
 
 def _entry(ref: ArchitectureRef) -> Architecture:

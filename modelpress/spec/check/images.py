@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from modelpress.spec.check.misfit import Misfit, shape_of
 from modelpress.spec.inspection import DatasetInspection
-from modelpress.spec.network import NetworkDescription
+from modelpress.spec.network import NetworkSummary
 
 _RESIZE = "upload the model with `resize`, which says how images are brought to its input size, or resize the images"
 
 
-def image_misfits(network: NetworkDescription, dataset: DatasetInspection) -> list[Misfit]:
+def image_misfits(network: NetworkSummary, dataset: DatasetInspection) -> list[Misfit]:
     """What keeps the network from taking the images: their channels, unless grey can become colour or the other way
     round, and their size, unless the preprocessing says how they are resized."""
     (channels, *size), (wanted, *wanted_size) = dataset.image_shape, network.input_shape

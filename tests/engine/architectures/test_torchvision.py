@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from torch.overrides import TorchFunctionMode
 
 from modelpress.engine.architectures import torchvision as ours
-from modelpress.engine.architectures.registry import build, published_preprocessing
+from modelpress.engine.architectures.registry import build, own_preprocessing
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.failure import InvalidModel
 
@@ -131,7 +131,7 @@ def test_own_arguments_are_taken(name: str, arguments: dict[str, JsonValue]) -> 
 
 @pytest.mark.parametrize("name", [name for name, entry in ARCHITECTURES.items() if entry.family == "torchvision"])
 def test_the_published_weights_were_trained_on_imagenet(name: str) -> None:
-    found = published_preprocessing(ArchitectureRef(architecture=name))
+    found = own_preprocessing(ArchitectureRef(architecture=name))
     # ImageNet's own, as every model of torchvision has had them since its first.
     expected = {(0.485, 0.456, 0.406): (0.229, 0.224, 0.225), (0.5, 0.5, 0.5): (0.5, 0.5, 0.5)}
     assert found is not None
@@ -141,5 +141,5 @@ def test_the_published_weights_were_trained_on_imagenet(name: str) -> None:
 
 def test_weights_that_nobody_published_have_no_known_preprocessing() -> None:
     ours = ArchitectureRef(architecture="resnet18", arguments={"num_classes": 10})
-    assert published_preprocessing(ours) is None
-    assert published_preprocessing(ArchitectureRef(architecture="nin_cifar")) is None
+    assert own_preprocessing(ours) is None
+    assert own_preprocessing(ArchitectureRef(architecture="nin_cifar")) is None
