@@ -36,25 +36,29 @@ class WeightOf(Config):
 class DataType(Config):
     """A type of torch's numbers."""
 
-    dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+    dtype: Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"] = (
+        Field(description="Its name in torch.")
+    )
 
 
 class MemoryFormat(Config):
     """An order in which torch lays tensors out."""
 
-    memory_format: Literal["contiguous_format", "channels_last", "channels_last_3d", "preserve_format"]
+    memory_format: Literal["contiguous_format", "channels_last", "channels_last_3d", "preserve_format"] = Field(
+        description="Its name in torch."
+    )
 
 
 class InputDevice(Config):
     """The device that the network's input is on, wherever it was exported."""
 
-    device: Literal["input"] = "input"
+    device: Literal["input"] = Field(default="input", description="Always `input`.")
 
 
 class Infinite(Config):
     """A number that JSON cannot write."""
 
-    number: Literal["inf", "-inf", "nan"]
+    number: Literal["inf", "-inf", "nan"] = Field(description="Which one.")
 
 
 Item = ValueOf | WeightOf | DataType | MemoryFormat | InputDevice | Infinite | bool | int | float | str | None

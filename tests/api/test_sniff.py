@@ -197,8 +197,7 @@ def test_an_onnx_model(write):
     onnx = pytest.importorskip("onnx")
     graph = onnx.helper.make_graph([], "g", [], [])
     model = onnx.helper.make_model(graph, producer_name="tester")
-    with pytest.raises(InvalidModel, match="ONNX"):
-        sniff_model(write(model.SerializeToString()))
+    assert sniff_model(write(model.SerializeToString())) == "onnx"
 
 
 def test_every_refusal_of_a_model_says_what_to_do(write):

@@ -47,7 +47,7 @@ def test_what_cannot_be_used_is_refused(
         (MODEL | {"arguments": '{"classes": 10}'}, "arguments", "snn_1k takes no argument classes"),
         (MODEL | {"image_size": "0"}, "image_size", "it must be at least 1, not 0"),
         (MODEL | {"image_size": "big"}, "image_size", "it must be a whole number, not big"),
-        (MODEL | {"format": "h5"}, "format", "'safetensors', 'pt' or 'compact'"),
+        (MODEL | {"format": "h5"}, "format", "'safetensors', 'pt', 'pt2', 'onnx' or 'compact'"),
         (MODEL | {"mean": "0.5"}, "query", "give both"),
         (MODEL | {"mean": "0.5,0.5", "std": "1"}, "query", "`mean` has 2 numbers"),
         (MODEL | {"mean": "half", "std": "1"}, "mean", "numbers with commas"),
