@@ -1,9 +1,10 @@
 """The process between a worker and an engine: it starts the engine under limits, and leaves nothing behind.
 
-Run by its path with an interpreter that loads nothing (`python -I -S launch.py ...`), so it uses the standard library
-alone. Everything the engine starts, whatever sessions or groups it makes, becomes a child of this process when its own
-parent ends (PR_SET_CHILD_SUBREAPER). When the engine ends, when this process is told to (SIGTERM), or when the worker
-dies (PR_SET_PDEATHSIG), it kills what is left, waits until all of it is gone, and ends.
+Run by its path with an interpreter that loads nothing (`python -I -S launch.py ...`), so it and what it imports use
+the standard library alone. The engine is shut in before its first instruction (service/jail). Everything it starts,
+whatever sessions or groups it makes, becomes a child of this process when its own parent ends
+(PR_SET_CHILD_SUBREAPER). When the engine ends, when this process is told to (SIGTERM), or when the worker dies
+(PR_SET_PDEATHSIG), it kills what is left, waits until all of it is gone, and ends.
 
 Exit code: the engine's; 128 + the signal when one ended the engine; 143 when told to stop.
 """
@@ -11,12 +12,18 @@ Exit code: the engine's; 128 + the signal when one ended the engine; 143 when to
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import resource
 import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    # Behind everything else, so that no file there can stand in for one of the standard library.
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from service.jail.machine import prctl
+from service.jail.walls import Walls
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -24,15 +31,10 @@ PR_SET_CHILD_SUBREAPER = 36
 # Among the first to go when the machine's memory ends: the engine, never the service.
 OOM_SCORE = 500
 
+# Processor time between the two limits on it, seconds.
+_GRACE_SECONDS = 5
+
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-
-
-def prctl(option: int, value: int) -> None:
-    """Linux's prctl(2); nothing elsewhere. Raises OSError."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def children() -> list[int]:
@@ -64,8 +66,8 @@ def sweep() -> None:
             return
 
 
-def start(command: list[str], *, file_bytes: int, open_files: int) -> int:
-    """Fork and become `command` under its limits; gives the process id."""
+def start(command: list[str], *, file_bytes: int, open_files: int, cpu_seconds: int, walls: Walls | None) -> int:
+    """Fork and become `command` under its limits and, unless None, behind its walls; gives the process id."""
     guardian = os.getpid()
     pid = os.fork()
     if pid:
@@ -77,22 +79,30 @@ def start(command: list[str], *, file_bytes: int, open_files: int) -> int:
         _limit(resource.RLIMIT_CORE, 0)
         _limit(resource.RLIMIT_FSIZE, file_bytes)
         _limit(resource.RLIMIT_NOFILE, open_files)
+        # At the soft limit SIGXCPU, which says why; SIGKILL a little later for whoever ignores it.
+        _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _GRACE_SECONDS)
         if sys.platform == "linux":
             Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        if walls is not None:
+            walls.close()
         os.execvp(command[0], command)  # noqa: S606  # the command is the operator's own, from the settings
-    except OSError as error:
+    # Whatever it is: an engine whose walls are not up must not start, nor this copy of the launcher go on.
+    except Exception as error:  # noqa: BLE001
         sys.stderr.write(f"cannot start the engine {command[0]!r}: {error}\n")
         sys.stderr.flush()
     os._exit(127)
 
 
-def _limit(which: int, value: int) -> None:
-    hard = resource.getrlimit(which)[1]
-    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(which, (bound, bound))
+def _limit(which: int, soft: int, hard: int | None = None) -> None:
+    """Lower a limit; what is lower already stays."""
+    given = resource.getrlimit(which)[1]
+    hard = soft if hard is None else hard
+    if given != resource.RLIM_INFINITY:
+        soft, hard = min(soft, given), min(hard, given)
+    resource.setrlimit(which, (soft, hard))
 
 
 def watch(pid: int) -> int:
@@ -118,6 +128,8 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--file-bytes", type=int, required=True)
     parser.add_argument("--open-files", type=int, required=True)
+    parser.add_argument("--cpu-seconds", type=int, required=True, help="of each process")
+    parser.add_argument("--walls", type=Walls.read, help="what the engine may reach; everything without it")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -125,7 +137,13 @@ def main() -> int:
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != arguments.parent:
         return 128 + signal.SIGTERM  # the worker died before we could ask to be told
-    pid = start(arguments.command, file_bytes=arguments.file_bytes, open_files=arguments.open_files)
+    pid = start(
+        arguments.command,
+        file_bytes=arguments.file_bytes,
+        open_files=arguments.open_files,
+        cpu_seconds=arguments.cpu_seconds,
+        walls=arguments.walls,
+    )
     code = watch(pid)
     sweep()
     return code

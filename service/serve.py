@@ -26,6 +26,7 @@ from db.database import open_database
 from db.errors import DatabaseError
 from modelpress import __version__
 from service.home import AlreadyRunning, ensure_key, held_home, remove_address, write_address
+from service.jail.walls import JailUnavailable, require
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, child_environment, read_settings
 from service.supervisor import KeepsFailing, Program, Supervisor
@@ -38,6 +39,13 @@ class CannotServe(Exception):
     """The service cannot start; the message says why and what to do."""
 
 
+# Whose messages are for whoever started the service, without a traceback.
+_TOLD = (
+    *(SettingsError, DatabaseError, SQLAlchemyError, AlreadyRunning),
+    *(CannotServe, JailUnavailable, KeepsFailing, OSError),
+)
+
+
 def main() -> None:
     """Run the service until it is told to end."""
     sys.exit(run(sys.argv[1:]))
@@ -47,14 +55,16 @@ def run(arguments: list[str]) -> int:
     """As `main`, with the command line given; returns the exit code."""
     try:
         settings = _read_settings(arguments)
+        walls = require(settings.jail)
         settings.make_home()
         configure_logs(settings, "serve")
         port = settings.port or _free_port(settings.host)
         address = f"http://{_reachable(settings.host)}:{port}"
         with held_home(settings.home, address):
             _require_free(settings.host, port)
+            _say(f"The jail around the engine (MODELPRESS_JAIL={settings.jail}): {walls}.")
             _serve(settings, port, address)
-    except (SettingsError, DatabaseError, SQLAlchemyError, AlreadyRunning, CannotServe, KeepsFailing, OSError) as error:
+    except _TOLD as error:
         sys.stderr.write(f"modelpress-serve: {error}\n")
         return 1
     return 0

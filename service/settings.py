@@ -148,6 +148,16 @@ class Settings(BaseSettings):
         description="Command that runs the engine; the work folder follows as its last argument. To wrap it, say: "
         "`numactl --cpunodebind=0 python -m modelpress.engine`. Default: `python -m modelpress.engine`.",
     )
+    jail: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="The kernel's walls around the engine (Landlock, seccomp): those that this machine has; "
+        "`required` to refuse to start where one is missing, `off` for none.",
+    )
+    jail_readable: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Files and folders that the engine may read beside its interpreter, libraries, work folder and the "
+        "files that its command names; separated by `:`.",
+    )
     worker_metrics_port: int = Field(
         default=0,
         ge=0,
@@ -172,6 +182,19 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+    @field_validator("jail_readable", mode="before")
+    @classmethod
+    def _split_paths(cls, value: Any) -> Any:
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("jail_readable")
+    @classmethod
+    def _all_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if not path.is_absolute():
+                raise ValueError(f"{path} is not an absolute path")
+        return value
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -29,5 +29,5 @@ def settings_table() -> str:
 
 
 def _shown(value: object) -> str:
-    text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+    text = str(value).lower() if isinstance(value, bool) else "" if value in (None, ()) else str(value)
     return f"`{text}`" if text else "empty"

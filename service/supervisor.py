@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from service.launch import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl, sweep
+from service.jail.machine import prctl
+from service.launch import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, sweep
 
 # A worker needs a moment to end its child and to give its job back; after this it is killed, seconds.
 STOP_SECONDS = 15.0

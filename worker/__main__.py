@@ -6,27 +6,34 @@ Inspections have a process of their own, so that an upload never waits behind a 
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from prometheus_client import start_http_server
 from sqlalchemy.orm import Session
 
+import modelpress
 from db.database import Database, open_database
 from db.errors import DatabaseError
 from db.queries import claims
-from service.launch import PR_SET_CHILD_SUBREAPER, prctl
+from service.jail.machine import prctl
+from service.jail.walls import Available, JailUnavailable, require
+from service.launch import PR_SET_CHILD_SUBREAPER
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.wakeup import INSPECTIONS_QUEUE, JOBS_QUEUE, Wakeup
 from storage.open_store import open_store
+from worker import metrics
 from worker.app import make_worker_app, run_worker, stop_before_start
 from worker.poller import Poller
+from worker.reach import exposed
 from worker.run_inspection import take_inspection
 from worker.run_job import take_job
 from worker.work_folder import clear_leftovers
@@ -63,15 +70,17 @@ def main() -> int:
     kind_name = parser.parse_args().kind
     try:
         settings = read_settings()
+        walls = require(settings.jail)
         settings.make_home()
         database = open_database(settings.database_url)
         store = open_store(
             settings.store_url, credentials=settings.s3_credentials, spool_folder=settings.home / "spool"
         )
-    except (SettingsError, DatabaseError, ValueError, OSError) as error:
+    except (SettingsError, JailUnavailable, DatabaseError, ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logs(settings, f"worker.{kind_name}")
+    _tell_of_jail(settings, walls)
     workplace = Workplace(settings, database, store, worker=f"{socket.gethostname()}-{kind_name}-{os.getpid()}")
     # What a killed launcher leaves behind comes to us, to be killed (see worker.child).
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -84,6 +93,7 @@ def main() -> int:
 def _run(workplace: Workplace, kind: Kind) -> int:
     settings = workplace.settings
     _use_temporary_folder(settings)
+    _compile_engine()
     stop_before_start(workplace.stop)
     if cleared := clear_leftovers(settings.work_folder):
         log.warning("leftovers_cleared", folders=cleared)
@@ -105,6 +115,20 @@ def _run(workplace: Workplace, kind: Kind) -> int:
         poller.join()
         wakeup.close()
         log.info("worker_ended", worker=workplace.worker)
+
+
+def _tell_of_jail(settings: Settings, walls: Available) -> None:
+    metrics.WALL.labels("landlock").set(walls.landlock)
+    metrics.WALL.labels("seccomp").set(walls.seccomp)
+    say = log.info if walls.is_complete else log.warning
+    say("jail", mode=settings.jail, landlock=walls.landlock, seccomp=walls.seccomp)
+    if walls.landlock and (open_to := exposed(settings)):
+        log.warning("data_folder_readable", through=open_to, advice="move MODELPRESS_HOME out of what engines may read")
+
+
+def _compile_engine() -> None:
+    """As an engine cannot keep what it compiles: it may write nowhere near its own code."""
+    compileall.compile_dir(Path(modelpress.__file__).parent, quiet=2)
 
 
 def _use_temporary_folder(settings: Settings) -> None:

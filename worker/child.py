@@ -19,6 +19,7 @@ import psutil
 import modelpress
 from modelpress.spec.task import LOG_FILE
 from service import launch
+from service.jail.walls import Walls
 
 # How long the launcher may take to clear up before the worker does it itself, seconds.
 PATIENCE_SECONDS = 3.0
@@ -64,11 +65,14 @@ class Child:
         *,
         environment: Mapping[str, str],
         file_bytes: int,
+        cpu_seconds: int,
         log_bytes: int,
+        walls: Walls | None,
     ) -> None:
         """Start `command` with `folder` as its last argument, in that folder.
 
-        `file_bytes` bounds each file that it writes, `log_bytes` what is kept of its output in log.txt.
+        `file_bytes` bounds each file that it writes, `cpu_seconds` the processor time of each of its processes,
+        `log_bytes` what is kept of its output in log.txt. `walls` are what it may reach; None for everything.
         Raises OSError when no process can be started.
         """
         # What was there before is not ours to sweep.
@@ -84,8 +88,11 @@ class Child:
                     str(file_bytes),
                     "--open-files",
                     str(_OPEN_FILES),
-                    "--",
+                    "--cpu-seconds",
+                    str(cpu_seconds),
                 ),
+                *(() if walls is None else ("--walls", walls.write())),
+                "--",
                 *(*command, str(folder)),
             ],
             cwd=folder,

@@ -6,6 +6,9 @@ so that a child is always ended in time.
 
 from __future__ import annotations
 
+import math
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,11 @@ from pathlib import Path
 import structlog
 
 from modelpress.spec.failure import Failure, FailureKind
-from modelpress.spec.task import EVENTS_FILE, FAILURE_FILE
+from modelpress.spec.task import EVENTS_FILE, FAILURE_FILE, Compress
 from worker.child import Child, engine_environment
 from worker.heartbeat import Heartbeat, Verdict
 from worker.limits import Limits, LimitWatch
+from worker.reach import walls_for
 from worker.relay import EngineEvent, Relay
 from worker.results import UnreadableResult, read_text
 from worker.workplace import Interrupted, Stopped, Workplace
@@ -42,9 +46,10 @@ def run_engine(
     heartbeat: Heartbeat,
     *,
     seconds: float,
+    task: Compress | None = None,
     append: Callable[[Sequence[EngineEvent]], bool] | None = None,
 ) -> Ending:
-    """Run the engine on `folder` to its end; a `Failure` is a limit that it broke.
+    """Run the engine on `folder` to its end; a `Failure` is a limit that it broke. `task` is None for an inspection.
 
     When this returns or raises no process of it is left and, unless the work is lost, every event is written.
     Raises Interrupted when the work must not go on, OSError when no process can be started.
@@ -60,6 +65,9 @@ def run_engine(
             folder, threads=settings.threads, cuda_visible_devices=settings.cuda_visible_devices
         ),
         file_bytes=settings.disk_limit_bytes,
+        # More than it can use until `watch` ends it. The kernel's own clock, for when nobody watches.
+        cpu_seconds=math.ceil(seconds * (os.cpu_count() or 1)),
+        walls=walls_for(folder, task, settings),
         log_bytes=settings.log_limit_bytes,
     )
     log.info("engine_started", pid=child.pid)
@@ -101,6 +109,12 @@ def read_failure(folder: Path, code: int) -> Failure:
             kind=FailureKind.OUT_OF_MEMORY,
             message="the engine was killed from outside, most likely because the machine's memory ran out; use a "
             "smaller batch size, model or data set, or a worker with more memory",
+        )
+    if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        return Failure(
+            kind=FailureKind.TIMEOUT,
+            message="it used more processor time than this service allows; use fewer epochs or a smaller data set, or "
+            "ask the operator to raise the limit",
         )
     return Failure(
         kind=FailureKind.INTERNAL,

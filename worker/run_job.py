@@ -97,8 +97,7 @@ class _JobRun:
             return self._fail(failure_of(error))
 
     def _work(self) -> str:
-        self._lay_task()
-        ending = self._run_engine()
+        ending = self._run_engine(self._lay_task())
         if isinstance(ending, Failure):
             return self._fail(ending)
         if ending != Exited(0):
@@ -115,7 +114,7 @@ class _JobRun:
             )
         return self._end("succeeded", lambda s: claims.succeed(s, *self._key, report), files)
 
-    def _run_engine(self) -> Exited | Failure:
+    def _run_engine(self, task: Compress) -> Exited | Failure:
         store = self._workplace.store
         try:
             ending = run_engine(
@@ -123,6 +122,7 @@ class _JobRun:
                 self._folder,
                 self._heartbeat,
                 seconds=self._workplace.settings.job_timeout_seconds,
+                task=task,
                 append=self._append,
             )
         except Interrupted as interrupted:
@@ -145,7 +145,7 @@ class _JobRun:
             return self._fail(failure)
         return self._end("failed", lambda s: claims.fail(s, *self._key, failure, report), files)
 
-    def _lay_task(self) -> None:
+    def _lay_task(self) -> Compress:
         job, store = self._job, self._workplace.store
         model = self._reach_store(lambda: lay_model(store, job.model, self._folder))
         students = self._reach_store(lambda: lay_students(store, job.students, self._folder))
@@ -162,6 +162,7 @@ class _JobRun:
             processes=self._workplace.settings.processes,
         )
         (self._folder / TASK_FILE).write_text(task.model_dump_json())
+        return task
 
     def _results(self) -> tuple[Report, list[StoredFile]]:
         report = read_report(self._folder)

@@ -15,6 +15,7 @@ from api.metrics import CONTENT_TYPE
 from api.openapi import answer
 from db.database import Database
 from modelpress.spec.config import Resource
+from service.jail.walls import active_walls
 
 router = APIRouter(tags=["health"])
 
@@ -38,13 +39,26 @@ class Check(Resource):
     detail: str = Field(description="What was found.")
 
 
+class Jail(Resource):
+    """The kernel's walls around the engines, which read what strangers upload."""
+
+    mode: Literal["auto", "required", "off"] = Field(description="The setting MODELPRESS_JAIL of this process.")
+    landlock: int = Field(description="Landlock's version, its ABI, as the kernel under this process has it; 0: none.")
+    seccomp: bool = Field(description="Whether the kernel under this process takes filters of system calls.")
+
+
 class Readiness(Resource):
     """Whether the service can work."""
 
     ready: bool
     checks: tuple[Check, ...]
+    jail: Jail = Field(
+        description="What engines on the machine of this process get. Workers on other machines log theirs when they "
+        "start, and show it in their metrics as `modelpress_worker_wall`."
+    )
 
 
+_JAIL = Jail(mode="auto", landlock=7, seccomp=True)
 _READY = Readiness(
     ready=True,
     checks=(
@@ -52,10 +66,12 @@ _READY = Readiness(
         Check(name="store", ok=True, detail="can be written to"),
         Check(name="broker", ok=True, detail="answers"),
     ),
+    jail=_JAIL,
 )
 _NOT_READY = Readiness(
     ready=False,
     checks=(*_READY.checks[:2], Check(name="broker", ok=False, detail="does not answer (OperationalError)")),
+    jail=_JAIL,
 )
 
 
@@ -76,13 +92,15 @@ async def healthz() -> Alive:
     responses=answer(200, "It can.", _READY) | answer(503, "A part of it does not work.", _NOT_READY, model=Readiness),
 )
 def readyz(response: Response, services: ServicesParam) -> Readiness:
-    """Asks the database, the store and the broker, each for real."""
+    """Asks the database, the store and the broker, each for real; and the kernel for its walls."""
     checks = _check_all(services)
     ready = all(check.ok for check in checks)
     response.headers["Cache-Control"] = "no-store"
     if not ready:
         response.status_code = 503
-    return Readiness(ready=ready, checks=checks)
+    walls = active_walls(services.settings.jail)
+    jail = Jail(mode=services.settings.jail, landlock=walls.landlock, seccomp=walls.seccomp)
+    return Readiness(ready=ready, checks=checks, jail=jail)
 
 
 @router.get(

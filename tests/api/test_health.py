@@ -7,6 +7,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from db.database import open_database
+from service.jail.walls import available_walls
 from service.settings import Settings
 from tests.support.api_server import ApiServer, Tenant, run_api
 from tests.support.free_port import free_port
@@ -27,6 +28,9 @@ def test_all_is_well(server: ApiServer) -> None:
     status, checks = readiness(server)
     assert status == 200
     assert all(ok for ok, _ in checks.values())
+    walls = available_walls()
+    jail = {"mode": "auto", "landlock": walls.landlock, "seccomp": walls.seccomp}
+    assert server.client().get("/readyz").json()["jail"] == jail
     assert server.client().get("/healthz").json() == {"status": "alive"}
 
 

@@ -98,6 +98,7 @@ def test_it_answers_with_the_key_it_left_and_ends_without_a_trace(tmp_path):
         assert stat.S_IMODE((home / "api-key").stat().st_mode) == 0o600
         assert f"at {address}" in (home / "serve.log").read_text()
         assert str(home / "api-key") in (home / "serve.log").read_text()
+        assert "The jail around the engine (MODELPRESS_JAIL=auto): " in (home / "serve.log").read_text()
         assert key not in (home / "serve.log").read_text()
         assert httpx.get(f"{address}/readyz").status_code == 200
         assert httpx.get(f"{address}/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code == 200
@@ -164,10 +165,10 @@ def test_settings_that_cannot_be_are_told_in_one_line_each(tmp_path, settings, w
 
 def test_a_running_job_goes_on_after_a_restart(tmp_path):
     home = tmp_path / "home"
-    engine = f"{sys.executable} {scripted_engine.__file__} spawn {tmp_path / 'pids'}"
+    engine = f"{sys.executable} {scripted_engine.__file__} spawn -"
     with _serving(home, engine_command=engine, lease_seconds=60) as process:
         job_id, tenant = _submit(home)
-        _wait_for((tmp_path / "pids").exists, "the engine", home / "serve.log")
+        _wait_for(lambda: any((home / "work").glob("*/pids")), "the engine", home / "serve.log")
         family = _family(process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
@@ -180,10 +181,10 @@ def test_a_running_job_goes_on_after_a_restart(tmp_path):
 
 def test_a_killed_supervisor_takes_all_its_processes_with_it(tmp_path):
     home = tmp_path / "home"
-    engine = f"{sys.executable} {scripted_engine.__file__} spawn {tmp_path / 'pids'}"
+    engine = f"{sys.executable} {scripted_engine.__file__} spawn -"
     with _serving(home, engine_command=engine, lease_seconds=4) as process:
         job_id, tenant = _submit(home)
-        _wait_for((tmp_path / "pids").exists, "the engine", home / "serve.log")
+        _wait_for(lambda: any((home / "work").glob("*/pids")), "the engine", home / "serve.log")
         family = _family(process)
         assert len(family) >= 5
         process.kill()

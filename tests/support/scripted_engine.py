@@ -73,13 +73,13 @@ def link_artifact(folder: Path, template: str) -> None:
     (folder / "artifacts" / "model.mpz").symlink_to(template)
 
 
-def spawn(folder: Path, pids: str) -> None:
-    """Start a child, a grandchild in a session of its own, and work for ever; note all process ids."""
+def spawn(folder: Path, _: str) -> None:
+    """Start a child, a grandchild in a session of its own, and work for ever; note its process id in `pids`."""
     code = (
         "import os, subprocess, sys, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
     )
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    with Path(pids).open("a") as file:
+    with (folder / "pids").open("a") as file:
         file.write(f"{os.getpid()}\n")
     emit(folder, progress(0.5))
     time.sleep(600)

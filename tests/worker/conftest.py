@@ -70,6 +70,10 @@ class Site:
         """The setting `engine_command` for a scripted engine."""
         return f"{sys.executable} {scripted_engine.__file__} {behaviour} {argument or self.report_path}"
 
+    def work_files(self, name: str) -> list[Path]:
+        """The files of this name in the work folders that are there."""
+        return sorted((self.home / "work").glob(f"*/{name}"))
+
     def start_worker(
         self, kind: str = "jobs", *, log: str = "worker.log", **settings: object
     ) -> AbstractContextManager[Popen[bytes]]:

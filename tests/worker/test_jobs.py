@@ -23,6 +23,7 @@ from modelpress.spec.event import Progress, StateChanged, Warned
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import JobState
 from modelpress.spec.task import Compress
+from service.jail.walls import available_walls
 from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.free_port import free_port
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
@@ -50,16 +51,6 @@ def _log(site, job) -> str:
     return b"".join(site.store.read(_artifacts(site, job)["log.txt"].sha256)).decode()
 
 
-def _alive(pids: Path) -> list[int]:
-    """Which of the noted processes, and of those started with them, are there and no zombies."""
-    noted = {int(line) for line in pids.read_text().split()}
-    return [
-        process.pid
-        for process in psutil.process_iter()
-        if process.pid in noted and process.status() != psutil.STATUS_ZOMBIE
-    ]
-
-
 def _sleepers(home: Path) -> list[str]:
     """Processes of any engine of this site: their whole environment names its folder."""
     found = []
@@ -73,7 +64,7 @@ def _sleepers(home: Path) -> list[str]:
 
 
 def _spawned(site) -> bool:
-    return (site.home / "pids").exists() and len(_sleepers(site.home)) >= 3
+    return bool(site.work_files("pids")) and len(_sleepers(site.home)) >= 3
 
 
 def test_a_job_is_carried_out_and_leaves_only_what_it_should(site):
@@ -124,15 +115,15 @@ def test_two_workers_do_each_job_once(site):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_worker_gives_the_job_back_and_leaves_no_process(site, number):
-    pids = site.home / "pids"
-    with site.start_worker(engine_command=site.engine("spawn", pids), lease_seconds=60) as worker:
+    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=60) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
+        engine = int(site.work_files("pids")[0].read_text())
         worker.send_signal(number)
         worker.wait(10)
         assert worker.returncode == 0
     assert _sleepers(site.home) == []
-    assert _alive(pids) == []
+    assert not psutil.pid_exists(engine)
     assert site.job(job).state is JobState.QUEUED
     assert [attempt.outcome for attempt in _attempts(site, job)] == ["released"]
     assert list((site.home / "work").iterdir()) == []
@@ -143,7 +134,7 @@ def test_a_stopped_worker_gives_the_job_back_and_leaves_no_process(site, number)
 
 
 def test_a_cancelled_job_ends_within_five_seconds_and_keeps_its_log(site):
-    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids"), lease_seconds=60):
+    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=60):
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         with site.database.session() as session:
@@ -154,8 +145,7 @@ def test_a_cancelled_job_ends_within_five_seconds_and_keeps_its_log(site):
 
 
 def test_the_job_of_a_killed_worker_goes_to_another(site):
-    pids = site.home / "pids"
-    with site.start_worker(engine_command=site.engine("spawn", pids), lease_seconds=2) as worker:
+    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=2) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         worker.kill()
@@ -171,7 +161,7 @@ def test_the_job_of_a_killed_worker_goes_to_another(site):
 
 
 def test_a_worker_that_lost_its_lease_ends_its_child_and_writes_nothing_more(site):
-    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids"), lease_seconds=3) as worker:
+    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=3) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         worker.send_signal(signal.SIGSTOP)  # frozen, as by a machine that swaps
@@ -228,7 +218,7 @@ def test_a_failed_job_says_why_and_keeps_its_log_alone(embedded_site, behaviour,
 )
 def test_a_job_beyond_its_limits_is_ended(embedded_site, behaviour, argument, settings, kind):
     site = embedded_site
-    command = site.engine(behaviour, argument or site.home / "pids")
+    command = site.engine(behaviour, argument)
     with site.start_worker(engine_command=command, **settings):
         job = site.submit()
         done = site.wait_for_state(job, *FINAL)
@@ -247,7 +237,7 @@ def test_what_an_engine_leaves_running_is_ended(embedded_site):
 
 def test_an_engine_whose_launcher_was_killed_is_ended_by_the_worker(embedded_site):
     site = embedded_site
-    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids")) as worker:
+    with site.start_worker(engine_command=site.engine("spawn")) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         psutil.Process(worker.pid).children()[0].kill()
@@ -266,6 +256,7 @@ def test_the_figures_of_a_worker_are_served(embedded_site):
     assert 'modelpress_worker_finished_total{outcome="succeeded",work="job"} 1.0' in figures
     assert 'modelpress_worker_seconds_count{work="job"} 1.0' in figures
     assert "modelpress_worker_heartbeat_failures_total 0.0" in figures
+    assert f'modelpress_worker_wall{{wall="landlock"}} {float(available_walls().landlock)}' in figures
 
 
 def test_nonsense_among_the_events_is_left_out(site):

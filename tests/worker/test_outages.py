@@ -27,8 +27,8 @@ def test_a_job_goes_back_when_a_worker_without_a_broker_is_stopped(embedded_site
     site = embedded_site
     site.broker_url = f"redis://127.0.0.1:{free_port()}/0"
     job = site.tenant.submit(site.store_model())
-    with site.start_worker(engine_command=site.engine("spawn", site.home / "pids"), poll_seconds=0.2) as worker:
-        wait_for((site.home / "pids").exists, "the engine", explain=site.log)
+    with site.start_worker(engine_command=site.engine("spawn"), poll_seconds=0.2) as worker:
+        wait_for(lambda: site.work_files("pids"), "the engine", explain=site.log)
         worker.terminate()
         assert worker.wait(25) == 0
     assert site.job(job).state is JobState.QUEUED

@@ -1,0 +1,234 @@
+"""Each wall around an engine, tried from inside: children as the worker starts them, with the launcher between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelpress.spec.job import Recipe
+from modelpress.spec.steps import Finetune, Quantize
+from modelpress.spec.task import Compress, ModelFile
+from modelpress.spec.training import Recovery
+from service.jail.walls import available_walls
+from service.settings import Settings
+from tests.support.rows import ARCHITECTURE
+from tests.worker import jailed_script
+from tests.worker.conftest import wait_for
+from worker.child import Child, engine_environment
+from worker.engine_run import read_failure
+from worker.reach import exposed, may_be_shared, walls_for
+
+FOUND = available_walls()
+# On a machine without them the rest of the jail is all there is, and the settings say what then.
+needs_landlock = pytest.mark.skipif(FOUND.landlock == 0, reason="this kernel has no Landlock")
+needs_seccomp = pytest.mark.skipif(not FOUND.seccomp, reason="this kernel takes no filters of system calls")
+
+SECRET = "MODELPRESS_S3_SECRET_ACCESS_KEY"
+
+
+def _task(*, processes: int | None = None, trains: bool = True) -> Compress:
+    step = Finetune(training=Recovery(epochs=1)) if trains else Quantize()
+    return Compress(
+        model=ModelFile(path="inputs/model", format="safetensors", architecture=ARCHITECTURE, sha256="0" * 64),
+        recipe=Recipe(steps=(step,)),
+        device="cpu",
+        processes=processes,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "home" / "work" / "job-1"
+    made.mkdir(parents=True)
+    return made
+
+
+def _start(
+    folder: Path, command: list[str], *, cpu_seconds: int = 60, task: Compress | None = None, **settings
+) -> Child:
+    read = Settings(home=folder.parents[1], engine_command=tuple(command), **settings)
+    return Child(
+        command,
+        folder,
+        environment=engine_environment(folder, threads=1),
+        file_bytes=1 << 20,
+        cpu_seconds=cpu_seconds,
+        log_bytes=1 << 20,
+        walls=walls_for(folder, task, read),
+    )
+
+
+def _tried(folder: Path, tries: dict[str, list], *, task: Compress | None = None, **settings) -> dict[str, str | None]:
+    """How each try went inside."""
+    (folder / "tries.json").write_text(json.dumps(tries))
+    child = _start(folder, [sys.executable, str(Path(jailed_script.__file__).resolve())], task=task, **settings)
+    try:
+        code = child.wait(60)
+    finally:
+        child.end()
+    log = (folder / "log.txt").read_text()
+    assert code == 0, log
+    return json.loads(log.splitlines()[-1])
+
+
+@needs_landlock
+def test_only_the_work_folder_and_the_code_can_be_reached(folder: Path) -> None:
+    home = folder.parents[1]
+    other = home / "work" / "job-2"
+    other.mkdir()
+    for path in (home / "api-key", home / "modelpress.db", other / "report.json", folder / "own"):
+        path.write_text("content")
+    (folder / "leads_out").symlink_to(home / "api-key")
+    (folder / "program").write_text("#!/bin/sh\n")
+    (folder / "program").chmod(0o755)
+    tries = {
+        "own file": ["read", str(folder / "own")],
+        "own new file": ["write", str(folder / "new")],
+        "own link": ["symlink", "anywhere", str(folder / "link")],
+        "code": ["read", str(Path(jailed_script.__file__).parents[2] / "modelpress" / "__init__.py")],
+        "null": ["write", "/dev/null"],
+        "key": ["read", str(home / "api-key")],
+        "key through a link": ["read", str(folder / "leads_out")],
+        "key through the launcher": ["read", f"/proc/{os.getpid()}/root{home / 'api-key'}"],
+        "database": ["write", str(home / "modelpress.db")],
+        "home": ["list", str(home)],
+        "other job": ["read", str(other / "report.json")],
+        "remove": ["remove", str(home / "api-key")],
+        "new file": ["write", str(home / "new")],
+        "code changed": ["write", str(Path(jailed_script.__file__).resolve())],
+        "worker's environment": ["read", f"/proc/{os.getpid()}/environ"],
+        "memory": ["write", f"/proc/{os.getpid()}/mem"],
+        "shared memory": ["write", "/dev/shm/modelpress-test"],  # noqa: S108
+        "upload executed": ["execute", str(folder / "program")],
+    }
+    found = _tried(folder, tries)
+    open_to_it = {name for name, error in found.items() if error is None}
+    assert open_to_it == {"own file", "own new file", "own link", "code", "null"}
+    assert set(found.values()) == {None, "EACCES"}
+    assert (home / "api-key").read_text() == "content"
+    assert not (home / "new").exists()
+
+
+@pytest.mark.skipif(FOUND.landlock < 6, reason="this kernel's Landlock has no scopes")
+def test_no_process_outside_can_be_signalled(folder: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        found = _tried(folder, {"worker": ["signal", os.getpid()], "bystander": ["signal", bystander.pid]})
+        bystander.kill()
+    assert found == {"worker": "EPERM", "bystander": "EPERM"}
+
+
+@needs_seccomp
+def test_calls_that_an_engine_has_no_use_for_are_refused(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        tries = {
+            "connect": ["connect", "127.0.0.1", server.getsockname()[1]],
+            "inet": ["socket", int(socket.AF_INET)],
+            "inet6": ["socket", int(socket.AF_INET6)],
+            "unix": ["socket", int(socket.AF_UNIX)],
+            "netlink": ["socket", 16],
+            "packet": ["socket", 17],
+            "io_uring": ["call", "io_uring_setup", 1, 0],
+            "user namespace": ["call", "unshare", 0x1000_0000],
+            "cloned namespace": ["call", "clone", 0x1000_0000 | signal.SIGCHLD, 0, 0, 0, 0],
+            "mount": ["call", "mount", 0, 0, 0, 0, 0],
+            "ptrace": ["call", "ptrace", 16, 1, 0, 0],
+            "bpf": ["call", "bpf", 0, 0, 0],
+            "clone3": ["call", "clone3", 0, 0],
+            "socketpair": ["socketpair"],
+            "thread": ["thread"],
+            "fork": ["fork"],
+        }
+        found = _tried(folder, tries)
+    assert {name for name, error in found.items() if error is None} == {"socketpair", "thread", "fork"}
+    assert found["clone3"] == "ENOSYS"
+    assert {error for name, error in found.items() if name != "clone3"} == {None, "EPERM"}
+
+
+@needs_seccomp
+def test_processes_that_share_a_training_can_speak_over_loopback(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        tries = {
+            "connect": ["connect", "127.0.0.1", server.getsockname()[1]],
+            "packet": ["socket", 17],
+            "io_uring": ["call", "io_uring_setup", 1, 0],
+        }
+        found = _tried(folder, tries, task=_task(processes=2))
+    assert found == {"connect": None, "packet": "EPERM", "io_uring": "EPERM"}
+
+
+def test_who_gets_sockets() -> None:
+    assert may_be_shared(_task(processes=2), 0)
+    assert may_be_shared(_task().model_copy(update={"device": "auto"}), 2)
+    assert not may_be_shared(_task().model_copy(update={"device": "auto"}), 1)
+    assert not may_be_shared(_task(), 2)  # on the processor one process is the default
+    assert not may_be_shared(_task(processes=1), 2)
+    assert not may_be_shared(_task(processes=2, trains=False), 2)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has capabilities to lose")
+def test_root_is_left_no_rights_beyond_reading(folder: Path) -> None:
+    code = "print(open('/proc/self/status').read())"
+    child = _start(folder, [sys.executable, "-c", code])
+    assert child.wait(60) == 0
+    child.end()
+    lines = dict(line.split(":\t", 1) for line in (folder / "log.txt").read_text().splitlines() if ":\t" in line)
+    assert {name: int(lines[name], 16) for name in ("CapInh", "CapAmb")} == {"CapInh": 0, "CapAmb": 0}
+    assert {int(lines[name], 16) & ~0b10 for name in ("CapPrm", "CapEff", "CapBnd")} == {0}  # bit 1: CAP_DAC_OVERRIDE
+    assert lines["NoNewPrivs"] == "1"
+    assert lines["Seccomp"] == ("2" if FOUND.seccomp else "0")
+
+
+def test_a_grandchild_in_a_session_of_its_own_is_gone_afterwards(folder: Path) -> None:
+    code = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    child = _start(folder, [sys.executable, "-c", code])
+    assert child.wait(60) == 0
+    child.end()
+    assert not psutil.pid_exists(int((folder / "log.txt").read_text().splitlines()[-1]))
+
+
+def test_processor_time_ends_by_the_kernels_own_clock(folder: Path) -> None:
+    child = _start(folder, [sys.executable, "-c", "while True: pass"], cpu_seconds=1)
+    code = child.wait(60)
+    child.end()
+    assert code == 128 + signal.SIGXCPU
+    assert read_failure(folder, code).kind == "timeout"
+
+
+def test_off_means_no_walls(folder: Path) -> None:
+    (folder.parents[1] / "api-key").write_text("content")
+    tries = {"key": ["read", str(folder.parents[1] / "api-key")], "inet": ["socket", int(socket.AF_INET)]}
+    assert _tried(folder, tries, jail="off") == {"key": None, "inet": None}
+
+
+def test_further_paths_can_be_read(folder: Path) -> None:
+    further = folder.parents[1] / "data"
+    further.mkdir()
+    (further / "table").write_text("content")
+    tries = {"table": ["read", str(further / "table")]}
+    assert _tried(folder, tries, jail_readable=(further,)) == {"table": None}
+    if FOUND.landlock:
+        tries["change"] = ["write", str(further / "table")]
+        assert _tried(folder, tries, jail_readable=(further,)) == {"table": None, "change": "EACCES"}
+
+
+def test_a_data_folder_that_engines_can_read_is_noticed(tmp_path: Path) -> None:
+    assert exposed(Settings(home=tmp_path / "home")) == []
+    assert exposed(Settings(home=tmp_path / "home", jail_readable=(tmp_path,))) == [str(tmp_path)]
+
+
+def test_a_worker_says_what_its_engines_get(embedded_site) -> None:
+    site = embedded_site
+    with site.start_worker():
+        wait_for(lambda: "worker_started" in site.log(), "the worker", explain=site.log)
+    line = next(line for line in site.log().splitlines() if "jail" in line)
+    assert "mode=auto" in line
+    assert f"landlock={FOUND.landlock}" in line
+    assert f"seccomp={FOUND.seccomp}" in line
