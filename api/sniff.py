@@ -36,6 +36,9 @@ _MOST_HEADER_BYTES = 8 << 20  # of safetensors: some 70,000 tensors
 _MOST_INDEX_BYTES = 4 << 20  # of a zip file whose names are looked at: some 60,000 entries
 _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP_MOST_COMMENT = 0xFFFF
+_ZIP64_LOCATOR_BYTES = 20
+_ZIP64_END = struct.Struct("<4sQ2H2L4Q")
+_UNKNOWN_BYTES = 1 << 64
 _TAR_BLOCK = 512
 _MOST_TAR_MEMBERS = 200
 _MOST_UNPACKED_BYTES = 1 << 20
@@ -276,13 +279,20 @@ def _zip_index_bytes(path: Path) -> int | None:
     """Length of a zip file's index; None where the record that ends every zip file is missing."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _ZIP_END.size - _ZIP_MOST_COMMENT))
+        file.seek(max(0, size - _ZIP_END.size - _ZIP_MOST_COMMENT - _ZIP64_LOCATOR_BYTES - _ZIP64_END.size))
         tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _ZIP_END.size:
         return None
     index_bytes: int = _ZIP_END.unpack_from(tail, at)[5]
-    return index_bytes
+    # Where ZIP64's records (APPNOTE.TXT 4.3.14 and 4.3.15) lie before it, whoever reads the index believes those.
+    locator = at - _ZIP64_LOCATOR_BYTES
+    if locator < 0 or not tail.startswith(b"PK\x06\x07", locator):
+        return index_bytes
+    record = locator - _ZIP64_END.size
+    if record < 0 or not tail.startswith(b"PK\x06\x06", record):
+        return _UNKNOWN_BYTES
+    return max(index_bytes, int(_ZIP64_END.unpack_from(tail, record)[8]))
 
 
 def _first_zip_name(head: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A long run over the corpus: `python -m tests.hostile [--mutations N] [--seeds N]`; exits with 1 when a file gets through."""
+"""A long run over the corpus: `python -m tests.hostile`; exits with 1 when a file gets through."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# How a stranger's file comes in: as an upload of a model or of a data set, or as an artifact given to `modelpress.load`.
+# How a file comes in: as an upload of a model or of a data set, or as an artifact given to `modelpress.load`.
 Door = Literal["model", "dataset", "artifact"]
 
 # What a payload that was carried out leaves in the folder of the process that read it.

@@ -53,12 +53,9 @@ def inspect(files: Iterable[HostileFile], folder: Path) -> list[Inspected]:
         Inspected(file.name, tuple(_faults(file, results[number])), results[number]["seconds"])
         for number, file in enumerate(waiting)
     ]
-    strays = [path for path in folder.rglob("*") if path.parent != work / "files" and path not in _EXPECTED(work)]
+    expected = {work, *(work / name for name in ("files", "files.jsonl", "output.txt", "cwd"))}
+    strays = [path for path in folder.rglob("*") if path.parent != work / "files" and path not in expected]
     return [*inspected, Inspected("the folder", tuple(map(str, strays)), 0.0)]
-
-
-def _EXPECTED(work: Path) -> set[Path]:  # noqa: N802
-    return {work, work / "files", work / "files.jsonl", work / "output.txt", work / "cwd"}
 
 
 def _faults(file: HostileFile, result: dict[str, Any]) -> Iterable[str]:

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from api.sniff import sniff_dataset, sniff_model
 from modelpress.engine.data.inspect_dataset import inspect_dataset
 from modelpress.engine.formats.load import load_network
@@ -56,7 +58,9 @@ class Watch:
 
     def _may_read(self, path: Any) -> bool:
         # Libraries load parts of themselves when they are first needed.
-        return isinstance(path, int) or str(os.fsdecode(path)).startswith((self._folder, sys.prefix, sys.base_prefix, _CODE))
+        return isinstance(path, int) or str(os.fsdecode(path)).startswith(
+            (self._folder, sys.prefix, sys.base_prefix, _CODE)
+        )
 
 
 _CODE = str(Path(good.__file__).parents[2])
@@ -92,6 +96,7 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     watch = Watch(folder)
     sys.addaudithook(watch)
+    Image.init()  # all its decoders, which it loads when one is not known
     for name, (door, content) in good.all_good().items():
         (folder / "good").write_bytes(content)
         # Twice: what libraries do only once is done then.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from modelpress.engine.data.damage import DAMAGED
+from modelpress.engine.data.expansion import check_expansion
 from modelpress.engine.data.limits import MAX_DECODED_BYTES, MAX_MEMBER_BYTES, MAX_MEMBERS
 from modelpress.engine.data.tar_stream import open_unpacked
 from modelpress.spec.failure import InvalidDataset
@@ -46,6 +47,7 @@ def open_zip(path: Path) -> Iterator[Archive]:
                     raise InvalidDataset(f"{info.filename} is encrypted; make the zip without a password")
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise _no_file(info.filename)
+            check_expansion(sum(info.file_size for info in infos), path.stat().st_size)
             entries = tuple(Entry(info.filename, info.file_size, folder=info.is_dir()) for info in infos)
             _check_names(entries)
 

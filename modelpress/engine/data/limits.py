@@ -9,3 +9,7 @@ MAX_RESIZED_PIXELS = 4 * MAX_IMAGE_PIXELS  # before the middle is cut out
 MAX_IMAGE_FILE_BYTES = 64 * 2**20
 MAX_MEMBER_BYTES = 256 * 2**20  # of what is no image: the training images of CIFAR-100 are one file of 148 MiB
 MAX_DECODED_BYTES = 16 * 2**30  # all pixels together, one byte per channel
+
+# Deflate shrinks zeros a thousandfold; drawings in an uncompressed format come to a hundredth at best.
+MAX_EXPANSION = 200  # unpacked bytes for each stored one
+MIN_EXPANDED_BYTES = 128 * 2**20  # what any archive may unpack to

@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from modelpress.engine.data.damage import DAMAGED
+from modelpress.engine.data.expansion import check_expansion
 from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import UNLABELLED, DatasetContent, LabelledImages
 from modelpress.engine.data.limits import MAX_DECODED_BYTES, MAX_IMAGE_PIXELS, MAX_IMAGES
@@ -33,6 +34,7 @@ def read_npz(path: Path, fit: Fit | None = None) -> DatasetContent:
 
 def _read_npz(path: Path) -> DatasetContent:
     with _open(path) as archive:
+        check_expansion(sum(info.file_size for info in archive.infolist()), path.stat().st_size)
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         missing = {"images", "labels"} - names
         if missing:
@@ -114,7 +116,13 @@ def _read_array(file: IO[bytes], name: str, most_bytes: int) -> NDArray[Any]:
     """One array, its size checked by its header before anything is allocated."""
     version = npy.read_magic(file)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read_header(file)
+    try:
+        shape, _, dtype = read_header(file)
+    except MemoryError as error:
+        # Python's parser, by which numpy reads the header, gives up on deep nesting with it.
+        raise InvalidDataset(
+            f"{name} is damaged: its header is no header; save it again and upload it again"
+        ) from error
     if dtype.hasobject:
         raise InvalidDataset(f"{name} holds Python objects; save plain numbers (or strings for `classes`)")
     if math.prod(shape) * dtype.itemsize > most_bytes:

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 import zstandard
 
+from modelpress.engine.data.expansion import check_expansion
 from modelpress.engine.data.limits import MAX_MEMBER_BYTES
 from modelpress.spec.failure import InvalidDataset
 
@@ -68,11 +69,16 @@ class ZstdFile(io.RawIOBase):
 
 
 class BoundedReads:
-    """A file of which no more than MAX_MEMBER_BYTES are read at once: a tar's headers can declare any length."""
+    """A file of which no more than MAX_MEMBER_BYTES are read at once: a tar's headers can declare any length.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Where it is unpacked as it is read, from `stored` bytes, it is so no further than pictures ever are. Also what a
+    header asks for in one piece (of pax, or a long name) is refused before it is unpacked.
+    """
+
+    def __init__(self, file: BinaryIO, stored: int | None = None) -> None:
         self._file = file
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+        self._stored = stored
+        self.tell, self.close = file.tell, file.close
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes. Raises InvalidDataset."""
@@ -80,7 +86,18 @@ class BoundedReads:
             raise InvalidDataset(
                 f"the tar has a header or a file of more than {MAX_MEMBER_BYTES >> 20} MiB; make it again, of images"
             )
+        self._check(self._file.tell() + size)
         return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As the file does; what lies between is unpacked on the way. Raises InvalidDataset."""
+        if whence == io.SEEK_SET:
+            self._check(offset)
+        return self._file.seek(offset, whence)
+
+    def _check(self, end: int) -> None:
+        if self._stored is not None:
+            check_expansion(end, self._stored)
 
 
 _OPENERS: dict[bytes, Callable[[Path], BinaryIO]] = {
@@ -96,4 +113,6 @@ def open_unpacked(path: Path) -> BoundedReads:
     with path.open("rb") as file:
         start = file.read(8)
     opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
-    return BoundedReads(path.open("rb") if opener is None else opener(path))
+    if opener is None:
+        return BoundedReads(path.open("rb"))
+    return BoundedReads(opener(path), path.stat().st_size)

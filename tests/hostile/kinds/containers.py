@@ -45,7 +45,10 @@ def _compact(seed: int) -> Iterator[HostileFile]:
         "unknown architecture": {**description, "architecture": {"architecture": "os.system", "arguments": {}}},
         "huge": {**description, "architecture": {**description["architecture"], "arguments": {"width": 1e9}}},
         "wide": {**description, "architecture": {**description["architecture"], "arguments": {"width": 1000}}},
-        "classes": {**description, "architecture": {**description["architecture"], "arguments": {"num_classes": 1 << 40}}},
+        "classes": {
+            **description,
+            "architecture": {**description["architecture"], "arguments": {"num_classes": 1 << 40}},
+        },
         "input": {**description, "input_shape": [3, 1 << 40, 1 << 40]},
         "negative input": {**description, "input_shape": [-3, 32, 32]},
         "edits": {**description, "edits": [{"kind": "os.system"}]},
@@ -53,8 +56,8 @@ def _compact(seed: int) -> Iterator[HostileFile]:
     }
     for what, changed in descriptions.items():
         packed = zlib.compress(json.dumps(changed).encode())
-        # The size of images is not bound to the weights.
-        yield HostileFile(f"containers/{what}", "artifact", container(packed))
+        # Nothing is made of the size of images before some are given.
+        yield HostileFile(f"containers/{what}", "artifact", container(packed), "input" in what)
     for what, text in {"bomb": bytes(1 << 28), "deep": b"[" * 1_000_000, "not JSON": b"\x80\x02cos\nsystem\n."}.items():
         yield HostileFile(f"containers/header {what}", "artifact", container(zlib.compress(text)))
     yield HostileFile("containers/header not deflated", "artifact", container(b"x" * 100))
@@ -73,7 +76,15 @@ def _compact(seed: int) -> Iterator[HostileFile]:
 
 def _onnx() -> Iterator[HostileFile]:
     for number, location in enumerate(
-        ("/etc/passwd", "../../../../etc/passwd", "weights.bin", "/dev/zero", "http://127.0.0.1/x", "a\x00b", "/proc/self/mem")
+        (
+            "/etc/passwd",
+            "../../../../etc/passwd",
+            "weights.bin",
+            "/dev/zero",
+            "http://127.0.0.1/x",
+            "a\x00b",
+            "/proc/self/mem",
+        )
     ):
         content = _graph([("location", location), ("offset", "0"), ("length", str(1 << 40))])
         for door in ("model", "dataset", "artifact"):

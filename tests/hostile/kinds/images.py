@@ -16,8 +16,10 @@ def files(seed: int) -> Iterator[HostileFile]:
     """Each in a zip and in a tar, beside good ones."""
     for what, (suffix, content) in _images().items():
         members = {**good.folders(), f"cat/0{suffix}": content}
-        yield HostileFile(f"images/{what} in a zip", "dataset", zips.pack(members.items()))
-        yield HostileFile(f"images/{what} in a tar", "dataset", tars.pack(members))
+        # A decoder stops where the picture ends, and leaves what follows packed.
+        may_be_taken = what == "pixels that are a bomb"
+        yield HostileFile(f"images/{what} in a zip", "dataset", zips.pack(members.items()), may_be_taken)
+        yield HostileFile(f"images/{what} in a tar", "dataset", tars.pack(members), may_be_taken)
 
 
 def _images() -> dict[str, tuple[str, bytes]]:

@@ -53,7 +53,9 @@ def _tars() -> Iterator[tuple[str, bytes, bool]]:
             info.type, info.linkname, info.devmajor, info.devminor = kind, target, 1, 5
             # A type that is not known is read as a plain file, and so is a contiguous one; a link to a good member.
             yield f"{what} {number}", _tar([*whole, (info, b"")]), target == "cat/1.png"
-    for number, name in enumerate(("../../modelpress-canary.png", "/modelpress-canary.png", "cat/../../x.png", "~/x.png")):
+    for number, name in enumerate(
+        ("../../modelpress-canary.png", "/modelpress-canary.png", "cat/../../x.png", "~/x.png")
+    ):
         yield f"name {number}", _tar([*whole, (tarfile.TarInfo(name), picture(9))]), True
     for what, headers in {
         "a size of nines": {"size": "9" * 500},

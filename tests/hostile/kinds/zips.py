@@ -38,9 +38,15 @@ def files(seed: int) -> Iterator[HostileFile]:
                 break
             yield HostileFile(f"zips/{form} encrypted {name}", door, _flagged(whole, place, 1))
             yield HostileFile(f"zips/{form} unknown method {name}", door, _patched(whole, place, 10, 4711))
-            yield HostileFile(f"zips/{form} another sum {name}", door, _patched(whole, place, 16, 0xDEADBEEF, "<L"))
-            yield HostileFile(f"zips/{form} larger {name}", door, _patched(whole, place, 24, 0xFFFF_FFF0, "<L"))
-            yield HostileFile(f"zips/{form} larger stored {name}", door, _patched(whole, place, 20, 0xFFFF_FFF0, "<L"))
+            yield HostileFile(
+                f"zips/{form} another sum {name}", door, _patched(whole, place, 16, 0xDEADBEEF, "<L"), form == "pt"
+            )
+            yield HostileFile(
+                f"zips/{form} larger {name}", door, _patched(whole, place, 24, 0xFFFF_FFF0, "<L"), form == "npz"
+            )
+            yield HostileFile(
+                f"zips/{form} larger stored {name}", door, _patched(whole, place, 20, 0xFFFF_FFF0, "<L"), form != "pt"
+            )
             yield HostileFile(f"zips/{form} elsewhere {name}", door, _patched(whole, place, 42, 0x7FFF_FFFF, "<L"))
             yield HostileFile(f"zips/{form} duplicate {name}", door, pack([*members.items(), (name, content)]), True)
             for method in _METHODS:

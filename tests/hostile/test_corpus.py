@@ -1,0 +1,117 @@
+"""No hostile file is carried out, ends its reader, or is refused without a reason.
+
+The whole corpus goes through the readers in one process that watches itself; some of each kind go through what a
+worker starts for an upload, the jail around the engine's own process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.task import DatasetFile, InspectDataset, InspectModel, ModelFile
+from service.settings import Settings
+from tests.hostile import good
+from tests.hostile.corpus import KINDS, SEED, corpus
+from tests.hostile.hostile_file import CANARY, HostileFile
+from tests.hostile.inspection import inspect
+from worker.child import Child, engine_environment
+from worker.engine_run import read_failure
+from worker.reach import walls_for
+
+# From each kind, in the engine's own process: the first of each so many, as starting it takes seconds.
+_SAMPLED = 2
+
+
+@pytest.mark.slow
+def test_the_whole_corpus_is_refused_or_does_no_harm(tmp_path: Path) -> None:
+    found = inspect(corpus(), tmp_path)
+    assert len(found) > 1000
+    assert {one.name: one.faults for one in found if one.faults} == {}
+
+
+def test_it_is_the_same_for_the_same_seed() -> None:
+    for kind in ("pickles", "headers", "damaged"):
+        first, second = ([file.content for file in islice(KINDS[kind](SEED), 200)] for _ in range(2))
+        assert first == second
+        assert len(set(first)) > 100
+
+
+def test_a_file_that_is_taken_is_noticed(tmp_path: Path) -> None:
+    one, folder = inspect([HostileFile("no harm/at all", "model", good.safetensors())], tmp_path)
+    assert one.faults == ("it was taken", "it was taken")
+    assert folder.faults == ()
+
+
+def test_a_payload_that_is_carried_out_is_noticed(tmp_path: Path) -> None:
+    # Without this, a watch that sees nothing, or payloads that do nothing, would let everything pass.
+    code = (
+        "import pickle, sys; from pathlib import Path; from tests.hostile.inspector import Watch\n"
+        "watch = Watch(Path.cwd()); sys.addaudithook(watch); watch.is_armed = True\n"
+        "pickle.loads(Path('payload').read_bytes()); open('new', 'w'); open('/etc/hostname')\n"
+        "watch.is_armed = False; print(*watch.seen, sep='\\n')"
+    )
+    (tmp_path / "payload").write_bytes(next(file.content for file in KINDS["pickles"](SEED)))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert (tmp_path / CANARY).exists()
+    assert [line.split()[0] for line in shown.splitlines()] == ["pickle.find_class", "os.system", "open", "open"]
+
+
+def _sample() -> list[HostileFile]:
+    files = [file for kind in KINDS.values() for file in _spread(list(kind(SEED)))]
+    return [file for file in files if file.door != "artifact"]
+
+
+def _spread(files: list[HostileFile]) -> list[HostileFile]:
+    uploads = [file for file in files if file.door != "artifact" and not file.may_be_taken]
+    return uploads[:: max(1, len(uploads) // _SAMPLED)][:_SAMPLED]
+
+
+@pytest.mark.slow
+def test_some_of_each_kind_in_the_jail(tmp_path: Path) -> None:
+    for number, file in enumerate(_sample()):
+        folder = tmp_path / "work" / f"upload-{number}"
+        (folder / "inputs").mkdir(parents=True)
+        (folder / "inputs" / "upload").write_bytes(file.content)
+        code = _inspect(folder, file)
+        failure = read_failure(folder, code)
+        wanted = FailureKind.INVALID_MODEL if file.door == "model" else FailureKind.INVALID_DATASET
+        assert (code, failure.kind) == (1, wanted), (file.name, failure, (folder / "log.txt").read_text()[-2000:])
+        assert isinstance(failure, Failure)
+        assert not list(folder.rglob(CANARY))
+        made = {path.name for path in folder.iterdir()} - {"inputs", "task.json"}
+        assert made <= {"tmp", ".cache", "log.txt", "failure.json"}  # .cache: libraries', in what is their home
+    assert {path.name for path in tmp_path.iterdir()} == {"work"}
+
+
+def _inspect(folder: Path, file: HostileFile) -> int | None:
+    if file.door == "model":
+        form = "pt" if file.content[:2] == b"PK" else "safetensors"
+        model = ModelFile(path="inputs/upload", format=form, architecture=good.ARCHITECTURE, sha256="0" * 64)
+        task: InspectModel | InspectDataset = InspectModel(model=model)
+    else:
+        task = InspectDataset(dataset=DatasetFile(path="inputs/upload", sha256="0" * 64))
+    (folder / "task.json").write_text(task.model_dump_json())
+    command = (sys.executable, "-m", "modelpress.engine")
+    child = Child(
+        command,
+        folder,
+        environment=engine_environment(folder, threads=1),
+        file_bytes=1 << 20,
+        cpu_seconds=60,
+        log_bytes=1 << 16,
+        walls=walls_for(folder, None, Settings(home=folder.parents[1], engine_command=command)),
+    )
+    try:
+        return child.wait(60)
+    finally:
+        child.end()
