@@ -274,3 +274,18 @@ def test_a_long_index_is_not_read(write):
     content = zip_file(tuple(f"{number:0800}" for number in range(6000)))
     assert sniff_dataset(write(content)) == "zip"
     assert sniff_model(write(content)) == "pt"
+
+
+def test_nor_one_whose_length_stands_in_the_records_of_zip64(write):
+    content = zip_file(("a.png",))
+    at = content.rindex(b"PK\x05\x06")
+    size, start = struct.unpack_from("<LL", content, at + 12)
+    for claimed in (size, 1 << 40):
+        record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, claimed, start)
+        locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+        path = write(content[:at] + record + locator + content[at:])
+        if claimed == size:
+            with pytest.raises(InvalidModel, match="none that PyTorch saved"):
+                sniff_model(path)
+        else:
+            assert sniff_model(path) == "pt"  # for the inspection to refuse

@@ -53,8 +53,8 @@ def test_a_payload_that_is_carried_out_is_noticed(tmp_path: Path) -> None:
     # Without this, a watch that sees nothing, or payloads that do nothing, would let everything pass.
     code = (
         "import pickle, sys; from pathlib import Path; from tests.hostile.inspector import Watch\n"
-        "watch = Watch(Path.cwd()); sys.addaudithook(watch); watch.is_armed = True\n"
-        "pickle.loads(Path('payload').read_bytes()); open('new', 'w'); open('/etc/hostname')\n"
+        "watch = Watch(Path.cwd()); sys.addaudithook(watch); payload = Path('payload').read_bytes()\n"
+        "watch.is_armed = True; pickle.loads(payload); open('new', 'w'); open('/etc/hostname')\n"
         "watch.is_armed = False; print(*watch.seen, sep='\\n')"
     )
     (tmp_path / "payload").write_bytes(next(file.content for file in KINDS["pickles"](SEED)))

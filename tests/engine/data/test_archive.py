@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from modelpress.engine.data import archive, fit, image_folders, tar_stream
+from modelpress.engine.data import archive, expansion, fit, image_folders, tar_stream
 from modelpress.engine.data.fit import Fit
+from modelpress.engine.data.labelled import DatasetContent
 from modelpress.engine.data.registry import dataset_format, read_file
 from modelpress.spec.failure import InvalidDataset
 from tests.support.archives import picture, pixels_of, write_tar, write_zip, write_zst
@@ -249,3 +250,27 @@ class TestFormats:
             file.writestr("model/data.pkl", b"x")
         with pytest.raises(InvalidDataset, match="there is no image in the archive"):
             read_file(tmp_path / "file")
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_compressed_tar_is_not_unpacked_without_end(tmp_path, monkeypatch, compression, kind):
+    files = {"cat/1.png": picture(1), "dog/1.png": picture(2)}
+    path = write_tar(tmp_path / "good", files, compression)
+    monkeypatch.setattr(expansion, "MIN_EXPANDED_BYTES", 1 << 20)
+    assert read_file(path).classes == ("cat", "dog")
+    with tarfile.open(path, f"w:{compression}") as file:
+        info = tarfile.TarInfo("notes.txt")
+        info.type, info.size = kind, 4 << 20
+        file.fileobj.write(info.tobuf() + bytes(4 << 20))
+    with pytest.raises(InvalidDataset, match="unpacks to more than"):
+        read_file(path)
+
+
+def test_a_zip_is_not_unpacked_without_end(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("cat/1.png", bytes(4 << 20))
+    monkeypatch.setattr(expansion, "MIN_EXPANDED_BYTES", 1 << 20)
+    with pytest.raises(InvalidDataset, match="unpacks to more than"):
+        read_file(path)
