@@ -17,7 +17,6 @@ import zstandard
 
 from modelpress.engine.data import archive, expansion, fit, image_folders, tar_stream
 from modelpress.engine.data.fit import Fit
-from modelpress.engine.data.labelled import DatasetContent
 from modelpress.engine.data.registry import dataset_format, read_file
 from modelpress.spec.failure import InvalidDataset
 from tests.support.archives import picture, pixels_of, write_tar, write_zip, write_zst
