@@ -219,7 +219,7 @@ def _torch_zip_format(path: Path) -> Literal["pt", "pt2"]:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             pickled = _start_of_pickle(archive)
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, zlib.error) as error:
         raise InvalidModel("the file is truncated: its index, at the end, is missing; upload it whole") from error
     # PyTorch puts everything into one folder, named after the file.
     inner = {name.partition("/")[2] for name in names}

@@ -109,6 +109,10 @@ def _members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
         # Walking through a compressed tar unpacks it, so its whole content is bounded, not its images alone.
         if size > MAX_DECODED_BYTES:
             raise InvalidDataset(f"the tar unpacks to more than {MAX_DECODED_BYTES >> 30} GiB; use fewer images")
+    # tarfile takes the end of the file for the end of the archive, so a tar that was cut off would lack images unseen.
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise InvalidDataset("the tar is cut off: the mark of its end is missing; upload it whole")
     return members
 
 

@@ -127,5 +127,5 @@ def test_a_header_too_deep_for_pythons_parser_is_damage(tmp_path: Path):
     np.savez(tmp_path / "deep.npz", labels=np.arange(4) % 2)
     with zipfile.ZipFile(tmp_path / "deep.npz", "a") as file:
         file.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
-    with pytest.raises(InvalidDataset, match="`images` of the npz is damaged"):
+    with pytest.raises(InvalidDataset, match="`images` is damaged: its header"):
         read_file(tmp_path / "deep.npz")
