@@ -3,6 +3,7 @@
 #   make demo        the main job, end to end, on images that need no download (DATASET=cifar10 for VGG-19 on CIFAR-10)
 #   make serve       the whole service on this machine; Ctrl-C stops it
 #   make test        every test                      (TESTS=tests/db or ARGS="-k claim" for some)
+#   make hostile     the readers against thousands of hostile files, more of them than `make test` takes
 #   make lint        what the continuous integration checks beside the tests
 #   make format      put the sources into shape
 #   make bench       measure, and write benchmarks/results (BENCH="startup claim" for some)
@@ -16,11 +17,11 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DATASET ?= digits
 TESTS ?= tests
-# Many tests wait for other processes, so two at a time take little more than half the time; each gets one torch thread.
-PROCESSES ?= 2
+# Many tests wait for other processes, so three at a time keep two cores busy; each gets one torch thread.
+PROCESSES ?= 3
 BENCH ?= startup transfer claim overhead training data_loader channel_pruning factorization compact_size int8_speed
 
-.PHONY: setup demo serve test lint format bench clean
+.PHONY: setup demo serve test hostile lint format bench clean
 
 setup: $(INSTALLED)
 
@@ -40,6 +41,9 @@ serve: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(TESTS) $(ARGS)
+
+hostile: setup
+	$(BIN)/python -m tests.hostile
 
 lint: setup
 	$(BIN)/ruff check .
