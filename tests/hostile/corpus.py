@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.hostile.hostile_file import HostileFile
-from tests.hostile.kinds import arrays, containers, damaged, headers, images, pickles, tars, zips
+from tests.hostile.kinds import arrays, containers, damaged, exported, headers, images, pickles, tars, zips
 
 SEED = 20260101
 
@@ -15,6 +15,7 @@ KINDS: dict[str, Callable[[int], Iterator[HostileFile]]] = {
     "headers": headers.files,
     "containers": containers.files,
     "arrays": arrays.files,
+    "exported": exported.files,
     "images": images.files,
     "tars": tars.files,
     "damaged": damaged.files,

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.network import NetworkDescription
 from tests.hostile.hostile_file import Door
 from tests.support.archives import picture
+from tests.support.exported import Photographer, export
 
 ARCHITECTURE = ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"width": 0.0625, "num_classes": 3})
 
@@ -108,6 +110,33 @@ def described_safetensors() -> bytes:
     return _artifact(artifact.write, "model.safetensors")
 
 
+@cache
+def pt2() -> bytes:
+    """As torch.export.save writes a network that has no name here."""
+    with TemporaryDirectory() as folder:
+        return export(Photographer().eval(), Path(folder) / "model.pt2", torch.ones(2, 1, 8, 8)).read_bytes()
+
+
+@cache
+def onnx_model() -> bytes:
+    """Of two layers."""
+    draw = np.random.default_rng(0)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("Relu", ["c"], ["r"]),
+            helper.make_node("ReduceMean", ["r"], ["y"], axes=[2, 3], keepdims=0),
+        ],
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(draw.normal(size=(3, 1, 3, 3)).astype(np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@cache
 def all_good() -> dict[str, tuple[Door, bytes]]:
     """Every one by name, with the door that it is meant for."""
     return {
@@ -120,6 +149,8 @@ def all_good() -> dict[str, tuple[Door, bytes]]:
         "tar.gz": ("dataset", tarred("gz")),
         "tar.bz2": ("dataset", tarred("bz2")),
         "tar.xz": ("dataset", tarred("xz")),
+        "pt2": ("graph", pt2()),
+        "onnx": ("graph", onnx_model()),
         "mpz": ("artifact", mpz()),
         "described safetensors": ("artifact", described_safetensors()),
     }

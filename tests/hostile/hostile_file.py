@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# How a file comes in: as an upload of a model or of a data set, or as an artifact given to `modelpress.load`.
-Door = Literal["model", "dataset", "artifact"]
+# How a file comes in: as an upload of weights, of an exported network or of a data set, or as an artifact given to
+# `modelpress.load`.
+Door = Literal["model", "graph", "dataset", "artifact"]
 
 # What a payload that was carried out leaves in the folder of the process that read it.
 CANARY = "modelpress-canary"

@@ -76,6 +76,9 @@ def read(door: str, path: Path, *, is_sniffed: bool) -> None:
         form = sniff_model(path) if is_sniffed else ("pt" if path.read_bytes()[:2] == b"PK" else "safetensors")
         file = ModelFile(path=path.name, format=form, architecture=good.ARCHITECTURE, sha256="0" * 64)
         inspect_model(file, path.parent)
+    elif door == "graph":
+        form = sniff_model(path) if is_sniffed else ("pt2" if path.read_bytes()[:2] == b"PK" else "onnx")
+        inspect_model(ModelFile(path=path.name, format=form, sha256="0" * 64), path.parent)
     else:
         load_network(path)
 

@@ -84,7 +84,7 @@ def test_some_of_each_kind_in_the_jail(tmp_path: Path) -> None:
         (folder / "inputs" / "upload").write_bytes(file.content)
         code = _inspect(folder, file)
         failure = read_failure(folder, code)
-        wanted = FailureKind.INVALID_MODEL if file.door == "model" else FailureKind.INVALID_DATASET
+        wanted = FailureKind.INVALID_DATASET if file.door == "dataset" else FailureKind.INVALID_MODEL
         assert (code, failure.kind) == (1, wanted), (file.name, failure, (folder / "log.txt").read_text()[-2000:])
         assert isinstance(failure, Failure)
         assert not list(folder.rglob(CANARY))
@@ -98,6 +98,9 @@ def _inspect(folder: Path, file: HostileFile) -> int | None:
         form = "pt" if file.content[:2] == b"PK" else "safetensors"
         model = ModelFile(path="inputs/upload", format=form, architecture=good.ARCHITECTURE, sha256="0" * 64)
         task: InspectModel | InspectDataset = InspectModel(model=model)
+    elif file.door == "graph":
+        exported = "pt2" if file.content[:2] == b"PK" else "onnx"
+        task = InspectModel(model=ModelFile(path="inputs/upload", format=exported, sha256="0" * 64))
     else:
         task = InspectDataset(dataset=DatasetFile(path="inputs/upload", sha256="0" * 64))
     (folder / "task.json").write_text(task.model_dump_json())
