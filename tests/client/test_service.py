@@ -230,7 +230,7 @@ def test_waiting_tells_progress_and_runs_out_without_ending_the_job(
     assert job.wait(timeout=600, on_progress=told.append).state is JobState.SUCCEEDED
     assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
     assert told[-1].fraction == 1
-    assert [artifact.kind for artifact in job.artifacts()] == ["compact"]
+    assert [artifact.kind for artifact in job.artifacts()] == ["compact", "model_card"]
 
 
 def test_a_student_goes_on_from_what_was_uploaded(
