@@ -21,6 +21,7 @@ from modelpress.spec.architecture import ARCHITECTURES
 from modelpress.spec.config import Config
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.report import Report
+from modelpress.spec.task import ModelFile
 from tests.client.conftest import Inputs
 from tests.support.field_table import spec_classes, tables, with_tables
 from tests.support.markdown import Block, code_blocks, links
@@ -114,11 +115,16 @@ def test_the_examples_of_the_client_guide(
     assert list(_bash(checkout, user_home, [bash], ids).values()) == ["accepted: distill, prune\n"]
 
 
-def test_the_data_set_that_the_guide_makes_is_one(tmp_path: Path) -> None:
+def test_what_the_guide_exports_and_saves_is_taken(tmp_path: Path) -> None:
     from modelpress.engine.data.inspect_dataset import inspect_dataset
+    from modelpress.engine.original import load_original
 
-    block = next(block for block in code_blocks(MODELS) if block.language == "python")
-    subprocess.run([sys.executable, "-c", block.code], cwd=tmp_path, env=child_environment(), check=True)
+    # The network, then the data set; what follows them loads the files of a job.
+    for block in [block for block in code_blocks(MODELS) if block.language == "python"][:2]:
+        subprocess.run([sys.executable, "-c", block.code], cwd=tmp_path, env=child_environment(), check=True)
+    exported = load_original(ModelFile(path="mine.pt2", format="pt2", sha256=""), tmp_path)
+    assert exported.description.input_shape == (3, 32, 32)
+    assert {"stem", "head"} <= {name for name, _ in exported.module.named_modules()}
     found = inspect_dataset(tmp_path / "data.npz")
     assert (found.classes, found.train_examples, found.image_shape) == (("cat", "dog"), 20, (3, 32, 32))
 

@@ -52,7 +52,6 @@ def test_facts_are_those_of_timms_default_weights() -> None:
     imagenet = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     assert own_preprocessing(reference("resnet50")) == imagenet
     assert own_preprocessing(reference("resnet50", in_chans=1)) is None
-    assert own_preprocessing(ArchitectureRef(architecture="resnet50")) is None
 
 
 def test_input_shapes_follow_the_arguments() -> None:

@@ -29,7 +29,7 @@ _TOLERANCE = 0.1
 
 def inspection_of(model: Network) -> ModelInspection:
     return ModelInspection(
-        network=model.description,
+        network=model.description.summary(),
         format="pt",
         parameters=0,
         macs=0,

@@ -19,9 +19,11 @@ from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress, StageDone
 from modelpress.spec.failure import FailureKind, IncompatibleSpec
 from modelpress.spec.task import TASK_FILE, Compress
+from service.settings import Settings
 from tests.support.patience import until
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 from worker.child import Child, engine_environment
+from worker.reach import walls_for
 
 TRAINING = {"epochs": 2, "batch_size": 50, "precision": "fp32"}
 
@@ -152,13 +154,17 @@ def test_who_ends_the_engine_ends_all_of_its_processes(folder: WorkFolder, numbe
 @pytest.mark.slow
 def test_a_worker_ends_all_processes_of_its_engine(folder: WorkFolder):
     """As on a cancel: the ranks have sessions of their own. While they work no other machine can reach them."""
-    (folder.path / TASK_FILE).write_text(json.dumps(task(folder, epochs=10_000)))
+    asked = task(folder, epochs=10_000)
+    (folder.path / TASK_FILE).write_text(json.dumps(asked))
     child = Child(
         (sys.executable, "-m", "modelpress.engine"),
         folder.path,
         environment=engine_environment(folder.path, threads=1),
         file_bytes=1 << 30,
+        cpu_seconds=600,
         log_bytes=1 << 20,
+        # Shut in as a worker does it: the processes reach each other, and nothing else.
+        walls=walls_for(folder.path, Compress.model_validate(asked), Settings(home=folder.path.parent)),
     )
     try:
         wait_for_training(folder)
