@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelpress.spec.figures import NOT_MEASURED, in_bytes, in_counts, in_percent, in_times
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind, Runtime
 from modelpress.spec.report import (
     Accuracy,
     ArtifactProof,
@@ -24,9 +24,10 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
     """Results by name, after the original that they share (that of the first report).
 
     Stored bytes are those of the original's fp32 file and of each result's smallest file; latency is the median of one
-    image in the runtime that the column names. A file that computes in fewer bits has a line of its own.
+    image in the runtime that the column names, that of the first report. A file that computes in fewer bits has a line of its own.
     """
     first = next(iter(reports.values()))
+    runtime = first.ratios.latency_runtime
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("method", no_wrap=True)
     for heading in (
@@ -39,9 +40,9 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
         "speed-up",
     ):
         table.add_column(heading, justify="right")
-    table.add_row("original", *_row(first.baseline, None), end_section=True)
+    table.add_row("original", *_row(first.baseline, None, runtime), end_section=True)
     for name, report in reports.items():
-        table.add_row(Text(name), *_row(report.final, report.ratios))
+        table.add_row(Text(name), *_row(report.final, report.ratios, runtime))
         for proof in report.proofs:
             if not gives_network_outputs(proof.kind) and len(report.proofs) > 1:
                 table.add_row(Text(f"{name}, {proof.kind}"), *_file_row(proof, report.final))
@@ -49,23 +50,24 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
 
 
 def _latency_heading(report: Report) -> str:
-    latency = report.final.latency_in() or report.baseline.latency_in()
+    runtime = report.ratios.latency_runtime
+    latency = report.final.latency_in(runtime)
     if latency is None:
         return "latency"
     threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
-    runtime = "ONNX Runtime" if latency.runtime == "onnxruntime" else "PyTorch"
-    return f"latency ({runtime}, {threads})"
+    return f"latency ({RUNTIME_NAMES[runtime]}, {threads})"
 
 
-def _row(measured: Measurement, ratios: Ratios | None) -> list[str]:
-    """Cells of a result, or of the original, which has no ratios."""
-    latency = measured.latency_in()
+def _row(measured: Measurement, ratios: Ratios | None, runtime: Runtime) -> list[str]:
+    """Cells of a result, or of the original, which has no ratios; its latency in `runtime`."""
+    latency = measured.latency_in(runtime)
     if ratios is None:
         compression = 1.0
         retention = None if measured.accuracy is None else 1.0
         speed_up = None if latency is None else 1.0
     else:
-        compression, retention, speed_up = ratios.stored_bytes, ratios.accuracy_retention, ratios.latency
+        compression, retention = ratios.stored_bytes, ratios.accuracy_retention
+        speed_up = ratios.latency if ratios.latency_runtime == runtime else None
     return _cells(measured.smallest_bytes, compression, measured.accuracy, retention, measured.macs, latency, speed_up)
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from modelpress.spec.figures import NOT_MEASURED, in_bytes, in_counts, in_percent, in_times
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind
 from modelpress.spec.network import NetworkSummary, in_words
 from modelpress.spec.report import ArtifactProof, Latency, Measurement, Report
 
@@ -82,9 +82,9 @@ def _figures(report: Report) -> str:
         ("smallest file", _size(before), _size(after), in_times(ratios.stored_bytes)),
         ("top-1 accuracy", _top1(before), _top1(after), f"{in_percent(ratios.accuracy_retention, 1)} kept"),
         (
-            "latency of an image, ONNX Runtime, one thread",
-            _milliseconds(before.latency_in()),
-            _milliseconds(after.latency_in()),
+            f"latency of an image, {RUNTIME_NAMES[ratios.latency_runtime]}, one thread",
+            _milliseconds(before.latency_in(ratios.latency_runtime)),
+            _milliseconds(after.latency_in(ratios.latency_runtime)),
             in_times(ratios.latency),
         ),
     ]

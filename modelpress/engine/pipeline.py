@@ -49,7 +49,7 @@ from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.spec.event import Event, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
+from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind
 from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage
 from modelpress.spec.steps import Distill, Step, step_training
 from modelpress.spec.task import ARTIFACTS_FOLDER, MODEL_CARD_FILE, REPORT_FILE, Compress
@@ -57,11 +57,6 @@ from modelpress.spec.task import ARTIFACTS_FOLDER, MODEL_CARD_FILE, REPORT_FILE,
 LOG = logging.getLogger(__name__)
 
 SCRATCH_FOLDER = "scratch"
-_RUNTIMES: dict[Runtime, str] = {
-    "onnxruntime": "ONNX Runtime",
-    "pytorch": "eager PyTorch",
-    "torch_export": "PyTorch by the graph of a `.pt2` file",
-}
 _NOTABLE_LOSS = 0.01  # of top-1 accuracy
 
 
@@ -115,7 +110,7 @@ class _Job:
         files = prover.write_files(network, self.recipe, self.folder / ARTIFACTS_FOLDER, self.tracker.warn)
         self.tracker.enter("verification")
         with naming("verifying the files"):
-            verified = prover.prove(network, files, self.tracker.warn)
+            verified = prover.prove(network, files)
         report = self._report(network, baseline, stages, verified)
         write_result(report, self.folder / REPORT_FILE)
         (self.folder / MODEL_CARD_FILE).write_text(model_card(report), encoding="utf-8")
@@ -140,7 +135,7 @@ class _Job:
                 isinstance(step, Distill) and step.replaces_network for step in self.recipe.steps
             ):
                 raise IncompatibleSpec(refusal)
-            self.tracker.warn(f"latency in {_RUNTIMES[runtime]} is not measured: {refusal}")
+            self.tracker.warn(f"latency in {RUNTIME_NAMES[runtime]} is not measured: {refusal}")
         if baseline.accuracy is not None and inputs.data is not None:
             chance = 1 / len(inputs.data.classes)
             if baseline.accuracy.top1 < 1.5 * chance:

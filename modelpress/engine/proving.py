@@ -48,9 +48,10 @@ class Prover:
     ) -> tuple[Measurement, dict[ArtifactKind, str]]:
         """The original's figures, without its latencies, which are measured beside the result's.
 
-        It is exported to ONNX to be timed and, where that is among the `kinds` that the job makes, to a `.pt2` file;
-        also why not, where it cannot be. Raises InvalidModel when its outputs are not finite numbers.
+        It is exported to be timed in each runtime that the `kinds` of the job's files are for; also why not, where it
+        cannot be. Raises InvalidModel when its outputs are not finite numbers.
         """
+        runtimes = {ARTIFACT_FILES[kind].runtime for kind in kinds}
         file = WrittenFile(kind=ArtifactKind.SAFETENSORS, path=self._scratch / "original.safetensors")
         write(original, file.kind, file.path)
         try:
@@ -58,14 +59,18 @@ class Prover:
             # The export takes about as long as the other process needs, and uses a core that it leaves idle.
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(verify, request, self._scratch)
-                exported = {ArtifactKind.ONNX: self._export(original, ArtifactKind.ONNX, "original.onnx")}
-                if ArtifactKind.PT2 in kinds:
-                    exported[ArtifactKind.PT2] = self._export(original, ArtifactKind.PT2, "original.pt2")
+                exported = {
+                    kind: self._export(original, kind, f"original_{ARTIFACT_FILES[kind].filename}")
+                    for kind in (ArtifactKind.ONNX, ArtifactKind.PT2)
+                    if ARTIFACT_FILES[kind].runtime in runtimes
+                }
                 measurement = verified.result().measurement
         except Diverged as error:
             raise InvalidModel(f"the uploaded model does not work as it is: {error.message}") from error
         files = {kind: path for kind, (path, _) in exported.items()}
-        self._original = TimedFiles(network=file.path, onnx=files[ArtifactKind.ONNX], pt2=files.get(ArtifactKind.PT2))
+        self._original = TimedFiles(
+            network=file.path, onnx=files.get(ArtifactKind.ONNX), pt2=files.get(ArtifactKind.PT2)
+        )
         return measurement, {kind: refusal for kind, (_, refusal) in exported.items() if refusal is not None}
 
     def write_files(
@@ -102,12 +107,10 @@ class Prover:
             files.append(WrittenFile(kind=kind, path=path))
         return tuple(files)
 
-    def prove(
-        self, network: Network, files: tuple[WrittenFile, ...], warn: Callable[[str], None] = LOG.warning
-    ) -> Verified:
+    def prove(self, network: Network, files: tuple[WrittenFile, ...]) -> Verified:
         """Proofs of all files, the figures of the first of them, and latencies of original and result.
 
-        `warn` is told when the result cannot be exported to be timed in ONNX Runtime. Raises VerificationFailed.
+        Raises VerificationFailed.
         """
         counted = files[0].path
         # An exporter folds and renames weights: they are counted in our own format.
@@ -116,10 +119,6 @@ class Prover:
             write(network, ArtifactKind.COMPACT, counted)
         written = {file.kind: file.path for file in files}
         onnx = written.get(ArtifactKind.ONNX, self._scratch / FINAL_ONNX)
-        if not onnx.exists() and self._original is not None and self._original.onnx is not None:
-            _, refusal = self._export(network, ArtifactKind.ONNX, FINAL_ONNX)
-            if refusal is not None:
-                warn(f"latency in ONNX Runtime is not measured: {refusal}")
         result = TimedFiles(network=counted, onnx=onnx if onnx.exists() else None, pt2=written.get(ArtifactKind.PT2))
         return verify(self._request(network, files, counted, result), self._scratch)
 

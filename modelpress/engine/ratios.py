@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelpress.spec.failure import GoalNotMet
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Goal
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Goal, Runtime
 from modelpress.spec.report import Accuracy, ArtifactProof, FileRatios, Latency, Measurement, Ratios
 
 
@@ -13,12 +13,15 @@ def compare(baseline: Measurement, final: Measurement) -> Ratios:
     """The ratios of a report. `baseline.stored_bytes` has the fp32 safetensors file of the original."""
     if final.smallest_bytes is None:
         raise ValueError("the result has no files")
+    timed = baseline.latency_in("onnxruntime") is not None and final.latency_in("onnxruntime") is not None
+    runtime: Runtime = "onnxruntime" if timed else "pytorch"
     return Ratios(
         stored_bytes=baseline.stored_bytes[ArtifactKind.SAFETENSORS] / final.smallest_bytes,
         parameters=baseline.parameters / final.parameters,
         nonzero_parameters=baseline.nonzero_parameters / max(1, final.nonzero_parameters),
         macs=baseline.macs / max(1, final.macs),
-        latency=_speed_up(baseline.latency_in(), final.latency_in()),
+        latency=_speed_up(baseline.latency_in(runtime), final.latency_in(runtime)),
+        latency_runtime=runtime,
         accuracy_retention=_retention(baseline.accuracy, final.accuracy),
     )
 

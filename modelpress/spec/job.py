@@ -23,7 +23,13 @@ class ArtifactKind(StrEnum):
 
 
 Runtime = Literal["onnxruntime", "pytorch", "torch_export"]
-"""What runs a network: ONNX Runtime; PyTorch eagerly, module by module; PyTorch, by the graph in a `.pt2` file."""
+"""What runs a network."""
+
+RUNTIME_NAMES: dict[Runtime, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "pytorch": "eager PyTorch",
+    "torch_export": "PyTorch by the graph of a `.pt2` file",
+}
 
 
 @dataclass(frozen=True)

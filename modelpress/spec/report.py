@@ -81,9 +81,9 @@ class Measurement(Resource):
     )
     latencies: tuple[Latency, ...] = Field(
         default=(),
-        description="Of one image with one thread, and of a large batch with all threads of the job, in ONNX Runtime, "
-        "in eager PyTorch and, where there is a `.pt2` file, by its graph; original and result in turns. After a step, "
-        "of one image in eager PyTorch alone.",
+        description="Of one image with one thread, and of a large batch with all threads of the job, in eager PyTorch "
+        "and in each runtime that a file was made for; original and result in turns. After a step, of one image in "
+        "eager PyTorch alone.",
     )
     layers: tuple[LayerFigures, ...] = Field(default=(), description="Of each layer, in the network's order.")
     peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")
@@ -203,7 +203,11 @@ class Ratios(Resource):
     nonzero_parameters: float = Field(description="Of the numbers of parameters that are not zero.")
     macs: float = Field(description="Of the multiply-accumulates for one image.")
     latency: float | None = Field(
-        description="Of one image with one thread, both in ONNX Runtime. Null when not measured."
+        description="Of one image with one thread, both in `latency_runtime`. Null when not measured."
+    )
+    latency_runtime: Runtime = Field(
+        default="onnxruntime",
+        description="What both were timed in: ONNX Runtime where the job makes a file for it, else eager PyTorch.",
     )
     accuracy_retention: float | None = Field(description="Top-1 of the result over top-1 of the original.")
 
