@@ -24,7 +24,8 @@ def result_table(reports: Mapping[str, Report], title: str | None = None) -> Tab
     """Results by name, after the original that they share (that of the first report).
 
     Stored bytes are those of the original's fp32 file and of each result's smallest file; latency is the median of one
-    image in the runtime that the column names, that of the first report. A file that computes in fewer bits has a line of its own.
+    image in the runtime that the column names, that of the first report. A file that computes in fewer bits has a line
+    of its own.
     """
     first = next(iter(reports.values()))
     runtime = first.ratios.latency_runtime

@@ -1,7 +1,7 @@
 """No hostile file is carried out, ends its reader, or is refused without a reason.
 
-The whole corpus goes through the readers in one process that watches itself; some of each kind go through what a
-worker starts for an upload, the jail around the engine's own process.
+Half of the corpus goes through the readers in one process that watches itself; one of each kind goes through what a
+worker starts for an upload, the jail around the engine's own process. `make hostile` takes all of the corpus, and more.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from worker.child import Child, engine_environment
 from worker.engine_run import read_failure
 from worker.reach import walls_for
 
-# From each kind, in the engine's own process: the first of each so many, as starting it takes seconds.
-_SAMPLED = 2
+# From each kind, in the engine's own process, which takes seconds to start.
+_SAMPLED = 1
+# Of each kind, in the process that watches itself; `make hostile` takes every one.
+_EVERY = 2
 
 
 @pytest.mark.slow
-def test_the_whole_corpus_is_refused_or_does_no_harm(tmp_path: Path) -> None:
-    found = inspect(corpus(), tmp_path)
+def test_half_of_the_corpus_is_refused_or_does_no_harm(tmp_path: Path) -> None:
+    found = inspect(islice(corpus(), 0, None, _EVERY), tmp_path)
     assert len(found) > 1000
     assert {one.name: one.faults for one in found if one.faults} == {}
 
@@ -77,7 +79,7 @@ def _spread(files: list[HostileFile]) -> list[HostileFile]:
 
 
 @pytest.mark.slow
-def test_some_of_each_kind_in_the_jail(tmp_path: Path) -> None:
+def test_one_of_each_kind_in_the_jail(tmp_path: Path) -> None:
     for number, file in enumerate(_sample()):
         folder = tmp_path / "work" / f"upload-{number}"
         (folder / "inputs").mkdir(parents=True)
