@@ -43,6 +43,24 @@ def test_what_was_not_measured_is_a_dash() -> None:
     assert result == ["prune", "2.1 MB", "4x", "-", "-", "222 M", "-", "-"]
 
 
+def test_a_result_that_was_timed_elsewhere_is_not_set_against_the_heading() -> None:
+    eager = make_report()
+    timed = Latency(runtime="pytorch", threads=1, batch=1, p50_ms=3.0, p90_ms=3.5)
+    eager = eager.model_copy(
+        update={
+            "baseline": eager.baseline.model_copy(update={"latencies": (timed,)}),
+            "final": eager.final.model_copy(update={"latencies": (timed,)}),
+            "ratios": eager.ratios.model_copy(update={"latency": 1.0, "latency_runtime": "pytorch"}),
+        }
+    )
+    heading, _, first, second = (
+        row for row in _printed(result_table({"eager": eager, "exported": make_report()})) if len(row) == 8
+    )
+    assert heading[6] == "latency (eager PyTorch, 1 thread)"
+    assert first[6:] == ["3 ms", "1x"]
+    assert second[6:] == ["-", "-"]
+
+
 def test_a_file_that_computes_in_fewer_bits_has_a_line_of_its_own() -> None:
     report = make_report()
     int8 = Latency(runtime="onnxruntime", precision="int8", threads=1, batch=1, p50_ms=0.5, p90_ms=0.6)

@@ -65,6 +65,13 @@ def _proof(kind: str, top1: float | None) -> ArtifactProof:
 COMPACT, ONNX, INT8 = _proof("compact", 0.6), _proof("onnx", 0.6), _proof("onnx_int8", 0.4)
 
 
+def test_without_a_file_for_onnx_runtime_the_speed_is_that_in_pytorch() -> None:
+    assert compare(BASELINE, FINAL).latency_runtime == "onnxruntime"
+    eager = FINAL.model_copy(update={"latencies": FINAL.latencies[:2]})
+    ratios = compare(BASELINE, eager)
+    assert (ratios.latency_runtime, ratios.latency) == ("pytorch", 4.0)
+
+
 def test_ratios_by_hand() -> None:
     ratios = compare(BASELINE, FINAL)
     # The 8-bit file is smaller, and computes something else.
