@@ -30,11 +30,11 @@ from benchmarks.result import RESULTS, commit
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
-from modelpress.engine.latency import open_session, run_session
 from modelpress.engine.measure import count_macs, count_nonzero, count_parameters, normalise
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.provenance import machine, versions
 from modelpress.engine.reload import TOLERANCE
+from modelpress.engine.runtimes import open_session, run_session
 from modelpress.engine.step import StepContext
 from modelpress.engine.steps import STEPS
 from modelpress.spec.architecture import ArchitectureRef

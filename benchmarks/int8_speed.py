@@ -16,11 +16,12 @@ import torch
 from benchmarks.result import Figure, arguments, publish
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.formats import onnx, onnx_int8
-from modelpress.engine.latency import onnx_contender, take_turns
+from modelpress.engine.latency import file_contender, take_turns
 from modelpress.engine.network import Network
 from modelpress.engine.prune_channels.step import prune_channels
 from modelpress.engine.step import StepContext
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.job import ArtifactKind
 from modelpress.spec.network import NetworkDescription
 from modelpress.spec.steps import PruneChannels
 
@@ -46,7 +47,10 @@ def main() -> None:
         for name, network in (("dense", dense), ("pruned", pruned)):
             onnx.write(network, paths[name])
             onnx_int8.quantize(paths[name], paths[f"{name}_int8"], images)
-        contenders = [onnx_contender(path, "int8" if name.endswith("int8") else "fp32") for name, path in paths.items()]
+        contenders = [
+            file_contender(path, ArtifactKind.ONNX_INT8 if name.endswith("int8") else ArtifactKind.ONNX)
+            for name, path in paths.items()
+        ]
         rounds = []
         for turn in range(options.rounds):
             measured = take_turns(contenders, SHAPE)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
 from modelpress.engine.measure import evaluating
-from modelpress.spec.job import Runtime
+from modelpress.engine.runtimes import OPENERS
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
 from modelpress.spec.report import Latency
 
 # A block of one network's runs before the other's turn: long enough that the caches hold that network's weights (a
@@ -40,30 +40,10 @@ class Contender:
     run: Callable[[np.ndarray], object]
 
 
-def open_session(path: Path, threads: int = 1, *, optimised: bool = True) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU with so many threads and no more.
-
-    Without optimisations each operator computes by itself what the file says: quantized graphs then compute in fp32.
-    """
-    options = onnxruntime.SessionOptions()
-    if not optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
-    """Outputs (N, classes) of an ONNX model with one input and one output for fp32 images (N, C, H, W)."""
-    outputs: np.ndarray = session.run(None, {session.get_inputs()[0].name: images})[0]
-    return outputs
-
-
-def onnx_contender(path: Path, precision: Literal["fp32", "int8"] = "fp32", threads: int = 1) -> Contender:
-    """An ONNX file in ONNX Runtime on the CPU."""
-    session = open_session(path, threads)
-    return Contender("onnxruntime", precision, lambda images: run_session(session, images))
+def file_contender(path: Path, kind: ArtifactKind, threads: int = 1) -> Contender:
+    """An exported file in its own runtime on the CPU."""
+    facts = ARTIFACT_FILES[kind]
+    return Contender(facts.runtime, facts.precision, OPENERS[facts.runtime](path, threads))
 
 
 def torch_contender(module: nn.Module) -> Contender:
@@ -114,7 +94,7 @@ def take_turns(
 
     They take turns in short blocks, so that all of them saw the same machine state; `seconds` is the time given to
     each, but each runs at least ten times after its warm-up, and three times in a batch. PyTorch gets `threads`
-    meanwhile; a session has those that it was opened with.
+    meanwhile; a file has those that it was opened with.
     """
     images = np.random.default_rng(0).standard_normal((batch, *input_shape), dtype=np.float32)
     least = _LEAST_RUNS if batch == 1 else _LEAST_BATCH_RUNS
@@ -147,7 +127,8 @@ def measure_latency(
     seconds: float = LATENCY_SECONDS,
 ) -> list[Latency]:
     """Of one image in ONNX Runtime on one thread, for each fp32 ONNX file in the order of `paths`; see `take_turns`."""
-    return take_turns([onnx_contender(path) for path in paths], input_shape, seconds=seconds)
+    contenders = [file_contender(path, ArtifactKind.ONNX) for path in paths]
+    return take_turns(contenders, input_shape, seconds=seconds)
 
 
 def _timed_block(contender: Contender, images: np.ndarray) -> list[float]:

@@ -40,6 +40,19 @@ session = onnxruntime.InferenceSession("{file}")
 
 session = onnxruntime.InferenceSession("{file}")
 (scores,) = session.run(["scores"], {{"images": images.numpy()}})""",
+    ArtifactKind.OPENVINO: """import zipfile
+
+import openvino
+
+with zipfile.ZipFile("{file}") as archive:
+    graph = openvino.Core().read_model(archive.read("model.xml"), archive.read("model.bin"))
+# Without the hint, processors that have bfloat16 compute in it, with other scores.
+compiled = openvino.compile_model(graph, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+scores = compiled(images.numpy())["scores"]""",
+    ArtifactKind.EXECUTORCH: """from executorch.runtime import Runtime
+
+method = Runtime.get().load_program("{file}").load_method("forward")
+(scores,) = method.execute([images])  # one image at a time""",
 }
 
 

@@ -26,6 +26,7 @@ from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.device import choose_device
 from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import naming
+from modelpress.engine.formats.extras import require_extras
 from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.latency import take_turns, torch_contender
 from modelpress.engine.layer_figures import layer_figures
@@ -50,7 +51,7 @@ from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.spec.event import Event, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind
-from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage
+from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage, gives_network_outputs
 from modelpress.spec.steps import Distill, Step, step_training
 from modelpress.spec.task import ARTIFACTS_FOLDER, MODEL_CARD_FILE, REPORT_FILE, Compress
 
@@ -98,6 +99,7 @@ class _Job:
         torch.set_num_threads(self.threads)
         _seed(self.recipe.seed)
         self.tracker.enter("loading")
+        require_extras(self.recipe.wanted_artifacts)
         with naming("loading the model and the data", advice="use a machine with more memory, or fewer images"):
             inputs = load_inputs(self.task, self.folder, self.tracker.warn)
             prover = Prover(inputs.data, self.folder / SCRATCH_FOLDER, self.threads, self.device)
@@ -116,7 +118,7 @@ class _Job:
         (self.folder / MODEL_CARD_FILE).write_text(model_card(report), encoding="utf-8")
         self._tell_stage("final", report.final)
         self.tracker.finish()
-        check_goal(self.recipe.goal, report.proofs)
+        check_goal(self.recipe.goal, report.proofs, self.recipe.artifacts)
         return report
 
     def _plan(self, inputs: Inputs) -> None:
@@ -222,8 +224,8 @@ class _Job:
         )
 
     def _warn_of_loss(self, proof: ArtifactProof, first: ArtifactProof) -> None:
-        """Say so when a file does worse than the network that it was made of."""
-        if proof.accuracy is None or first.accuracy is None:
+        """Say so when an 8-bit file does worse than the network that it was made of."""
+        if proof.accuracy is None or first.accuracy is None or gives_network_outputs(proof.kind):
             return
         loss = first.accuracy.top1 - proof.accuracy.top1
         if loss > _NOTABLE_LOSS:

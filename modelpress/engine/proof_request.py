@@ -24,8 +24,7 @@ class TimedFiles(Config):
     """One network as each runtime loads it, to be timed."""
 
     network: Path = Field(description="Compact or safetensors.")
-    onnx: Path | None = Field(description="In fp32; null where the network cannot be exported.")
-    pt2: Path | None = Field(default=None, description="Null where none was asked for, or can be made.")
+    exported: dict[ArtifactKind, Path] = Field(description="For the other runtimes; those that could be made.")
 
 
 class Request(Config):

@@ -15,7 +15,10 @@ import modelpress
 from modelpress.spec.report import Provenance
 from modelpress.spec.task import Compress
 
-_LIBRARIES = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "safetensors", "numpy")
+_LIBRARIES = (
+    *("torch", "torchvision", "numpy", "safetensors"),
+    *("onnx", "onnxruntime", "onnxscript", "openvino", "executorch"),
+)
 
 
 def provenance(task: Compress, device: torch.device, started: datetime) -> Provenance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.exhaustion import naming
-from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
+from modelpress.engine.formats.registry import CONVERTERS, QUANTIZERS, WRITERS
 from modelpress.engine.loading import preprocessing_of
 from modelpress.engine.measure import normalise
 from modelpress.engine.network import Network
@@ -59,18 +59,17 @@ class Prover:
             # The export takes about as long as the other process needs, and uses a core that it leaves idle.
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(verify, request, self._scratch)
+                exports = _Exports(original, self._scratch / "original.onnx")
                 exported = {
-                    kind: self._export(original, kind, f"original_{ARTIFACT_FILES[kind].filename}")
-                    for kind in (ArtifactKind.ONNX, ArtifactKind.PT2)
-                    if ARTIFACT_FILES[kind].runtime in runtimes
+                    kind: self._export(exports, kind, f"original.{kind}")
+                    for kind in ArtifactKind
+                    if ARTIFACT_FILES[kind].runtime in runtimes and _runs_the_network_elsewhere(kind)
                 }
                 measurement = verified.result().measurement
         except Diverged as error:
             raise InvalidModel(f"the uploaded model does not work as it is: {error.message}") from error
-        files = {kind: path for kind, (path, _) in exported.items()}
-        self._original = TimedFiles(
-            network=file.path, onnx=files.get(ArtifactKind.ONNX), pt2=files.get(ArtifactKind.PT2)
-        )
+        files = {kind: path for kind, (path, _) in exported.items() if path is not None}
+        self._original = TimedFiles(network=file.path, exported=files)
         return measurement, {kind: refusal for kind, (_, refusal) in exported.items() if refusal is not None}
 
     def write_files(
@@ -79,31 +78,26 @@ class Prover:
         """Write the artifacts of a recipe into `folder`, in the order of ArtifactKind.
 
         The ranges of those that compute in fewer bits are taken from the recipe's number of training images, drawn by
-        its seed. Where it names no kinds, one that needs an export which is not possible is left out, and `warn` told.
-        Raises IncompatibleSpec when it names such a one, OutOfDisk and OutOfMemory.
+        its seed. Where it names no kinds, one that cannot be made of this network, or without data, is left out, and
+        `warn` told. Raises IncompatibleSpec when it names such a one, OutOfDisk and OutOfMemory.
         """
         kinds = recipe.wanted_artifacts
+        onnx = folder / ARTIFACT_FILES[ArtifactKind.ONNX].filename
+        exports = _Exports(network, onnx if ArtifactKind.ONNX in kinds else self._scratch / FINAL_ONNX)
         files = []
         for kind in ArtifactKind:
             if kind not in kinds:
                 continue
             path = folder / ARTIFACT_FILES[kind].filename
-            if kind in WRITERS:
-                try:
-                    write(network, kind, path)
-                except IncompatibleSpec as error:
-                    if recipe.artifacts is not None:
-                        raise
-                    warn(f"{path.name} is left out: {error.message}")
-                    path.unlink(missing_ok=True)
-                    continue
-            else:
-                onnx = folder / ARTIFACT_FILES[ArtifactKind.ONNX].filename
-                if ArtifactKind.ONNX not in kinds:
-                    onnx = self._scratch / FINAL_ONNX
-                    write(network, ArtifactKind.ONNX, onnx)
-                with naming(f"writing {path.name}"):
-                    QUANTIZERS[kind](onnx, path, self._calibration_batches(network, recipe))
+            try:
+                batches = self._calibration_batches(network, recipe) if kind in QUANTIZERS else []
+                exports.write(kind, path, batches)
+            except IncompatibleSpec as error:
+                if recipe.artifacts is not None:
+                    raise
+                warn(f"{path.name} is left out: {error.message}")
+                path.unlink(missing_ok=True)
+                continue
             files.append(WrittenFile(kind=kind, path=path))
         return tuple(files)
 
@@ -117,16 +111,18 @@ class Prover:
         if ARTIFACT_FILES[files[0].kind].runtime != "pytorch":
             counted = self._scratch / ARTIFACT_FILES[ArtifactKind.COMPACT].filename
             write(network, ArtifactKind.COMPACT, counted)
-        written = {file.kind: file.path for file in files}
-        onnx = written.get(ArtifactKind.ONNX, self._scratch / FINAL_ONNX)
-        result = TimedFiles(network=counted, onnx=onnx if onnx.exists() else None, pt2=written.get(ArtifactKind.PT2))
+        timed = {file.kind: file.path for file in files if ARTIFACT_FILES[file.kind].runtime != "pytorch"}
+        onnx = self._scratch / FINAL_ONNX  # there already where the 8-bit file alone was made of it
+        if onnx.exists() and self._original is not None and ArtifactKind.ONNX in self._original.exported:
+            timed[ArtifactKind.ONNX] = onnx
+        result = TimedFiles(network=counted, exported={kind: timed[kind] for kind in ArtifactKind if kind in timed})
         return verify(self._request(network, files, counted, result), self._scratch)
 
-    def _export(self, network: Network, kind: ArtifactKind, name: str) -> tuple[Path | None, str | None]:
+    def _export(self, exports: _Exports, kind: ArtifactKind, name: str) -> tuple[Path | None, str | None]:
         """The network's exported file in the scratch folder, or why there is none."""
         path = self._scratch / name
         try:
-            write(network, kind, path)
+            exports.write(kind, path)
         except IncompatibleSpec as error:
             return None, error.message
         return path, None
@@ -163,6 +159,43 @@ class Prover:
             threads=self._threads,
             device=self._device.type,
         )
+
+
+class _Exports:
+    """Writes the files of one network; the ONNX file that some are made of is `onnx`, which is written once."""
+
+    def __init__(self, network: Network, onnx: Path) -> None:
+        self._network, self._onnx = network, onnx
+        self._refusal: IncompatibleSpec | None = None
+
+    def write(self, kind: ArtifactKind, path: Path, batches: Sequence[torch.Tensor] = ()) -> None:
+        """As `write`; `batches` are what a kind of fewer bits is calibrated on."""
+        if kind in WRITERS and path != self._onnx:
+            write(self._network, kind, path)
+            return
+        source = self._source()
+        with naming(f"writing {path.name}"):
+            if kind in CONVERTERS:
+                CONVERTERS[kind](source, path)
+            elif kind in QUANTIZERS:
+                QUANTIZERS[kind](source, path, list(batches))
+
+    def _source(self) -> Path:
+        """The ONNX file. Raises IncompatibleSpec, the same each time, when the network cannot be exported."""
+        if self._refusal is not None:
+            raise self._refusal
+        if not self._onnx.exists():
+            try:
+                write(self._network, ArtifactKind.ONNX, self._onnx)
+            except IncompatibleSpec as error:
+                self._refusal = error
+                raise
+        return self._onnx
+
+
+def _runs_the_network_elsewhere(kind: ArtifactKind) -> bool:
+    """Whether files of this kind give the network's own outputs in a runtime where the original has to be timed too."""
+    return ARTIFACT_FILES[kind].precision == "fp32" and ARTIFACT_FILES[kind].runtime != "pytorch"
 
 
 def write(network: Network, kind: ArtifactKind, path: Path) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from modelpress.spec.failure import GoalNotMet
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Goal, Runtime
-from modelpress.spec.report import Accuracy, ArtifactProof, FileRatios, Latency, Measurement, Ratios
+from modelpress.spec.report import (
+    Accuracy,
+    ArtifactProof,
+    FileRatios,
+    Latency,
+    Measurement,
+    Ratios,
+    gives_network_outputs,
+)
 
 
 def compare(baseline: Measurement, final: Measurement) -> Ratios:
@@ -36,18 +44,25 @@ def compare_file(baseline: Measurement, final: Measurement, proof: ArtifactProof
     )
 
 
-def check_goal(goal: Goal | None, proofs: Sequence[ArtifactProof]) -> None:
+def check_goal(
+    goal: Goal | None, proofs: Sequence[ArtifactProof], named: Collection[ArtifactKind] | None = None
+) -> None:
     """Raises GoalNotMet, naming each figure that falls short; does nothing without a goal.
 
-    Accuracy has to be kept by every file; one of them has to be small enough, and one fast enough.
+    Accuracy has to be kept by every file; one of them has to be small enough, and one fast enough. `named` are the
+    kinds that the recipe names: an 8-bit file that is made because none are (None) may fall short of the accuracy, and
+    is then left out of account, as the user did not ask for what it costs.
     """
     if goal is None:
         return
+    wanted = goal.min_accuracy_retention
+    if named is None and wanted is not None:
+        proofs = [proof for proof in proofs if gives_network_outputs(proof.kind) or _keeps(proof.ratios, wanted)]
     ratios = {proof.file: proof.ratios for proof in proofs if proof.ratios is not None}
     short = []
-    if (wanted := goal.min_accuracy_retention) is not None:
+    if wanted is not None:
         for file, found in ratios.items():
-            if found.accuracy_retention is None or found.accuracy_retention < wanted:
+            if not _keeps(found, wanted):
                 reached = "unknown" if found.accuracy_retention is None else f"{found.accuracy_retention:.4f}"
                 short.append(f"accuracy retention of {file} is {reached}, at least {wanted:g} was asked for")
     if (wanted := goal.min_compression_ratio) is not None:
@@ -71,6 +86,10 @@ def check_goal(goal: Goal | None, proofs: Sequence[ArtifactProof]) -> None:
             f"{' and '.join(short)}; the files and the report are kept: train longer, compress less where accuracy "
             "falls short or more where size or speed does, or lower the goal"
         )
+
+
+def _keeps(found: FileRatios | None, wanted: float) -> bool:
+    return found is not None and found.accuracy_retention is not None and found.accuracy_retention >= wanted
 
 
 def _retention(before: Accuracy | None, after: Accuracy | None) -> float | None:

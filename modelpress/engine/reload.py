@@ -7,6 +7,9 @@ hundred times what is seen. ONNX Runtime also folds batch normalisation into con
 differences up to 1e-5 of the scale were seen, 1e-3 is allowed. A missing layer, a transposed weight or a wrong epsilon
 is off by far more than either.
 
+OpenVINO and ExecuTorch's XNNPACK do as ONNX Runtime does, and are held to the same. On processors with bfloat16,
+OpenVINO would compute in it by default: it is asked for fp32 here, and in the model card.
+
 The graph of a `.pt2` file holds the same weights (the hash) and calls the same kernels as the modules, most often to
 the last bit on the probe images. Where it does, its outputs on the held-out images are not computed a second time. It
 is read by `torch.export.load`, as its users will; that runs code which a stranger's file may hold, so it is only ever
@@ -33,11 +36,9 @@ from torch import Tensor, nn
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.latency import (
     LATENCY_SECONDS,
+    file_contender,
     graph_contender,
     large_batch,
-    onnx_contender,
-    open_session,
-    run_session,
     take_turns,
     torch_contender,
 )
@@ -58,9 +59,10 @@ from modelpress.engine.measure import (
 from modelpress.engine.network import Network
 from modelpress.engine.proof_request import Answer, Request, Verified, WrittenFile
 from modelpress.engine.results import write_result
+from modelpress.engine.runtimes import OPENERS, open_session, run_session
 from modelpress.engine.verify import hash_weights
 from modelpress.spec.failure import CompressionError, Failure, OutOfMemory, VerificationFailed
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
+from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind, Runtime
 from modelpress.spec.report import ArtifactProof, Latency, Measurement
 
 LOG = logging.getLogger(__name__)
@@ -73,6 +75,8 @@ TOLERANCE = {
     ArtifactKind.PT2: 1e-4,
     ArtifactKind.ONNX: 1e-3,
     ArtifactKind.ONNX_INT8: 0.2,
+    ArtifactKind.OPENVINO: 1e-3,
+    ArtifactKind.EXECUTORCH: 1e-3,
 }
 _BATCH_SECONDS = 0.3  # of each network, for the latency of a large batch
 
@@ -146,9 +150,9 @@ def _prove(file: WrittenFile, modules: Mapping[Path, nn.Module], request: Reques
     if file.path in modules:
         outputs = _run_module(modules[file.path], images)
     else:
-        outputs = _run_onnx(file.path, images, request.threads)
+        outputs = _run_file(file, images, request.threads)
         if ARTIFACT_FILES[file.kind].precision == "int8":
-            expected = _run_onnx(file.path, images, request.threads, optimised=False)
+            expected = run_session(open_session(file.path, request.threads, optimised=False), images)
     if outputs.shape != expected.shape:
         raise VerificationFailed(f"{file.path.name} gives outputs of shape {outputs.shape}, not {expected.shape}")
     differences = np.abs(outputs.astype(np.float64) - expected)
@@ -182,12 +186,14 @@ def _run_module(module: nn.Module, images: np.ndarray) -> np.ndarray:
     return outputs
 
 
-def _run_onnx(path: Path, images: np.ndarray, threads: int, *, optimised: bool = True) -> np.ndarray:
+def _run_file(file: WrittenFile, images: np.ndarray, threads: int) -> np.ndarray:
     try:
-        return run_session(open_session(path, threads, optimised=optimised), images)
-    # ONNX Runtime's errors have no common class but Exception.
+        return OPENERS[_runtime(file)](file.path, threads)(images)
+    # The runtimes' errors have no common class but Exception.
     except Exception as error:
-        raise VerificationFailed(f"{path.name} was written but does not run in ONNX Runtime: {error}") from error
+        raise VerificationFailed(
+            f"{file.path.name} was written but does not run in {RUNTIME_NAMES[_runtime(file)]}: {error}"
+        ) from error
 
 
 class _Judge:
@@ -218,9 +224,8 @@ class _Judge:
     def _outputs(self, file: WrittenFile) -> Tensor:
         """Outputs (N, classes) on the held-out images."""
         match _runtime(file):
-            case "onnxruntime":
-                session = open_session(file.path, self._request.threads)
-                return self._outputs_by(lambda images: run_session(session, images))
+            case runtime if runtime in OPENERS:
+                return self._outputs_by(OPENERS[runtime](file.path, self._request.threads))
             case "torch_export" if not self._is_same(self._modules[file.path]):
                 return self._outputs_by(lambda images: _run_module(self._modules[file.path], images))
         return self._torch_outputs()
@@ -254,9 +259,13 @@ def _latencies(request: Request, modules: Mapping[Path, nn.Module]) -> tuple[tup
     if request.timed is None:
         return (), ()
     original, result = request.timed
-    graphs = {path: modules.get(path) or _reload_graph(path) for path in (original.pt2, result.pt2) if path is not None}
+    graphs = {
+        path: modules.get(path) or _reload_graph(path)
+        for paths in request.timed
+        for kind, path in paths.exported.items()
+        if ARTIFACT_FILES[kind].runtime == "torch_export"
+    }
     original_module = _reload(original.network).module
-    int8 = [file.path for file in request.files if ARTIFACT_FILES[file.kind].precision == "int8"]
     found: tuple[list[Latency], list[Latency]] = ([], [])
     for batch, threads, seconds in (
         (1, 1, LATENCY_SECONDS),
@@ -265,11 +274,11 @@ def _latencies(request: Request, modules: Mapping[Path, nn.Module]) -> tuple[tup
         of_original = [torch_contender(original_module)]
         of_result = [torch_contender(modules[request.network])]
         for paths, contenders in ((original, of_original), (result, of_result)):
-            if paths.pt2 is not None:
-                contenders.append(graph_contender(graphs[paths.pt2]))
-            if paths.onnx is not None:
-                contenders.append(onnx_contender(paths.onnx, threads=threads))
-        of_result += [onnx_contender(path, "int8", threads) for path in int8]
+            for kind, path in paths.exported.items():
+                if path in graphs:
+                    contenders.append(graph_contender(graphs[path]))
+                elif batch == 1 or not ARTIFACT_FILES[kind].fixed_batch:
+                    contenders.append(file_contender(path, kind, threads))
         measured = take_turns(
             [*of_original, *of_result], request.input_shape, threads=threads, batch=batch, seconds=seconds
         )

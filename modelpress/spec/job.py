@@ -20,15 +20,19 @@ class ArtifactKind(StrEnum):
     PT2 = "pt2"
     ONNX = "onnx"
     ONNX_INT8 = "onnx_int8"
+    OPENVINO = "openvino"
+    EXECUTORCH = "executorch"
 
 
-Runtime = Literal["onnxruntime", "pytorch", "torch_export"]
-"""What runs a network."""
+Runtime = Literal["onnxruntime", "pytorch", "torch_export", "openvino", "executorch"]
+"""What runs a network; `pytorch` is PyTorch eagerly, module by module."""
 
 RUNTIME_NAMES: dict[Runtime, str] = {
     "onnxruntime": "ONNX Runtime",
     "pytorch": "eager PyTorch",
     "torch_export": "PyTorch by the graph of a `.pt2` file",
+    "openvino": "OpenVINO",
+    "executorch": "ExecuTorch",
 }
 
 
@@ -40,6 +44,8 @@ class ArtifactFile:
     content_type: str
     runtime: Runtime
     precision: Literal["fp32", "int8"] = "fp32"  # what it computes in; only fp32 gives the network's own outputs
+    extra: str | None = None  # of the distribution, and the package that it installs; None where `engine` has it all
+    fixed_batch: bool = False  # takes one image at a time
 
 
 ARTIFACT_FILES: dict[ArtifactKind, ArtifactFile] = {
@@ -48,18 +54,26 @@ ARTIFACT_FILES: dict[ArtifactKind, ArtifactFile] = {
     ArtifactKind.PT2: ArtifactFile("model.pt2", "application/vnd.pytorch.pt2", "torch_export"),
     ArtifactKind.ONNX: ArtifactFile("model.onnx", "application/vnd.onnx", "onnxruntime"),
     ArtifactKind.ONNX_INT8: ArtifactFile("model.int8.onnx", "application/vnd.onnx", "onnxruntime", "int8"),
+    ArtifactKind.OPENVINO: ArtifactFile("model.openvino.zip", "application/zip", "openvino", extra="openvino"),
+    ArtifactKind.EXECUTORCH: ArtifactFile(
+        "model.pte", "application/vnd.pytorch.executorch", "executorch", extra="executorch", fixed_batch=True
+    ),
 }
 
 
-DEFAULT_ARTIFACTS = tuple(kind for kind, file in ARTIFACT_FILES.items() if file.precision == "fp32")
-"""Made where none are named: all that compute what the network computes."""
+DEFAULT_ARTIFACTS = tuple(kind for kind, file in ARTIFACT_FILES.items() if file.extra is None)
+"""Made where none are named, as far as they can be: all that need no further package."""
 
 
 class Goal(Config):
     """What the final model must reach; a job whose model does not fails as `goal_not_met`, its files kept."""
 
     min_accuracy_retention: float | None = Field(
-        default=None, gt=0, le=2, description="Least top-1 accuracy of every file, as a share of the original's."
+        default=None,
+        gt=0,
+        le=2,
+        description="Least top-1 accuracy of every file, as a share of the original's. An `onnx_int8` that `artifacts` "
+        "does not name may fall short; it then counts for no part of the goal.",
     )
     min_compression_ratio: float | None = Field(
         default=None, gt=0, description="Least ratio of the original's fp32 bytes to those of the smallest file."
@@ -81,9 +95,9 @@ class Recipe(Config):
     artifacts: tuple[ArtifactKind, ...] | None = Field(
         default=None,
         min_length=1,
-        description="Files to make of the final model; null for every one that can be made of it, but for `onnx_int8`, "
-        "which computes in 8 bits and needs a data set; its accuracy and latency are reported beside those of the "
-        "others.",
+        description="Files to make of the final model; null for every one that can be made of it, but for `openvino` "
+        "and `executorch`, which need the extra of that name where jobs run. `onnx_int8` computes in 8 bits and needs "
+        "a data set.",
     )
     calibration_images: int = Field(
         default=256,

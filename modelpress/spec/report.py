@@ -41,7 +41,8 @@ class Latency(Resource):
     """Time of one forward pass."""
 
     runtime: Runtime = Field(
-        description="What ran the network: `pytorch` eagerly, `torch_export` by the graph of its `.pt2` file."
+        description="What ran the network: `pytorch` eagerly, `torch_export` by the graph of its `.pt2` file, the "
+        "others by the file that is theirs."
     )
     precision: Literal["fp32", "int8"] = Field(default="fp32", description="What it computed in.")
     threads: int = Field(description="CPU threads it had.")
@@ -81,9 +82,9 @@ class Measurement(Resource):
     )
     latencies: tuple[Latency, ...] = Field(
         default=(),
-        description="Of one image with one thread, and of a large batch with all threads of the job, in eager PyTorch "
-        "and in each runtime that a file was made for; original and result in turns. After a step, of one image in "
-        "eager PyTorch alone.",
+        description="Of one image with one thread, and of a large batch with all threads of the job (ExecuTorch takes "
+        "no batch), in eager PyTorch and in each runtime that a file was made for; original and result in turns. After "
+        "a step, of one image in eager PyTorch alone.",
     )
     layers: tuple[LayerFigures, ...] = Field(default=(), description="Of each layer, in the network's order.")
     peak_memory_bytes: int | None = Field(default=None, description="Of the measuring process, or of the GPU.")

@@ -43,7 +43,11 @@ SPEC = {"model": "mdl_any", "dataset": "dts_any", "steps": [PRUNE]}
         ({"epochs": 5}, "epochs", "there is no such field; the fields here are `seed`"),
         ({"seed": -1}, "seed", "it must be at least 0, not -1"),
         ({"artifacts": ["onnx", "onnx"]}, "artifacts", "each kind of artifact can be asked for once"),
-        ({"artifacts": ["tflite"]}, "artifacts.0", "'compact', 'safetensors', 'pt2', 'onnx' or 'onnx_int8'"),
+        (
+            {"artifacts": ["tflite"]},
+            "artifacts.0",
+            "'compact', 'safetensors', 'pt2', 'onnx', 'onnx_int8', 'openvino' or 'executorch'",
+        ),
         ({"model": None}, "model", "it must be a text, not null"),
     ],
 )

@@ -44,6 +44,7 @@ def test_files_and_report_are_in_the_output(
     assert "verification" in captured.err
     assert {path.name for path in output.iterdir()} == {
         "log.txt",
+        "model.int8.onnx",
         "model.mpz",
         "model_card.md",
         "model.onnx",
@@ -108,7 +109,7 @@ def test_a_failure_is_one_line_and_leaves_the_log(
 @pytest.mark.timeout(600)
 def test_ctrl_c_ends_the_engine_too(inputs: Inputs, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("steps: [{kind: finetune, training: {epochs: 10000}}]")
+    recipe.write_text("{steps: [{kind: finetune, training: {epochs: 10000}}], artifacts: [compact]}")
     words = ["compress", str(inputs.model), *NAMED, "--dataset", str(inputs.dataset), "-o", str(tmp_path / "out")]
     running = subprocess.Popen(
         [sys.executable, "-m", "modelpress", *words, "--recipe", str(recipe)],

@@ -13,8 +13,6 @@ from torch import nn
 from modelpress.engine.latency import (
     large_batch,
     measure_latency,
-    open_session,
-    run_session,
     take_turns,
     torch_contender,
 )
@@ -43,12 +41,6 @@ def test_latency_of_files_that_take_turns(tmp_path: Path) -> None:
     assert large.p50_ms > small.p50_ms > 0
     assert large.p90_ms >= large.p50_ms
     assert (small.runtime, small.threads, small.batch) == ("onnxruntime", 1, 1)
-
-
-def test_a_session_gives_the_product(tmp_path: Path) -> None:
-    matrix = _linear_onnx(tmp_path / "one.onnx", 8, 1)
-    images = np.random.default_rng(2).standard_normal((5, 8)).astype(np.float32)
-    np.testing.assert_allclose(run_session(open_session(tmp_path / "one.onnx"), images), images @ matrix, rtol=1e-5)
 
 
 def test_latency_in_pytorch_has_the_threads_it_names() -> None:

@@ -20,6 +20,7 @@ import modelpress
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.data.dataset import read_dataset
 from modelpress.engine.distill.hinton import LabelLoss
+from modelpress.engine.formats import extras
 from modelpress.engine.formats.registry import WRITERS
 from modelpress.engine.loading import Inputs, load_inputs
 from modelpress.engine.network import Network
@@ -36,7 +37,7 @@ from modelpress.spec.failure import (
     OutOfMemory,
     VerificationFailed,
 )
-from modelpress.spec.job import ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.task import TASK, Compress
 from modelpress.spec.training import Training
@@ -111,7 +112,7 @@ def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder
     run = folder.run(_task(folder, module, GRADUAL, artifacts=None))
     assert run.returncode == 0, run.stdout
     assert folder.names() == {"artifacts", "report.json", "model_card.md", "events.jsonl"}
-    assert folder.artifacts == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx"}
+    assert folder.artifacts == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx", "model.int8.onnx"}
 
     report = folder.report
     assert report.warnings == ()
@@ -133,7 +134,7 @@ def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder
     assert stage.training is not None
     assert stage.training.epochs == 6
 
-    # All files are one network.
+    # All files but the 8-bit one are one network.
     safetensors = modelpress.load(folder.path / "artifacts/model.safetensors").state_dict()
     for name, tensor in compact.state_dict().items():
         assert torch.equal(tensor, safetensors[name]), name
@@ -167,7 +168,7 @@ def test_gradual_pruning_under_the_original_as_teacher(module: nn.Module, folder
         assert proof.bytes == (folder.path / "artifacts" / proof.file).stat().st_size
         assert proof.sha256 == folder.sha256(f"artifacts/{proof.file}")
         assert proof.largest_difference <= proof.tolerance
-    smallest = min(proof.bytes for proof in report.proofs)
+    smallest = min(proof.bytes for proof in report.proofs if proof.kind != "onnx_int8")
     assert report.ratios.stored_bytes == report.baseline.stored_bytes["safetensors"] / smallest
     assert report.ratios.stored_bytes > 3
     before, after = report.baseline.latency_in(), report.final.latency_in()
@@ -404,19 +405,19 @@ class TestWhatCannotBeExported:
             monkeypatch.setitem(WRITERS, kind, refuse)
 
     def test_it_is_left_out_and_named_where_no_files_were(self, module: nn.Module, folder: WorkFolder) -> None:
-        _compress(folder, _task(folder, module, PRUNE, data=False, artifacts=None))
+        _compress(folder, _task(folder, module, PRUNE, artifacts=None))
         assert folder.artifacts == {"model.mpz", "model.safetensors"}
         warnings = "\n".join(folder.report.warnings)
-        assert "model.pt2 is left out: this network cannot be exported" in warnings
-        assert "model.onnx is left out: this network cannot be exported" in warnings
+        for file in ("model.pt2", "model.onnx", "model.int8.onnx"):
+            assert f"{file} is left out: this network cannot be exported" in warnings
         assert "latency in ONNX Runtime is not measured" in warnings
 
-    @pytest.mark.parametrize("kind", ["pt2", "onnx"])
+    @pytest.mark.parametrize("kind", ["pt2", "onnx", "onnx_int8"])
     def test_it_is_refused_before_any_step_where_it_was_named(
         self, kind: str, module: nn.Module, folder: WorkFolder
     ) -> None:
         with pytest.raises(IncompatibleSpec, match="this network cannot be exported"):
-            _compress(folder, _task(folder, module, PRUNE, data=False, artifacts=["compact", kind]))
+            _compress(folder, _task(folder, module, PRUNE, artifacts=["compact", kind]))
         assert folder.artifacts == set()
 
 
@@ -447,14 +448,15 @@ def test_memory_that_runs_out_names_the_step_and_what_to_do(
     monkeypatch.setitem(STEPS, "finetune", greedy)
     finetune = {"kind": "finetune", "training": {**TRAINING, "batch_size": 96}}
     with pytest.raises(OutOfMemory, match=r"step 1 \(finetune\).*lower its `training.batch_size` \(now 96\)") as caught:
-        _compress(folder, _task(folder, module, PRUNE, finetune))
+        _compress(folder, _task(folder, module, PRUNE, finetune, artifacts=["compact"]))
     assert caught.value.step == 1
     assert folder.names() == set()
 
 
 def test_an_error_of_a_step_names_the_step(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(folder, module, PRUNE, {**PRUNE, "sparsity": 0.5}, data=False, artifacts=["compact"])
     with pytest.raises(IncompatibleSpec, match="are zero already") as caught:
-        _compress(folder, _task(folder, module, PRUNE, {**PRUNE, "sparsity": 0.5}, data=False))
+        _compress(folder, task)
     assert caught.value.failure.step == 1
 
 
@@ -521,3 +523,52 @@ def test_an_8_bit_file_is_made_measured_and_held_to_the_goal(module: nn.Module, 
     # Each stage has its table of layers.
     assert [len(part.layers) for part in (report.baseline, report.stages[0].measurement, report.final)] == [11, 11, 11]
     assert [latency.runtime for latency in report.stages[0].measurement.latencies] == ["pytorch"]
+
+
+def test_without_data_the_8_bit_file_is_left_out_unless_it_was_named(module: nn.Module, folder: WorkFolder) -> None:
+    task = _task(folder, module, PRUNE, data=False)
+    _compress(folder, task)
+    assert folder.artifacts == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx"}
+    (warning,) = folder.report.warnings
+    assert warning.startswith("model.int8.onnx is left out: ")
+    assert "`dataset`" in warning
+    with pytest.raises(IncompatibleSpec, match="artifacts: onnx_int8 is calibrated on images"):
+        _compress(folder, _task(folder, module, PRUNE, data=False, artifacts=["onnx_int8"]))
+
+
+def test_a_missing_extra_ends_the_job_before_anything_is_read(
+    module: nn.Module, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    task = _task(folder, module, PRUNE, artifacts=["compact", "executorch"])
+    (folder.path / "inputs/model").unlink()
+    with pytest.raises(IncompatibleSpec, match=r'pip install "modelpress\[executorch\]"'):
+        _compress(folder, task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind, file in ARTIFACT_FILES.items() if file.extra is not None])
+def test_a_file_for_another_runtime_is_proven_and_timed_in_it(
+    kind: ArtifactKind, module: nn.Module, folder: WorkFolder
+) -> None:
+    facts = ARTIFACT_FILES[kind]
+    pytest.importorskip(facts.extra or "", reason=f"needs the extra `{facts.extra}`")
+    run = folder.run(_task(folder, module, PRUNE, artifacts=["compact", kind.value]))
+    assert run.returncode == 0, run.stdout
+    assert folder.artifacts == {"model.mpz", facts.filename}
+    report = folder.report
+    compact, proof = report.proofs
+    assert (proof.kind, proof.file) == (kind, facts.filename)
+    assert proof.largest_difference <= proof.tolerance < 0.1
+    assert proof.accuracy is not None
+    assert compact.accuracy is not None
+    assert proof.accuracy.top1 == compact.accuracy.top1
+    assert proof.accuracy.loss == pytest.approx(compact.accuracy.loss, rel=1e-3)
+    before, after = report.baseline.latency_in(facts.runtime), report.final.latency_in(facts.runtime)
+    assert before is not None
+    assert after is not None
+    assert proof.ratios is not None
+    assert proof.ratios.latency == before.p50_ms / after.p50_ms
+    batches = {latency.batch for latency in report.final.latencies if latency.runtime == facts.runtime}
+    assert batches == ({1} if facts.fixed_batch else {1, 32})
+    assert facts.extra in report.provenance.versions

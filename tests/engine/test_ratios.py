@@ -6,7 +6,7 @@ import pytest
 
 from modelpress.engine.ratios import check_goal, compare, compare_file
 from modelpress.spec.failure import GoalNotMet
-from modelpress.spec.job import Goal
+from modelpress.spec.job import ArtifactKind, Goal
 from modelpress.spec.report import Accuracy, ArtifactProof, Latency, Measurement
 
 
@@ -119,7 +119,18 @@ def test_every_figure_that_falls_short_is_named() -> None:
 
 def test_every_file_has_to_keep_the_accuracy() -> None:
     with pytest.raises(GoalNotMet, match=r"^accuracy retention of model\.onnx_int8 is 0\.5000.*asked for; the files"):
-        check_goal(Goal(min_accuracy_retention=0.7), [COMPACT, ONNX, INT8])
+        check_goal(Goal(min_accuracy_retention=0.7), [COMPACT, ONNX, INT8], list(ArtifactKind))
+
+
+def test_an_8_bit_file_that_nobody_named_counts_where_it_keeps_the_accuracy() -> None:
+    check_goal(Goal(min_accuracy_retention=0.7, min_speed_up=3), [COMPACT, ONNX, INT8])
+    # Its size and speed are no help where its accuracy is none.
+    with pytest.raises(GoalNotMet, match=r"^compression ratio is 10\.000.* and speed-up in ONNX Runtime is 3\.000"):
+        check_goal(Goal(min_accuracy_retention=0.7, min_compression_ratio=12, min_speed_up=4), [COMPACT, ONNX, INT8])
+    check_goal(Goal(min_accuracy_retention=0.5, min_compression_ratio=40, min_speed_up=12), [COMPACT, ONNX, INT8])
+    # Every other file has to keep it all the same.
+    with pytest.raises(GoalNotMet, match=r"^accuracy retention of model\.compact .* model\.onnx is 0\.7500"):
+        check_goal(Goal(min_accuracy_retention=0.8), [COMPACT, ONNX, INT8])
 
 
 def test_speed_is_that_in_onnx_runtime() -> None:

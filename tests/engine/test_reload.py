@@ -22,7 +22,7 @@ from modelpress.engine.reload import check_files
 from modelpress.engine.verify import hash_weights, probe_images, verify, write_heldout, write_probe
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import Diverged, VerificationFailed
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.spec.job import ARTIFACT_FILES, DEFAULT_ARTIFACTS, ArtifactKind
 from modelpress.spec.network import NetworkDescription, Preprocessing
 from modelpress.spec.report import Latency
 
@@ -62,7 +62,7 @@ def test_the_network_under_test_is_alive(network: Network) -> None:
 @pytest.fixture
 def request_(network: Network, tmp_path: Path) -> Request:
     """All artifacts of a network, with what the fresh process needs to check them."""
-    files = tuple(WrittenFile(kind=kind, path=tmp_path / ARTIFACT_FILES[kind].filename) for kind in ArtifactKind)
+    files = tuple(WrittenFile(kind=kind, path=tmp_path / ARTIFACT_FILES[kind].filename) for kind in DEFAULT_ARTIFACTS)
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (40, *SHAPE), dtype=torch.uint8, generator=generator)
     for file in files[:4]:
@@ -119,9 +119,10 @@ def test_a_fresh_process_proves_all_files(network: Network, request_: Request, t
 
 
 def test_original_and_result_are_timed_in_each_runtime(request_: Request) -> None:
-    compact, safetensors, pt2, onnx_file, _ = (file.path for file in request_.files)
-    original = TimedFiles(network=safetensors, onnx=None)
-    result = TimedFiles(network=compact, onnx=onnx_file, pt2=pt2)
+    compact, safetensors, pt2, onnx_file, int8 = (file.path for file in request_.files)
+    original = TimedFiles(network=safetensors, exported={})
+    exported = {ArtifactKind.PT2: pt2, ArtifactKind.ONNX: onnx_file, ArtifactKind.ONNX_INT8: int8}
+    result = TimedFiles(network=compact, exported=exported)
     verified = check_files(request_.model_copy(update={"timed": (original, result), "threads": 2, "heldout": None}))
 
     def kinds(latencies: tuple[Latency, ...]) -> list[tuple[str, str, int, int]]:
@@ -145,13 +146,13 @@ def test_an_8_bit_file_that_kernels_compute_otherwise_is_found(
     request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stands in for a processor whose kernels overflow, which this machine's do not."""
-    run = reload._run_onnx
+    run = reload._run_file
 
-    def overflowing(path: Path, images: np.ndarray, threads: int, *, optimised: bool = True) -> np.ndarray:
-        outputs = run(path, images, threads, optimised=optimised)
-        return outputs / 2 if optimised and path == request_.files[4].path else outputs
+    def overflowing(file: WrittenFile, images: np.ndarray, threads: int) -> np.ndarray:
+        outputs = run(file, images, threads)
+        return outputs / 2 if file == request_.files[4] else outputs
 
-    monkeypatch.setattr(reload, "_run_onnx", overflowing)
+    monkeypatch.setattr(reload, "_run_file", overflowing)
     with pytest.raises(VerificationFailed, match=r"model\.int8\.onnx does not give .* a difference of .* is allowed"):
         check_files(request_)
 

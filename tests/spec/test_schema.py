@@ -147,7 +147,7 @@ def test_defaults_survive_a_round_trip() -> None:
     spec = JobSpec.model_validate({"model": "mdl_1", "steps": [{"kind": "prune", "sparsity": 0.5}]})
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
     assert spec.artifacts is None
-    assert [kind.value for kind in spec.wanted_artifacts] == ["compact", "safetensors", "pt2", "onnx"]
+    assert [kind.value for kind in spec.wanted_artifacts] == ["compact", "safetensors", "pt2", "onnx", "onnx_int8"]
 
 
 def test_tasks_are_told_apart_by_their_kind() -> None:

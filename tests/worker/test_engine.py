@@ -78,7 +78,9 @@ def test_from_upload_to_files(site, tmp_path):
         assert images_ready.state is UploadState.READY, images_ready.failure
         assert images_ready.inspection.train_examples == 60
 
-    spec = JobSpec(model=model.id, dataset=dataset.id, steps=(Prune(sparsity=0.75),))
+    spec = JobSpec(
+        model=model.id, dataset=dataset.id, steps=(Prune(sparsity=0.75),), artifacts=("compact", "safetensors")
+    )
     with site.database.session() as session:
         job, _created = create_job(session, site.tenant.team_id, spec)
     with site.start_worker(threads=1):
@@ -91,7 +93,7 @@ def test_from_upload_to_files(site, tmp_path):
     assert look().state is JobState.SUCCEEDED, look().failure
     with site.database.session(read_only=True) as session:
         files = {file.filename: file.sha256 for file in artifacts(session, job.id)}
-    assert set(files) == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx", "model_card.md", "log.txt"}
+    assert set(files) == {"model.mpz", "model.safetensors", "model_card.md", "log.txt"}
     for name in ("model.mpz", "model.safetensors"):
         site.store.fetch(files[name], tmp_path / f"downloaded-{name}")
     weights = load_file(tmp_path / "downloaded-model.safetensors")["features.0.weight"]

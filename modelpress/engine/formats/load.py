@@ -49,6 +49,16 @@ def load_network(path: Path) -> Network:
             f"{path.name} is a graph of PyTorch's own; load it with torch.export.load where you trust its source, or "
             "load the job's model.mpz or model.safetensors"
         )
+    if path.suffix == ".pte":
+        raise InvalidModel(
+            f"{path.name} is a program for ExecuTorch, which PyTorch does not load; run it with executorch.runtime, or "
+            "load the job's model.mpz or model.safetensors"
+        )
+    if path.name.endswith(".openvino.zip"):
+        raise InvalidModel(
+            f"{path.name} is a graph for OpenVINO, which PyTorch does not load; read it with openvino, as the model "
+            "card says, or load the job's model.mpz or model.safetensors"
+        )
     if start.startswith(b"PK\x03\x04") or path.suffix in (".pt", ".pth"):
         raise InvalidModel(
             f"{path.name} looks like a file of torch.save, not like an artifact of a job; load it with torch.load, or "

@@ -20,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
+from modelpress.engine.formats.exporting import exporting
 from modelpress.engine.formats.onnx import INPUT
 
 # Operators with integer kernels, and those that pass integers on. What is left computes in fp32 between them.
@@ -45,9 +46,14 @@ def quantize(source: Path, path: Path, batches: list[Tensor]) -> None:
     """Write the 8-bit file of the fp32 ONNX file `source` to `path`.
 
     `batches` are normalised fp32 images (B, C, H, W) that the ranges of the activations are taken from. The same
-    source and images always give the same bytes.
+    source and images always give the same bytes. Raises IncompatibleSpec when the graph cannot be quantized, and
+    OutOfMemory.
     """
-    with tempfile.TemporaryDirectory(prefix="int8-") as folder, _quiet():
+    with (
+        tempfile.TemporaryDirectory(prefix="int8-") as folder,
+        _quiet(),
+        exporting("8-bit ONNX", "leave out the artifact `onnx_int8`"),
+    ):
         prepared = Path(folder) / "prepared.onnx"
         # Folds what follows a convolution into it, which could not be fused any more behind its rounded output.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
@@ -65,9 +71,9 @@ def quantize(source: Path, path: Path, batches: list[Tensor]) -> None:
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    onnx.checker.check_model(model)
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 

@@ -76,7 +76,7 @@ def check(
             if layers is not None:
                 misfits += factorize_misfits(step, layers, where)
             layers = None
-    uncalibrated = [kind for kind in recipe.wanted_artifacts if ARTIFACT_FILES[kind].precision != "fp32"]
+    uncalibrated = [kind for kind in recipe.artifacts or () if ARTIFACT_FILES[kind].precision != "fp32"]
     if dataset is None and uncalibrated:
         misfits.append(
             Misfit(

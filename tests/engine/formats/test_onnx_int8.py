@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modelpress.engine.formats import onnx as fp32
 from modelpress.engine.formats.onnx_int8 import quantize
-from modelpress.engine.latency import open_session, run_session
+from modelpress.engine.runtimes import open_session, run_session
 from tests.support.networks import describe, network
 
 SHAPE = (3, 32, 32)

@@ -7,18 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
+from modelpress.engine.formats.registry import CONVERTERS, QUANTIZERS, WRITERS
+from modelpress.engine.reload import TOLERANCE
+from modelpress.engine.runtimes import OPENERS
+from modelpress.spec.job import ARTIFACT_FILES, DEFAULT_ARTIFACTS, RUNTIME_NAMES, ArtifactKind
 from tests.support.networks import describe, network
 
 
 def test_every_kind_of_the_spec_has_a_writer() -> None:
-    assert [*WRITERS, *QUANTIZERS] == list(ArtifactKind) == list(ARTIFACT_FILES)
+    assert sorted([*WRITERS, *CONVERTERS, *QUANTIZERS]) == sorted(ArtifactKind)
+    assert list(ARTIFACT_FILES) == list(ArtifactKind)
+    assert set(TOLERANCE) == set(ArtifactKind)
+    assert set(RUNTIME_NAMES) == {"pytorch", "torch_export", *OPENERS}
     assert len({file.filename for file in ARTIFACT_FILES.values()}) == len(ArtifactKind)
     assert {kind for kind, file in ARTIFACT_FILES.items() if file.precision != "fp32"} == set(QUANTIZERS)
 
 
-@pytest.mark.parametrize("kind", list(WRITERS))
+@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind in DEFAULT_ARTIFACTS])
 class TestEveryFormat:
     def test_it_writes_one_file_and_leaves_the_network_alone(self, kind: ArtifactKind, tmp_path: Path) -> None:
         original = network(describe("snn_1k"))
