@@ -39,6 +39,8 @@ def test_it_goes_to_the_device(tmp_path: Path) -> None:
         ("model.onnx", b"\x08\x0a\x12\x07pytorch", "onnxruntime"),
         ("model.pt2", b"PK\x03\x04" + bytes(30), "torch.export.load"),
         ("model.pt", b"PK\x03\x04" + bytes(30), "torch.load"),
+        ("model.openvino.zip", b"PK\x03\x04" + bytes(30), "read it with openvino"),
+        ("model.pte", b"\x20\0\0\0ET12" + bytes(30), "executorch.runtime"),
         ("model.mpz", b"", "is empty"),
         ("model.mpz", b"some text that is no model", "not an artifact"),
         ("model.mpz", COMPACT_MAGIC.replace(b"\r\n", b"\n") + bytes(60), "not a compact container"),
