@@ -52,6 +52,10 @@ _SAVED_MODEL = "this is a TensorFlow SavedModel; " + FROM_TENSORFLOW.format(opti
 _KERAS = "; " + FROM_TENSORFLOW.format(option="--keras model.keras")
 _PADDLE = "this is a PaddlePaddle model; write it as ONNX with paddle2onnx, or rebuild the network in PyTorch, then "
 _PADDLE += SAVE
+_FOR_A_RUNTIME = (
+    "this is a model for {runtime}, made to be run and not to be read back; upload the network that it was made of, as "
+    "`.pt2`, ONNX or a state dict, or where it is the file of a job here, that job's model.mpz"
+)
 _MXNET = "this is a parameter file of MXNet; rebuild the network in PyTorch, then " + SAVE
 _HTML = (
     "this is a web page, not a model: an address that asked for a login, or gave an error, was saved in its place; "
@@ -80,6 +84,8 @@ def foreign_members(names: Collection[str]) -> str | None:
         return _SAVED_MODEL
     if "config.json" in inner and any(_HUGGING_FACE_WEIGHTS.fullmatch(name) for name in inner):
         return _HUGGING_FACE
+    if any(name.endswith(".xml") and name.removesuffix("xml") + "bin" in inner for name in inner):
+        return _FOR_A_RUNTIME.format(runtime="OpenVINO")
     if any(name.endswith((".pdmodel", ".pdiparams")) for name in inner):
         return _PADDLE
     if any(name.endswith("-symbol.json") for name in inner):
@@ -144,6 +150,10 @@ _BY_HEAD: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (
         lambda head: head[4:8] == b"TFL3",
         "this is a TensorFlow Lite model; " + FROM_TENSORFLOW.format(option="--tflite model.tflite"),
+    ),
+    (
+        lambda head: re.fullmatch(rb"ET\d\d", head[4:8]) is not None,
+        _FOR_A_RUNTIME.format(runtime="ExecuTorch"),
     ),
     (lambda head: head.startswith(b"GGUF"), f"this is a GGUF file of a language model; {_FROM_GGUF}"),
     (lambda head: head.startswith(b"\x93NUMPY"), f"this is a numpy array, not a model; {SAVE}"),

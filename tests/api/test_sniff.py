@@ -131,6 +131,8 @@ def with_tensors(*names: str) -> bytes:
         (pickle.dumps({"weight": [1.0]}), "bare pickle"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(100), "TensorFlow Lite"),
+        (b"\x38\x00\x00\x00ET12" + bytes(100), r"ExecuTorch.*model\.mpz"),
+        (zip_file(("model.xml", "model.bin")), r"OpenVINO.*model\.mpz"),
         (b"GGUF" + bytes(100), "GGUF"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
         (zip_file(), "none that PyTorch saved"),

@@ -11,6 +11,7 @@ Needs the extra `executorch`.
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +65,12 @@ def _use_threads(threads: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what ExecuTorch and the packages that it loads warn of in their own code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without what ExecuTorch and the packages that it loads warn of in their own code, to Python and to the log."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
