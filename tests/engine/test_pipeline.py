@@ -448,13 +448,13 @@ def test_memory_that_runs_out_names_the_step_and_what_to_do(
     monkeypatch.setitem(STEPS, "finetune", greedy)
     finetune = {"kind": "finetune", "training": {**TRAINING, "batch_size": 96}}
     with pytest.raises(OutOfMemory, match=r"step 1 \(finetune\).*lower its `training.batch_size` \(now 96\)") as caught:
-        _compress(folder, _task(folder, module, PRUNE, finetune, artifacts=["compact"]))
+        _compress(folder, _task(folder, module, PRUNE, finetune))
     assert caught.value.step == 1
     assert folder.names() == set()
 
 
 def test_an_error_of_a_step_names_the_step(module: nn.Module, folder: WorkFolder) -> None:
-    task = _task(folder, module, PRUNE, {**PRUNE, "sparsity": 0.5}, data=False, artifacts=["compact"])
+    task = _task(folder, module, PRUNE, {**PRUNE, "sparsity": 0.5}, data=False)
     with pytest.raises(IncompatibleSpec, match="are zero already") as caught:
         _compress(folder, task)
     assert caught.value.failure.step == 1
