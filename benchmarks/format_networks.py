@@ -82,7 +82,6 @@ UNNAMED: dict[str, Callable[[int], nn.Module]] = {
 SUBJECTS = (
     Subject("VGG-19, for CIFAR", "vgg19_bn_cifar", 32),
     Subject("ResNet-20, for CIFAR", "resnet20_cifar", 32),
-    Subject("AlexNet", "alexnet", 224),
     Subject("VGG-11", "vgg11_bn", 224),
     Subject("ResNet-18", "resnet18", 64),
     Subject("ResNet-50", "resnet50", 64),
@@ -93,7 +92,6 @@ SUBJECTS = (
     Subject("MobileNetV3-Small", "mobilenet_v3_small", 64),
     Subject("MobileNetV3-Large", "mobilenet_v3_large", 64),
     Subject("EfficientNet-B0", "efficientnet_b0", 64),
-    Subject("EfficientNetV2-S", "efficientnet_v2_s", 64),
     Subject("MNASNet 1.0", "mnasnet1_0", 64),
     Subject("ShuffleNetV2 x1.0", "shufflenet_v2_x1_0", 64),
     Subject("SqueezeNet 1.1", "squeezenet1_1", 64),
@@ -111,7 +109,6 @@ SUBJECTS = (
     Subject("GhostNet 1.0", "timm/ghostnet_100", 64),
     Subject("RepVGG-A0", "timm/repvgg_a0", 64),
     Subject("ResNeSt-14d", "timm/resnest14d", 64),
-    Subject("EfficientNet-Lite0", "timm/efficientnet_lite0", 64),
     Subject("MobileViT-XXS", "timm/mobilevit_xxs", 64),
     Subject("MLP-Mixer-S/32", "timm/mixer_s32_224", 224),
     Subject("LeViT-128S", "timm/levit_128s", 224),
@@ -146,8 +143,12 @@ def _take_statistics(module: nn.Module, shape: tuple[int, int, int]) -> None:
     norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
+        norm.momentum = None  # the average over all batches: by a momentum of 0.01, nothing would come of two
         norm.train()
     for _ in range(_BATCHES):
         module(torch.randn(_BATCH, *shape))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     module.eval()

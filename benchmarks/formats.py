@@ -3,8 +3,8 @@
 In: the file is written by torch alone, as its owner writes it, read by our readers, and the outputs for random images
 are compared with those of the eager network. Out: the network as it was read from its `.pt2` file is written as every
 artifact, and a fresh process, with nothing but the files, proves them as it proves those of a job. Each network has a
-process of its own, with one thread. Writes `benchmarks/results/formats.json` after every network, where those that are
-not asked for stay as they are, and of it `docs/formats.md`.
+process of its own, with one thread. Writes `benchmarks/results/formats.json` after every network, where networks
+and formats that are not asked for stay as they are, and of it `docs/formats.md`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from importlib.metadata import version
@@ -55,6 +55,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.formats", description=__doc__)
     names = [subject.name for subject in SUBJECTS]
     parser.add_argument("--only", nargs="*", choices=names, metavar="NETWORK", help="names, such as resnet50 (all)")
+    parser.add_argument("--read", nargs="*", default=list(READ), choices=list(READ), help="formats in (all)")
+    parser.add_argument("--written", nargs="*", default=list(WRITTEN), choices=list(WRITTEN), help="formats out (all)")
     parser.add_argument("--missing", action="store_true", help="only networks that the results do not have")
     parser.add_argument("--processes", type=int, default=available_cores(), help="networks at a time, a thread each")
     parser.add_argument("--output", type=Path, default=RESULTS / "formats.json")
@@ -64,7 +66,7 @@ def main() -> int:
     if options.here:
         warnings.simplefilter("ignore")
         (subject,) = (subject for subject in SUBJECTS if subject.name in options.only)
-        options.output.write_text(json.dumps(asdict(trips(subject))))
+        options.output.write_text(json.dumps(asdict(trips(subject, options.read, options.written))))
         return 0
 
     found: dict[str, dict[str, Any]] = {}
@@ -75,10 +77,11 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="modelpress-formats-") as folder,
         ThreadPoolExecutor(options.processes) as pool,
     ):
-        running = {pool.submit(_in_a_process, name, Path(folder)): name for name in asked}
+        columns = ["--read", *options.read, "--written", *options.written]
+        running = {pool.submit(_in_a_process, name, columns, Path(folder)): name for name in asked}
         for done in as_completed(running):
             name = running[done]
-            found[name] = done.result()
+            found[name] = _beside(found.get(name, {}), done.result())
             result = {
                 "benchmark": "formats",
                 "command": "python -m benchmarks.formats",
@@ -92,10 +95,17 @@ def main() -> int:
     return 0
 
 
-def _in_a_process(name: str, folder: Path) -> dict[str, Any]:
+def _beside(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found of a network, with what was known of formats that were not asked for."""
+    kept = {part: {**before.get(part, {}), **now[part]} for part in ("read", "written") if part in now}
+    return {**now, **kept}
+
+
+def _in_a_process(name: str, columns: list[str], folder: Path) -> dict[str, Any]:
     """What a process of its own finds of one network; why there is nothing, when it ends otherwise."""
     answer = folder / f"{re.sub('[^a-z0-9_]', '-', name)}.json"
-    command = [sys.executable, "-m", "benchmarks.formats", "--here", "--only", name, "--output", str(answer)]
+    command = [sys.executable, "-m", "benchmarks.formats", "--here", "--only", name, *columns]
+    command += ["--output", str(answer)]
     began = time.perf_counter()
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
@@ -144,7 +154,9 @@ class _Notes:
 _WORDS = {"refused": "refused", "not_exported": "no export", "failed": "**failed**", "not_asked": "-"}
 
 
-def _cell(trip: Mapping[str, Any], notes: _Notes) -> str:
+def _cell(trip: Mapping[str, Any] | None, notes: _Notes) -> str:
+    if trip is None:
+        return "not tried"
     figure = _figure(trip)
     return figure if figure is not None else _WORDS[trip["status"]] + notes.mark(trip["reason"])
 
@@ -157,7 +169,9 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         "The largest absolute difference between the outputs of a network and of what was made of its file, over the",
         "largest output; `0` is the same to the last bit. Weights are random, batch norms have taken statistics, and",
-        "what initialisations leave at zero or one is not. Images are as small as the network takes sensibly.",
+        "what initialisations leave at zero or one is not: from image to image, outputs differ by at least "
+        f"{_least_spread(networks.values()):.0%}",
+        "of the largest. Images are as small as the network takes sensibly.",
         "",
         "**In**: the file is written by torch alone, as its owner writes it: the state dict of an architecture that",
         "has a name here, `.pt2` by `torch.export` and ONNX by `torch.onnx.export(dynamo=True)`, with a batch of any",
@@ -187,10 +201,14 @@ def page(result: Mapping[str, Any]) -> str:
             lines.append(f"| {title} | {subject.size} | | {' | '.join(cells)} |")
             continue
         title += notes.mark(f"not taken as an upload: {row['upload']}") if row["upload"] else ""
-        cells = [_cell(row["read"][source], notes) for source in READ]
-        cells += [_cell(row["written"][kind], notes) for kind in WRITTEN]
+        cells = [_cell(row["read"].get(source), notes) for source in READ]
+        cells += [_cell(row["written"].get(kind), notes) for kind in WRITTEN]
         lines.append(f"| {title} | {subject.size} | {row['parameters'] / 1e6:.2f} M | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *notes.lines()]).rstrip("\n") + "\n"
+
+
+def _least_spread(networks: Iterable[Mapping[str, Any]]) -> float:
+    return min((network["spread"] for network in networks if "spread" in network), default=0.0)
 
 
 def _named(versions: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Reading and lifting a `.pt2` file against torch's own reader.
 
 The network is exported once, with a batch of any size; then both read the file, in turns; seconds, medians. Ours also
-runs the graph twice, as operators and as layers, to show that both give the same; torch's leaves that out.
+runs the graph three times on three images, for its outputs, for the shapes of its values and as layers, to show that
+layers give the same; torch's leaves that out.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,28 +53,38 @@ class Trips:
 
     shape: tuple[int, int, int]
     parameters: int
-    read: dict[str, Trip]
-    written: dict[str, Trip]
+    spread: float  # by how much outputs differ from image to image, of the largest: what a difference is to be held to
+    read: dict[Source, Trip]
+    written: dict[ArtifactKind, Trip]
     upload: str | None  # why the service does not take it, though the readers do
 
 
 NO_NAME = Trip("not_asked", reason="no architecture has its name")
 
 
-def trips(subject: Subject) -> Trips:
-    """Take the network through every format, on one thread."""
+def trips(subject: Subject, read: Collection[Source], written: Collection[ArtifactKind]) -> Trips:
+    """Take the network through these formats, on one thread."""
     torch.set_num_threads(1)
     module = network(subject)
     with tempfile.TemporaryDirectory(prefix="modelpress-formats-") as name:
         folder = Path(name)
-        read = {source: _read(subject, module, source, folder) for source in FILES}
+        # What is written was read from `.pt2`, whether that is asked for or not.
+        found = {
+            source: _read(subject, module, source, folder) for source in FILES if source in read or source == "pt2"
+        }
         given, upload = None, None
-        if read["pt2"].status == "came_back":
+        if found["pt2"].status == "came_back":
             file = _upload(subject, "pt2", folder)
             given = load_original(file, folder)
             upload = _refusal_of_upload(given, file, folder)
-        written = _written(given, subject, folder)
-    return Trips(subject.shape, count_parameters(module), read, written, upload)
+        made = _written(given, subject, written, folder)
+    return Trips(subject.shape, count_parameters(module), _spread(module, subject), found, made, upload)
+
+
+def _spread(module: nn.Module, subject: Subject) -> float:
+    with torch.inference_mode():
+        outputs = module(images(subject, _COMPARED, seed=2))
+    return float((outputs.amax(0) - outputs.amin(0)).max() / outputs.abs().max())
 
 
 def _save_state(module: nn.Module, subject: Subject, path: Path) -> None:  # noqa: ARG001  one signature for all
@@ -146,10 +156,11 @@ def _read(subject: Subject, module: nn.Module, source: Source, folder: Path) -> 
         return Trip("refused", reason=error.message)
     except Exception as error:  # noqa: BLE001  # a defect of ours is told, and the others are tried
         return Trip("failed", reason=_in_short(error))
-    return _compared(module, found.module, images(subject, _COMPARED, seed=2))
+    return compared(module, found.module, images(subject, _COMPARED, seed=2))
 
 
-def _compared(module: nn.Module, found: nn.Module, batch: Tensor) -> Trip:
+def compared(module: nn.Module, found: nn.Module, batch: Tensor) -> Trip:
+    """How far the outputs that were found for a batch are from those of the module."""
     with torch.inference_mode():
         wanted = module(batch)
         largest = difference(wanted, found(batch))
@@ -171,49 +182,55 @@ def _refusal_of_upload(given: Network, file: ModelFile, folder: Path) -> str | N
     return None
 
 
-def _written(given: Network | None, subject: Subject, folder: Path) -> dict[str, Trip]:
-    """Write every artifact of the network, and have it proven as a job's are."""
+def _written(
+    given: Network | None, subject: Subject, kinds: Collection[ArtifactKind], folder: Path
+) -> dict[ArtifactKind, Trip]:
+    """Write the artifacts of the network, and have them proven as a job's are."""
     if given is None:
-        return {kind.value: Trip("not_asked", reason="its `.pt2` file was not read") for kind in ArtifactKind}
-    found: dict[str, Trip] = {}
+        return dict.fromkeys(kinds, Trip("not_asked", reason="its `.pt2` file was not read"))
+    found: dict[ArtifactKind, Trip] = {}
     files = []
     for kind in ArtifactKind:
+        if kind not in kinds:
+            continue
         path = folder / ARTIFACT_FILES[kind].filename
         try:
-            if kind in QUANTIZERS:
-                onnx = folder / ARTIFACT_FILES[ArtifactKind.ONNX].filename
-                if not onnx.exists():
-                    found[kind.value] = Trip("not_asked", reason="it is made of the ONNX file")
-                    continue
-                QUANTIZERS[kind](onnx, path, [images(subject, _CALIBRATION, seed=3)])
-            else:
-                write(given, kind, path)
+            _write(given, kind, path, images(subject, _CALIBRATION, seed=3))
         except CompressionError as error:
-            found[kind.value] = Trip("refused", reason=error.message)
+            found[kind] = Trip("refused", reason=error.message)
         except Exception as error:  # noqa: BLE001  # as where they are read
-            found[kind.value] = Trip("failed", reason=_in_short(error))
+            found[kind] = Trip("failed", reason=_in_short(error))
         else:
             files.append(WrittenFile(kind=kind, path=path))
-    found |= _proven(given, tuple(files), folder)
-    return {kind.value: found[kind.value] for kind in ArtifactKind}
+    return found | _proven(given, tuple(files), folder)
 
 
-def _proven(given: Network, files: tuple[WrittenFile, ...], folder: Path) -> dict[str, Trip]:
+def _write(given: Network, kind: ArtifactKind, path: Path, calibration: Tensor) -> None:
+    if kind not in QUANTIZERS:
+        write(given, kind, path)
+        return
+    onnx = path.with_name(ARTIFACT_FILES[ArtifactKind.ONNX].filename)
+    if not onnx.exists():
+        write(given, ArtifactKind.ONNX, onnx)
+    QUANTIZERS[kind](onnx, path, [calibration])
+
+
+def _proven(given: Network, files: tuple[WrittenFile, ...], folder: Path) -> dict[ArtifactKind, Trip]:
     """What a fresh process found of the files, with nothing but them; one by one where they are not proven at once."""
+    if not files:
+        return {}
     try:
         proofs = Prover(None, folder, 1, torch.device("cpu")).prove(given, files).proofs
     except CompressionError as error:
         if len(files) == 1:
-            return {files[0].kind.value: Trip("refused", reason=error.message)}
+            return {files[0].kind: Trip("refused", reason=error.message)}
         return {kind: trip for file in files for kind, trip in _proven(given, (file,), folder).items()}
-    return {
-        proof.kind: Trip(
-            "came_back",
-            proof.largest_difference,
-            proof.largest_difference * TOLERANCE[ArtifactKind(proof.kind)] / proof.tolerance,
-        )
-        for proof in proofs
-    }
+    found = {}
+    for proof in proofs:
+        kind = ArtifactKind(proof.kind)
+        largest = proof.tolerance / TOLERANCE[kind]  # of the outputs
+        found[kind] = Trip("came_back", proof.largest_difference, proof.largest_difference / largest)
+    return found
 
 
 def _in_short(error: Exception) -> str:
