@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.graphs.batch import exported_batch, free_batch
-from modelpress.engine.graphs.lift import Program, lift
+from modelpress.engine.graphs.lift import Program, lift, run
 from modelpress.engine.graphs.network import GraphNetwork, assembled
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Argument, Call, DataType, Graph, TensorShape
@@ -54,8 +54,8 @@ def lifted_network(program: Program) -> GraphNetwork:
             if batch is not None:
                 program = _freed(program, batch, generator)
             inputs = random_inputs(program.graph, _BATCH, generator)
-            wanted = assembled(program.graph, program.state)(*inputs)
-            lifted = lift(program, inputs)
+            wanted, shapes = run(program, inputs)
+            lifted = lift(program, shapes)
             network = assembled(lifted.graph, lifted.state)
             given = network(*inputs)
     except _FAILED as error:

@@ -49,17 +49,19 @@ class LiftedProgram:
     state: dict[str, Tensor]
 
 
-def lift(program: Program, inputs: tuple[Tensor, ...]) -> LiftedProgram:
-    """The program with a layer for each call that one stands for.
+def lift(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> LiftedProgram:
+    """The program with a layer for each call that one stands for; `shapes` are those that `run` saw.
 
-    `inputs` are an example; one run on it tells the shapes of all values. Raises InvalidModel for operators that are
-    not known, and what torch raises where the graph cannot be run.
+    Raises InvalidModel for operators that are not known.
     """
-    return _Lifting(program, _shapes(program, inputs)).result()
+    return _Lifting(program, shapes).result()
 
 
-def _shapes(program: Program, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of inputs, values and weights by name; values and weights have no names in common that matter."""
+def run(program: Program, inputs: tuple[Tensor, ...]) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The program's outputs for `inputs`, and the shapes of its inputs, values and weights by name.
+
+    Values and weights have no names in common that matter. Raises what torch raises where the graph cannot be run.
+    """
     shapes = {name: tuple(tensor.shape) for name, tensor in program.state.items()}
     shapes |= {name: tuple(tensor.shape) for name, tensor in zip(program.graph.inputs, inputs, strict=True)}
 
@@ -68,8 +70,8 @@ def _shapes(program: Program, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int
             shapes[name] = tuple(value.shape)
 
     with torch.inference_mode():
-        assembled(program.graph, program.state).run(inputs, see)
-    return shapes
+        outputs = assembled(program.graph, program.state).run(inputs, see)
+    return outputs, shapes
 
 
 class _Lifting:
