@@ -40,7 +40,7 @@ def report_metrics(job_id: str, attempt: int, report: Report) -> list[Metric]:
     figures += [
         ("final", None, f"ratio.{name}", value)
         for name, value in report.ratios.model_dump().items()
-        if value is not None
+        if isinstance(value, float)  # neither one that was not measured nor the name of a runtime
     ]
     return [
         Metric(job_id=job_id, attempt=attempt, stage=stage, step=step, name=name, value=float(value))
