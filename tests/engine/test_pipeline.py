@@ -526,7 +526,7 @@ def test_an_8_bit_file_is_made_measured_and_held_to_the_goal(module: nn.Module, 
 
 
 def test_without_data_the_8_bit_file_is_left_out_unless_it_was_named(module: nn.Module, folder: WorkFolder) -> None:
-    task = _task(folder, module, PRUNE, data=False)
+    task = _task(folder, module, PRUNE, data=False, artifacts=None)
     _compress(folder, task)
     assert folder.artifacts == {"model.mpz", "model.safetensors", "model.pt2", "model.onnx"}
     (warning,) = folder.report.warnings
