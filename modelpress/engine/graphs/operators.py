@@ -28,7 +28,7 @@ feature_dropout fill.Scalar fill.Tensor fill_.Scalar fill_.Tensor flatten.using_
 floor_divide floor_divide.Scalar fmod.Scalar fmod.Tensor full full_like
 gather ge.Scalar ge.Tensor gelu gelu_ glu grid_sampler group_norm gru.input gt.Scalar gt.Tensor
 hardshrink hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_
-im2col index.Tensor index_select instance_norm layer_norm le.Scalar le.Tensor leaky_relu leaky_relu_
+im2col index.Tensor index_put index_select instance_norm layer_norm le.Scalar le.Tensor leaky_relu leaky_relu_
 lift_fresh_copy linalg_vector_norm linear log log1p log2 log_softmax.int logical_and logical_not logical_or
 logsumexp lstm.input lt.Scalar lt.Tensor
 masked_fill.Scalar masked_fill.Tensor matmul max max.dim max.other max_pool1d max_pool2d max_pool3d

@@ -16,7 +16,9 @@ from torch import Tensor
 from modelpress.engine.architectures.budget import MOST_ELEMENTS
 from modelpress.engine.graphs.lift import Program, loose_weights
 from modelpress.engine.graphs.network import GraphNetwork
-from modelpress.engine.graphs.onnx.convert import CONVERTERS, attributes
+from modelpress.engine.graphs.onnx.convert import CONVERTERS
+from modelpress.engine.graphs.onnx.folding import fold, without_unused
+from modelpress.engine.graphs.onnx.node import attributes
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable, scope_of
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import MOST_NODES, Graph, TensorShape, ValueOf, WeightOf, items_of
@@ -51,11 +53,16 @@ def read(path: Path) -> Program:
         if images not in node.output:
             _translate(on, node)
     outputs = tuple(on.value_name(output.name) for output in model.graph.output)
-    used = {item.weight for call in on.nodes for item in items_of(call) if isinstance(item, WeightOf)}
+    nodes = without_unused(on.nodes, outputs)
+    used = {item.weight for call in nodes for item in items_of(call) if isinstance(item, WeightOf)}
     state = {name: tensor for name, tensor in on.state.items() if name in used}
-    trainable = {name for name, tensor in state.items() if tensor.is_floating_point() and "running_" not in name}
+    trainable = {
+        name
+        for name, tensor in state.items()
+        if tensor.is_floating_point() and "running_" not in name and name not in on.fixed
+    }
     graph = Graph(
-        inputs={"images": shape}, weights=loose_weights(state, trainable), nodes=tuple(on.nodes), outputs=outputs
+        inputs={"images": shape}, weights=loose_weights(state, trainable), nodes=tuple(nodes), outputs=outputs
     )
     return Program(graph, state, on.scopes)
 
@@ -173,10 +180,11 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
 
 
 def _translate(on: Translation, node: onnx.NodeProto) -> None:
-    on.scope = scope_of(node)
+    on.scope, before = scope_of(node), len(on.nodes)
     called = f"{node.op_type} {node.name[:100]!r}"
     try:
         CONVERTERS[node.op_type](on, node, attributes(node))
+        fold(on, list(node.output), before)
     except Untranslatable as error:
         raise InvalidModel(f"the ONNX model's node {called} cannot be read here: {error}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

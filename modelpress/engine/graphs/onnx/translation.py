@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,25 @@ from modelpress.spec.graph import Argument, Call, ValueOf, WeightOf
 
 Size = int | ValueOf
 """One number of a shape: known, or computed from the batch's size."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where elements lie in the values of a whole batch, laid end to end: at `within` of the first image, at `step`
+    further on in each next one.
+
+    `within` has a first dimension of 1 in place of the batch's `count`. Exporters write `as_strided` so.
+    """
+
+    count: Size
+    step: int
+    within: np.ndarray[Any, Any]
+
+
+_INTEGRAL = {
+    *(onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64),
+    *(onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64),
+}
 
 
 class Untranslatable(Exception):
@@ -41,8 +61,17 @@ class Translation:
         }
         self._sizes: dict[str, tuple[Size, ...]] = {}
         self._values: dict[str, str] = {}
+        self._places: dict[str, Places] = {}
+        self._calls: dict[str, Call] = {}
         self._weights: dict[tuple[str, str], str] = {}
         self._shapes = _shapes(model.graph)
+        self._types = {
+            info.name: info.type.tensor_type.elem_type
+            for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+        }
+        # What nodes hold or give, and weights made of it: no training changes those.
+        self._computed: set[str] = set()
+        self.fixed: set[str] = set()
         self._taken: Counter[str] = Counter()
         self._added = {
             name: [other for other in node.input if other != name]
@@ -65,6 +94,10 @@ class Translation:
             return np.array(sizes, dtype=np.int64)
         return None
 
+    def array(self, name: str) -> np.ndarray[Any, Any] | None:
+        """A constant that is a tensor of its own, and no shape, of which only the numbers are kept and not the rank."""
+        return self._constants.get(name)
+
     def numbers(self, name: str) -> list[Any]:
         """A constant as a list. Raises Untranslatable for a value that is computed."""
         found = self.constant(name)
@@ -82,9 +115,32 @@ class Translation:
             return tuple(int(number) for number in found.reshape(-1))
         return None
 
+    def places(self, name: str) -> Places | None:
+        """The places that a value holds; None of one that holds something else."""
+        return self._places.get(name)
+
+    def value(self, name: str) -> ValueOf | None:
+        """The program's value that an ONNX value is; None of one that is a constant or a shape."""
+        return ValueOf(value=self._values[name]) if name in self._values else None
+
+    def made_by(self, value: object) -> Call | None:
+        """The call that gave a value as its first or only one; None of an input, and of what is no value."""
+        return self._calls.get(value.value) if isinstance(value, ValueOf) else None
+
+    def batch(self, value: ValueOf) -> Size:
+        """How many images there are, asked of a value that has a row for each."""
+        return self.call("sym_size.int", value, 0)
+
     def added_to(self, name: str) -> list[str]:
         """What is added to a value, where something is."""
         return self._added.get(name, [])
+
+    def is_integral(self, name: str) -> bool:
+        """Whether a value is known to be of whole numbers."""
+        found = self.constant(name)
+        if found is not None:
+            return found.dtype.kind in "iu"
+        return name in self._sizes or self._types.get(name) in _INTEGRAL
 
     def shape(self, name: str) -> list[int | None]:
         """Sizes of a value as far as they are known before it is computed. Raises Untranslatable."""
@@ -114,6 +170,9 @@ class Translation:
         """An input as an argument that has to be a tensor."""
         if name in self._constants and self._constants[name].ndim == 0:
             return self.weight(name)
+        known = self.constant(name)
+        if known is not None and name in self._sizes:
+            self._constants[name] = known
         found = self.operand(name)
         if not isinstance(found, ValueOf | WeightOf):
             raise Untranslatable(f"it takes {name[:60]!r}, which is no tensor")
@@ -131,6 +190,8 @@ class Translation:
             if role and not own.endswith(f".{role}"):
                 own = f"{self.scope}.{role}"
             self._weights[key] = self.new_weight(own, torch.from_numpy(np.array(self._constants[name])))
+            if name in self._computed:
+                self.fixed.add(self._weights[key])
         return WeightOf(weight=self._weights[key])
 
     def linear_weight(self, name: str, bias: str | None) -> WeightOf:
@@ -138,6 +199,12 @@ class Translation:
         own = _sanitized(bias or "")
         home = own.removesuffix(".bias") if own.endswith(".bias") else self.scope
         return WeightOf(weight=self.new_weight(f"{home}.weight", torch.from_numpy(np.array(self._constants[name])).t()))
+
+    def fixed_weight(self, role: str, numbers: np.ndarray[Any, Any]) -> WeightOf:
+        """Numbers that a converter needs as a tensor; no training changes them."""
+        name = self.new_weight(f"{self.scope}.{role}", torch.from_numpy(np.array(numbers)))
+        self.fixed.add(name)
+        return WeightOf(weight=name)
 
     # What a node gives
 
@@ -150,7 +217,9 @@ class Translation:
     def call(self, operator: str, *arguments: Argument, outputs: int = 1, **options: Argument) -> ValueOf:
         """Add a call; gives its first value."""
         names = tuple(self._fresh("v", None) for _ in range(outputs))
-        self.nodes.append(Call(operator=operator, arguments=arguments, options=options, outputs=names))
+        call = Call(operator=operator, arguments=arguments, options=options, outputs=names)
+        self.nodes.append(call)
+        self._calls[names[0]] = call
         if self.scope:
             self.scopes[names[0]] = self.scope
         return ValueOf(value=names[0])
@@ -165,7 +234,13 @@ class Translation:
 
     def gives_constant(self, name: str, found: np.ndarray[Any, Any]) -> None:
         """The ONNX value `name` is a constant."""
+        self._values.pop(name, None)
         self._constants[name] = found
+        self._computed.add(name)
+
+    def gives_places(self, name: str, places: Places) -> None:
+        """The ONNX value `name`, whatever else it is, holds these places."""
+        self._places[name] = places
 
     def same(self, name: str, other: str) -> None:
         """The ONNX value `name` is what `other` is."""
@@ -199,7 +274,7 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, list[int | None]]:
         kind = info.type.tensor_type
         if kind.HasField("shape"):
             found[info.name] = [
-                dimension.dim_value if dimension.HasField("dim_value") else None for dimension in kind.shape.dim
+                dimension.dim_value if dimension.dim_value > 0 else None for dimension in kind.shape.dim
             ]
     return found
 
