@@ -103,15 +103,9 @@ class GraphNetwork(nn.Module):
         device = inputs[0].device
         for node, spent in self._plan.steps:
             if isinstance(node, LayerCall):
-                result = self._call_layer(node, values)
+                values.update(_by_name(node, self._call_layer(node, values)))
             else:
-                arguments = [self._value(argument, values, device) for argument in node.arguments]
-                options = {name: self._value(argument, values, device) for name, argument in node.options.items()}
-                result = OPERATORS[node.operator](*arguments, **options)
-            if len(node.outputs) == 1:
-                values[node.outputs[0]] = result
-            else:
-                values.update(zip(node.outputs, result, strict=False))
+                values.update(called(node, values, self.weight, device))
             if see is not None:
                 for name in node.outputs:
                     see(name, values[name])
@@ -129,14 +123,23 @@ class GraphNetwork(nn.Module):
         output, states = layer(taken[0], tuple(taken[1:]) if len(taken) > 2 else taken[1])
         return (output, *states) if isinstance(states, tuple) else (output, states)
 
-    def _value(self, argument: Argument, values: Mapping[str, Any], device: torch.device) -> Any:
+
+def called(
+    call: Call, values: Mapping[str, Any], weight: Callable[[str], Tensor], device: torch.device
+) -> dict[str, Any]:
+    """What an operator gives, by name, for earlier values and weights by their names, with inputs on `device`.
+
+    Raises what the operator raises.
+    """
+
+    def given(argument: Argument) -> Any:
         match argument:
             case tuple():
-                return [self._value(item, values, device) for item in argument]
+                return [given(item) for item in argument]
             case ValueOf(value=name):
                 return values[name]
             case WeightOf(weight=name):
-                return self.weight(name)
+                return weight(name)
             case DataType(dtype=name) | MemoryFormat(memory_format=name):
                 return getattr(torch, name)  # one of a few names, checked when it was read
             case Infinite(number=text):
@@ -145,6 +148,16 @@ class GraphNetwork(nn.Module):
                 return device
             case _:
                 return argument
+
+    arguments = [given(argument) for argument in call.arguments]
+    options = {name: given(argument) for name, argument in call.options.items()}
+    return _by_name(call, OPERATORS[call.operator](*arguments, **options))
+
+
+def _by_name(node: Call | LayerCall, result: Any) -> dict[str, Any]:
+    if len(node.outputs) == 1:
+        return {node.outputs[0]: result}
+    return dict(zip(node.outputs, result, strict=False))
 
 
 def assembled(graph: Graph, state: Mapping[str, Tensor]) -> GraphNetwork:

@@ -65,6 +65,7 @@ CONVERTERS: dict[str, Converter] = {
     "Sub": arithmetic.binary("sub.Tensor"),
     "Mul": arithmetic.binary("mul.Tensor"),
     "Div": arithmetic.binary("div.Tensor"),
+    "Mod": arithmetic.modulo,
     "Pow": arithmetic.pow_,
     "Min": arithmetic.many("minimum.default"),
     "Max": arithmetic.many("maximum.default"),

@@ -10,7 +10,6 @@ import onnx
 import onnxruntime
 import torch
 from google.protobuf.message import DecodeError
-from onnx import shape_inference
 from torch import Tensor
 
 from modelpress.engine.architectures.budget import MOST_ELEMENTS
@@ -19,9 +18,9 @@ from modelpress.engine.graphs.network import GraphNetwork
 from modelpress.engine.graphs.onnx.convert import CONVERTERS
 from modelpress.engine.graphs.onnx.folding import fold, without_unused
 from modelpress.engine.graphs.onnx.node import attributes
-from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable, scope_of
+from modelpress.engine.graphs.onnx.translation import INPUT, Translation, Untranslatable, scope_of
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.graph import MOST_NODES, Graph, TensorShape, ValueOf, WeightOf, items_of
+from modelpress.spec.graph import MOST_NODES, Graph, TensorShape, WeightOf, items_of
 
 OPSETS = range(13, 22)
 # Of the outputs, or of the largest where that is above 1.
@@ -43,27 +42,17 @@ def read(path: Path) -> Program:
     model = _checked(path)
     images, shape = _images(model)
     _refuse_unknown(model)
-    try:
-        inferred = shape_inference.infer_shapes(model, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise InvalidModel(f"the ONNX graph contradicts itself: {str(error)[:200]}; {_AGAIN}") from error
-    on = Translation(inferred)
-    on.gives(images, ValueOf(value="images"))
-    for node in inferred.graph.node:
+    on = Translation(model, images, shape)
+    for node in model.graph.node:
         if images not in node.output:
             _translate(on, node)
     outputs = tuple(on.value_name(output.name) for output in model.graph.output)
     nodes = without_unused(on.nodes, outputs)
     used = {item.weight for call in nodes for item in items_of(call) if isinstance(item, WeightOf)}
     state = {name: tensor for name, tensor in on.state.items() if name in used}
-    trainable = {
-        name
-        for name, tensor in state.items()
-        if tensor.is_floating_point() and "running_" not in name and name not in on.fixed
-    }
-    graph = Graph(
-        inputs={"images": shape}, weights=loose_weights(state, trainable), nodes=tuple(nodes), outputs=outputs
-    )
+    own = {name: tensor for name, tensor in state.items() if "running_" not in name and name not in on.fixed}
+    trainable = {name for name, tensor in own.items() if tensor.is_floating_point()}
+    graph = Graph(inputs={INPUT: shape}, weights=loose_weights(state, trainable), nodes=tuple(nodes), outputs=outputs)
     return Program(graph, state, on.scopes)
 
 

@@ -14,8 +14,12 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from modelpress.engine.graphs.onnx.trial import Trial
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.graph import Argument, Call, ValueOf, WeightOf
+from modelpress.spec.graph import Argument, Call, TensorShape, ValueOf, WeightOf
+
+INPUT = "images"
+"""Name of the program's input."""
 
 Size = int | ValueOf
 """One number of a shape: known, or computed from the batch's size."""
@@ -34,12 +38,6 @@ class Places:
     within: np.ndarray[Any, Any]
 
 
-_INTEGRAL = {
-    *(onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64),
-    *(onnx.TensorProto.UINT8, onnx.TensorProto.UINT16, onnx.TensorProto.UINT32, onnx.TensorProto.UINT64),
-}
-
-
 class Untranslatable(Exception):
     """A node that cannot be said in ATen's operators; the message says why."""
 
@@ -51,7 +49,8 @@ class Translation:
     known or come from the batch's size, and no tensors.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, images: str, shape: TensorShape) -> None:
+        """`images` is the ONNX value that the input of this shape is."""
         self.state: dict[str, Tensor] = {}
         self.nodes: list[Call] = []
         self.scopes: dict[str, str] = {}
@@ -60,15 +59,11 @@ class Translation:
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
         self._sizes: dict[str, tuple[Size, ...]] = {}
-        self._values: dict[str, str] = {}
+        self._values: dict[str, str] = {images: INPUT}
         self._places: dict[str, Places] = {}
         self._calls: dict[str, Call] = {}
         self._weights: dict[tuple[str, str], str] = {}
-        self._shapes = _shapes(model.graph)
-        self._types = {
-            info.name: info.type.tensor_type.elem_type
-            for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
-        }
+        self.trial = Trial(INPUT, shape)
         # What nodes hold or give, and weights made of it: no training changes those.
         self._computed: set[str] = set()
         self.fixed: set[str] = set()
@@ -87,15 +82,6 @@ class Translation:
 
     def constant(self, name: str) -> np.ndarray[Any, Any] | None:
         """The numbers of a constant, an initializer or a shape that is known; None of a value that is computed."""
-        if name in self._constants:
-            return self._constants[name]
-        sizes = self._sizes.get(name)
-        if sizes is not None and all(isinstance(size, int) for size in sizes):
-            return np.array(sizes, dtype=np.int64)
-        return None
-
-    def array(self, name: str) -> np.ndarray[Any, Any] | None:
-        """A constant that is a tensor of its own, and no shape, of which only the numbers are kept and not the rank."""
         return self._constants.get(name)
 
     def numbers(self, name: str) -> list[Any]:
@@ -107,7 +93,7 @@ class Translation:
         return listed
 
     def sizes(self, name: str) -> tuple[Size, ...] | None:
-        """The numbers of a shape; None of anything else."""
+        """The numbers of a shape, or of a constant that can be one; None of anything else."""
         if name in self._sizes:
             return self._sizes[name]
         found = self._constants.get(name)
@@ -140,16 +126,17 @@ class Translation:
         found = self.constant(name)
         if found is not None:
             return found.dtype.kind in "iu"
-        return name in self._sizes or self._types.get(name) in _INTEGRAL
+        return name in self._sizes or self.trial.is_integral(self._values.get(name, ""))
 
     def shape(self, name: str) -> list[int | None]:
         """Sizes of a value as far as they are known before it is computed. Raises Untranslatable."""
         found = self._constants.get(name)
         if found is not None:
             return list(found.shape)
-        if name not in self._shapes:
+        known = self.trial.shape(self._values.get(name, ""))
+        if known is None:
             raise Untranslatable(f"the shape of {name[:60]!r} is not known")
-        return self._shapes[name]
+        return known
 
     def operand(self, name: str) -> ValueOf | WeightOf | float | int | bool:
         """An input as an argument: a value, a number where it is one constant number, or a weight."""
@@ -170,9 +157,6 @@ class Translation:
         """An input as an argument that has to be a tensor."""
         if name in self._constants and self._constants[name].ndim == 0:
             return self.weight(name)
-        known = self.constant(name)
-        if known is not None and name in self._sizes:
-            self._constants[name] = known
         found = self.operand(name)
         if not isinstance(found, ValueOf | WeightOf):
             raise Untranslatable(f"it takes {name[:60]!r}, which is no tensor")
@@ -220,6 +204,7 @@ class Translation:
         call = Call(operator=operator, arguments=arguments, options=options, outputs=names)
         self.nodes.append(call)
         self._calls[names[0]] = call
+        self.trial.add(call, self.state)
         if self.scope:
             self.scopes[names[0]] = self.scope
         return ValueOf(value=names[0])
@@ -228,9 +213,12 @@ class Translation:
         """The ONNX value `name` is `value` of the program."""
         self._values[name] = value.value
 
-    def gives_sizes(self, name: str, sizes: Sequence[Size]) -> None:
-        """The ONNX value `name` is a shape."""
-        self._sizes[name] = tuple(sizes)
+    def gives_sizes(self, name: str, sizes: Sequence[Size], rank: int = 1) -> None:
+        """The ONNX value `name` is a shape, or of rank 0 one number of a shape; a constant where all of it is known."""
+        if all(isinstance(size, int) for size in sizes):
+            self.gives_constant(name, np.array(sizes, dtype=np.int64).reshape((-1,) if rank else ()))
+        else:
+            self._sizes[name] = tuple(sizes)
 
     def gives_constant(self, name: str, found: np.ndarray[Any, Any]) -> None:
         """The ONNX value `name` is a constant."""
@@ -266,17 +254,6 @@ class Translation:
             fresh = name if self._taken[name] == 1 and among is not None else f"{name}_{self._taken[name]}"
             if among is None or fresh not in among:
                 return fresh
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, list[int | None]]:
-    found: dict[str, list[int | None]] = {}
-    for info in (*graph.input, *graph.value_info, *graph.output):
-        kind = info.type.tensor_type
-        if kind.HasField("shape"):
-            found[info.name] = [
-                dimension.dim_value if dimension.dim_value > 0 else None for dimension in kind.shape.dim
-            ]
-    return found
 
 
 def _sanitized(name: str) -> str:

@@ -25,6 +25,7 @@ _SIZE_OPERATORS = {
     "sub.Tensor": "size.sub",
     "mul.Tensor": "size.mul",
     "div.Tensor": "size.floordiv",
+    "remainder.Tensor": "size.mod",
 }
 
 
@@ -32,9 +33,10 @@ def binary(operator: str) -> Converter:
     def convert(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
         first, second = node.input[0], node.input[1]
         sizes = on.sizes(first), on.sizes(second)
-        arrays = on.array(first) is not None and on.array(second) is not None
-        if operator in _SIZE_OPERATORS and sizes[0] is not None and sizes[1] is not None and not arrays:
-            on.gives_sizes(node.output[0], _on_sizes(on, _SIZE_OPERATORS[operator], sizes[0], sizes[1]))
+        if operator in _SIZE_OPERATORS and sizes[0] is not None and sizes[1] is not None:
+            ranks = [found.ndim for name in node.input if (found := on.constant(name)) is not None]
+            result = _on_sizes(on, _SIZE_OPERATORS[operator], sizes[0], sizes[1])
+            on.gives_sizes(node.output[0], result, max(ranks, default=1))
             return
         if operator == "div.Tensor" and on.is_integral(second):
             quotient = on.call("div.Tensor_mode", on.tensor(first), on.operand(second), rounding_mode="trunc")
@@ -42,7 +44,7 @@ def binary(operator: str) -> Converter:
             return
         on.gives(node.output[0], on.call(operator, on.tensor(first), on.operand(second)))
         for one, other in ((first, second), (second, first)):
-            places, moved = on.places(one), on.array(other)
+            places, moved = on.places(one), on.constant(other)
             if places is not None and moved is not None and (operator == "add.Tensor" or moved.size == 1):
                 _move(on, operator, node.output[0], places, moved)
 
@@ -77,7 +79,10 @@ def _on_size(on: Translation, operator: str, first: Size, second: Size) -> Size:
                 return first * second
         if second == 0:
             raise Untranslatable("it divides by 0")
-        return first // second
+        if operator == "size.mod":
+            return first % second
+        quotient = abs(first) // abs(second)  # ONNX divides towards 0
+        return quotient if (first < 0) == (second < 0) else -quotient
     return on.call(operator, first, second)
 
 
@@ -115,14 +120,17 @@ def equal(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
 
 
 def where(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
-    arrays = all(on.array(name) is not None for name in node.input)
     condition, sizes = on.constant(node.input[0]), [on.sizes(name) for name in node.input[1:3]]
-    if condition is not None and sizes[0] is not None and sizes[1] is not None and not arrays:
-        pairs = zip(condition.reshape(-1), sizes[0], sizes[1], strict=True)
-        chosen = [one if holds else other for holds, one, other in pairs]
-        on.gives_sizes(node.output[0], chosen)
+    if condition is not None and sizes[0] is not None and sizes[1] is not None and condition.ndim < 2:
+        pairs = np.broadcast(condition, np.array(sizes[0], dtype=object), np.array(sizes[1], dtype=object))
+        on.gives_sizes(node.output[0], [one if holds else other for holds, one, other in pairs])
         return
     on.gives(node.output[0], on.call("where.self", *(on.tensor(name) for name in node.input)))
+
+
+def modulo(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
+    # With `fmod` the result has the sign of what is divided, else that of what it is divided by.
+    binary("fmod.Tensor" if given.get("fmod", 0) else "remainder.Tensor")(on, node, given)
 
 
 def pow_(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
-from modelpress.spec.graph import DataType
+from modelpress.spec.graph import DataType, InputDevice
 
 _DTYPES = {
     onnx.TensorProto.FLOAT: "float32",
@@ -43,11 +43,8 @@ def constant_of_shape(on: Translation, node: onnx.NodeProto, given: Attributes) 
     fill = numpy_helper.to_array(given["value"]).reshape(-1) if "value" in given else np.zeros(1, np.float32)
     if sizes is None:
         raise Untranslatable("the shape that it gives is computed from values")
-    if fill.dtype.kind in "iu" and len(sizes) == 1 and isinstance(sizes[0], int) and sizes[0] <= 16:
-        on.gives_sizes(node.output[0], [int(fill[0])] * sizes[0])
-        return
     dtype = DataType.model_validate({"dtype": str(fill.dtype)})
-    on.gives(node.output[0], on.call("full.default", tuple(sizes), fill[0].item(), dtype=dtype))
+    on.gives(node.output[0], on.call("full.default", tuple(sizes), fill[0].item(), dtype=dtype, device=InputDevice()))
 
 
 def same(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:

@@ -9,7 +9,7 @@ import onnx
 
 from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Places, Size, Translation, Untranslatable
-from modelpress.spec.graph import Item, ValueOf, WeightOf
+from modelpress.spec.graph import InputDevice, Item, ValueOf, WeightOf
 
 _LONGEST_RANGE = 1 << 20
 
@@ -22,7 +22,7 @@ def slice_(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
     axes = list(range(len(starts))) if named is None else on.numbers(named)
     steps = [1] * len(starts) if stepped is None else on.numbers(stepped)
     sizes = on.sizes(node.input[0])
-    if sizes is not None and on.array(node.input[0]) is None:
+    if sizes is not None and on.constant(node.input[0]) is None:
         if not isinstance(starts[0], int) or not isinstance(ends[0], int):
             raise Untranslatable("it takes a part of a shape that is not known")
         on.gives_sizes(node.output[0], sizes[slice(starts[0], ends[0], steps[0])])
@@ -40,7 +40,7 @@ def slice_(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
 def _backwards(
     on: Translation, value: ValueOf | WeightOf, size: int | None, along: tuple[Size, Size, int, int]
 ) -> ValueOf:
-    """Every `step`th element from `start` down to `end`, which is left out; torch goes forwards alone, so turned round."""
+    """Every `step`th element from `start` down to `end`, which is left out: forwards in what is turned round."""
     start, end, axis, step = along
     if size is None or not isinstance(start, int) or not isinstance(end, int):
         raise Untranslatable("it goes backwards from a place that is not known")
@@ -53,9 +53,9 @@ def _backwards(
 
 def gather(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     sizes, indices = on.sizes(node.input[0]), on.constant(node.input[1])
-    if sizes is not None and on.array(node.input[0]) is None and indices is not None:
+    if sizes is not None and on.constant(node.input[0]) is None and indices is not None:
         try:
-            on.gives_sizes(node.output[0], [sizes[int(index)] for index in indices.reshape(-1)])
+            on.gives_sizes(node.output[0], [sizes[int(index)] for index in indices.reshape(-1)], indices.ndim)
         except IndexError as error:
             raise Untranslatable("it takes a size that its input has not") from error
         return
@@ -65,7 +65,7 @@ def gather(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
         return
     if indices is not None and indices.ndim == 0:
         on.gives(node.output[0], on.call("select.int", value, axis, int(indices)))
-    elif axis == 0 and indices is None and on.array(node.input[0]) is not None:
+    elif axis == 0 and indices is None and on.constant(node.input[0]) is not None:
         weight = on.weight(node.input[0], "weight")
         on.gives(node.output[0], on.call("embedding.default", weight, on.tensor(node.input[1])))
     elif indices is not None and indices.ndim == 1 and (indices >= 0).all():
@@ -112,7 +112,7 @@ def scatter_elements(on: Translation, node: onnx.NodeProto, given: Attributes) -
 
 def _not_negative(on: Translation, node: onnx.NodeProto, given: Attributes) -> ValueOf | WeightOf:
     """Indices along the axis counted from its start alone, as `gather` and `scatter` of torch take them."""
-    indices, size = on.array(node.input[1]), on.shape(node.input[0])[given.get("axis", 0)]
+    indices, size = on.constant(node.input[1]), on.shape(node.input[0])[given.get("axis", 0)]
     if indices is None:
         return on.tensor(node.input[1])
     if (indices < 0).any() and size is None:
@@ -136,7 +136,7 @@ def scatter_nd(on: Translation, node: onnx.NodeProto, given: Attributes) -> None
 
 def _columns(on: Translation, name: str) -> tuple[Item, ...]:
     """Indices of each dimension by itself, of places whose indices lie in a last dimension."""
-    found = on.array(name)
+    found = on.constant(name)
     if found is not None:
         return tuple(on.fixed_weight("indices", found[..., column]) for column in range(found.shape[-1]))
     count = on.shape(name)[-1]
@@ -146,7 +146,7 @@ def _columns(on: Translation, name: str) -> tuple[Item, ...]:
 
 
 def range_(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
-    constants = [on.array(name) for name in node.input]
+    constants = [on.constant(name) for name in node.input]
     bounds: list[Any] = []
     for name, found in zip(node.input, constants, strict=True):
         sizes = on.sizes(name)
@@ -160,7 +160,7 @@ def range_(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
         dtype = next((found.dtype for found in constants if found is not None), np.dtype(np.int64))
         on.gives_constant(node.output[0], np.arange(start, end, step, dtype=dtype))
         return
-    on.gives(node.output[0], on.call("arange.start_step", start, end, step))
+    on.gives(node.output[0], on.call("arange.start_step", start, end, step, device=InputDevice()))
     if (start, step) == (0, 1):
         on.gives_places(node.output[0], Places(end, 1, np.zeros(1, dtype=np.int64)))
 

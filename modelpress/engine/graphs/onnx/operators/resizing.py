@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import onnx
 
 from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
 from modelpress.spec.graph import Argument
 
+_CENTRES = ("half_pixel", "pytorch_half_pixel")
+
 
 def resize(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     mode, coordinates = given.get("mode", "nearest"), given.get("coordinate_transformation_mode", "half_pixel")
-    shape = on.shape(node.output[0])[2:]
-    scales, sizes = optional(node, 2), optional(node, 3)
-    if len(shape) != 2 or None in shape:
-        raise Untranslatable("the size that it gives is not known")
-    factors: Argument = None
-    if sizes is None and scales is not None:
-        factors = tuple(float(scale) for scale in on.numbers(scales)[2:])
-    size = None if factors is not None else tuple(on.numbers(sizes)[2:]) if sizes is not None else tuple(shape)
+    rank, axes = len(on.shape(node.input[0])), list(given.get("axes", ())) or None
+    if rank != 4 or given.get("antialias", 0) or given.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Untranslatable("it resizes in other than two dimensions, keeps proportions, or smooths")
+    scaled, sized = optional(node, 2), optional(node, 3)
+    factors: tuple[float, ...] | None = None
+    size: Argument = None
+    if sized is not None:
+        size = _of_images(on.sizes(sized) or (), axes)
+    elif scaled is not None:
+        factors = tuple(float(scale) for scale in _of_images(tuple(on.numbers(scaled)), axes))
+    corners = coordinates == "align_corners"
     value = on.tensor(node.input[0])
-    if mode == "nearest" and coordinates == "asymmetric" and given.get("nearest_mode", "round_prefer_floor") == "floor":
+    if mode == "nearest" and _from_below(given, coordinates, factors):
         on.gives(node.output[0], on.call("upsample_nearest2d.vec", value, size, factors))
-    elif mode == "linear" and coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        corners = coordinates == "align_corners"
+    elif mode == "linear" and (corners or coordinates in _CENTRES):
         on.gives(node.output[0], on.call("upsample_bilinear2d.vec", value, size, corners, factors))
-    elif mode == "cubic" and coordinates in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        corners = coordinates == "align_corners"
+    elif mode == "cubic" and (corners or coordinates in _CENTRES):
         on.gives(node.output[0], on.call("upsample_bicubic2d.vec", value, size, corners, factors))
     else:
-        raise Untranslatable(f"it resizes in mode {mode} with {coordinates} coordinates")
+        raise Untranslatable(f"it resizes in mode {mode[:20]} with {coordinates[:30]} coordinates")
+
+
+def _of_images(numbers: Sequence[Any], axes: list[int] | None) -> tuple[Any, Any]:
+    """Those of height and width, of one number for each dimension or for each of `axes`."""
+    found = dict(zip(axes or range(4), numbers, strict=True))
+    if not {2, 3} <= found.keys():
+        raise Untranslatable("it resizes other dimensions than height and width")
+    return found[2], found[3]
+
+
+def _from_below(given: Attributes, coordinates: str, factors: tuple[float, ...] | None) -> bool:
+    """Whether each new pixel is the old one whose place is next to its own place, divided by the factor, from below."""
+    if coordinates == "asymmetric" and given.get("nearest_mode", "round_prefer_floor") == "floor":
+        return True
+    # So it is between centres for whole factors too: x / factor, rounded down, is nearest to (x + 1/2) / factor - 1/2.
+    rounds = given.get("nearest_mode", "round_prefer_floor").startswith("round_prefer")
+    whole = factors is not None and all(factor.is_integer() and factor >= 1 for factor in factors)
+    return coordinates in _CENTRES and rounds and whole

@@ -9,20 +9,17 @@ import onnx
 
 from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Places, Size, Translation, Untranslatable
-from modelpress.spec.graph import ValueOf, WeightOf
+from modelpress.spec.graph import Argument, ValueOf, WeightOf
 
 
 def shape(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     shape = on.shape(node.input[0])
     start, end, _ = slice(given.get("start", 0), given.get("end")).indices(len(shape))
-    value = None if on.constant(node.input[0]) is not None else on.tensor(node.input[0])
     sizes: list[Size] = []
     for index in range(start, end):
         size = shape[index]
-        if size is None and value is None:
-            raise Untranslatable("it asks for the shape of a shape")
         # The batch's size is asked for each time: what was exported for one has to run for any.
-        sizes.append(size if size is not None else on.call("sym_size.int", value, index))
+        sizes.append(size if size is not None else on.call("sym_size.int", on.tensor(node.input[0]), index))
     on.gives_sizes(node.output[0], sizes)
 
 
@@ -30,7 +27,7 @@ def reshape(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     sizes = on.sizes(node.input[1])
     if sizes is None:
         raise Untranslatable("the shape that it gives is computed from values")
-    if on.sizes(node.input[0]) is not None and on.array(node.input[0]) is None:
+    if on.sizes(node.input[0]) is not None and on.constant(node.input[0]) is None:
         on.same(node.output[0], node.input[0])  # a shape is a row of numbers, whatever shape it has
         return
     old = on.shape(node.input[0])
@@ -80,7 +77,7 @@ def _axes(on: Translation, node: onnx.NodeProto, given: Attributes) -> list[int]
 
 
 def squeeze(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
-    if on.sizes(node.input[0]) is not None and on.array(node.input[0]) is None:
+    if on.sizes(node.input[0]) is not None and on.constant(node.input[0]) is None:
         on.same(node.output[0], node.input[0])
         return
     axes = _axes(on, node, given)
@@ -91,7 +88,7 @@ def squeeze(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
 
 
 def unsqueeze(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
-    if on.sizes(node.input[0]) is not None and on.array(node.input[0]) is None:
+    if on.sizes(node.input[0]) is not None and on.constant(node.input[0]) is None:
         on.same(node.output[0], node.input[0])
         return
     axes = _axes(on, node, given) or []
@@ -110,18 +107,21 @@ def expand(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
     sizes = on.sizes(node.input[1])
     if sizes is None:
         raise Untranslatable("the shape that it gives is computed from values")
-    # A 1 leaves the input's own size, which torch says by -1.
-    shape: tuple[Size, ...] = tuple(-1 if size == 1 else size for size in sizes)
-    rank = len(on.shape(node.input[0]))
-    if rank > len(sizes):
-        shape = (-1,) * (rank - len(sizes)) + shape
-    shape = tuple(1 if size == -1 and index < len(shape) - rank else size for index, size in enumerate(shape))
+    old = on.shape(node.input[0])
+    rank = max(len(old), len(sizes))
+    before: list[int | None] = [None] * (rank - len(old)) + old
+    asked: list[Size] = [1] * (rank - len(sizes)) + list(sizes)
+    # A 1, or the size that it has, leaves the input's own, which torch says by -1; not for a new dimension.
+    shape = tuple(
+        -1 if index >= rank - len(old) and size in (1, own) else size
+        for index, (size, own) in enumerate(zip(asked, before, strict=True))
+    )
     on.gives(node.output[0], on.call("expand.default", on.tensor(node.input[0]), shape))
 
 
 def concat(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     sizes = [on.sizes(name) for name in node.input]
-    if any(on.array(name) is None for name in node.input) and all(size is not None for size in sizes):
+    if any(on.constant(name) is None for name in node.input) and all(size is not None for size in sizes):
         on.gives_sizes(node.output[0], [number for size in sizes if size is not None for number in size])
         return
     values = tuple(on.tensor(name) for name in node.input)
