@@ -33,7 +33,7 @@ def fold(on: Translation, outputs: list[str], first: int) -> None:
     taken = {item.value for call in calls for item in items_of(call) if isinstance(item, ValueOf)}
     if not calls or not {*taken, *results.values()} <= {*made}:
         return
-    elements = on.trial.elements(made)
+    elements = on.elements(made)
     if elements is None or elements > MOST_FOLDED:
         return
     values: dict[str, Any] = {}

@@ -14,12 +14,14 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from modelpress.engine.graphs.onnx.trial import Trial
+from modelpress.engine.graphs.trial import Trial
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Argument, Call, TensorShape, ValueOf, WeightOf
 
 INPUT = "images"
 """Name of the program's input."""
+
+_BATCHES = (5, 7)
 
 Size = int | ValueOf
 """One number of a shape: known, or computed from the batch's size."""
@@ -63,7 +65,8 @@ class Translation:
         self._places: dict[str, Places] = {}
         self._calls: dict[str, Call] = {}
         self._weights: dict[tuple[str, str], str] = {}
-        self.trial = Trial(INPUT, shape)
+        batches = (shape.shape[0],) if shape.shape[0] else _BATCHES
+        self._trials = [Trial({INPUT: shape}, batch, self.state.__getitem__) for batch in batches]
         # What nodes hold or give, and weights made of it: no training changes those.
         self._computed: set[str] = set()
         self.fixed: set[str] = set()
@@ -126,17 +129,30 @@ class Translation:
         found = self.constant(name)
         if found is not None:
             return found.dtype.kind in "iu"
-        return name in self._sizes or self.trial.is_integral(self._values.get(name, ""))
+        value = self._trials[0].tensor(self._values.get(name, ""))
+        return name in self._sizes or (
+            value is not None and not value.is_floating_point() and value.dtype is not torch.bool
+        )
 
     def shape(self, name: str) -> list[int | None]:
         """Sizes of a value as far as they are known before it is computed. Raises Untranslatable."""
         found = self._constants.get(name)
         if found is not None:
             return list(found.shape)
-        known = self.trial.shape(self._values.get(name, ""))
-        if known is None:
+        if name in self._sizes:
+            return [len(self._sizes[name])]
+        shapes = [trial.shape(self._values.get(name, "")) for trial in self._trials]
+        known = [shape for shape in shapes if shape is not None]
+        if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
             raise Untranslatable(f"the shape of {name[:60]!r} is not known")
-        return known
+        # A size that differs between batches comes from theirs.
+        return [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*known, strict=True)]
+
+    def elements(self, values: Sequence[str]) -> int | None:
+        """Elements of tensors of the program, by their own names; None where one is not known."""
+        tensors = [self._trials[0].tensor(value) for value in values]
+        known = [tensor.numel() for tensor in tensors if tensor is not None]
+        return sum(known) if len(known) == len(tensors) else None
 
     def operand(self, name: str) -> ValueOf | WeightOf | float | int | bool:
         """An input as an argument: a value, a number where it is one constant number, or a weight."""
@@ -204,7 +220,8 @@ class Translation:
         call = Call(operator=operator, arguments=arguments, options=options, outputs=names)
         self.nodes.append(call)
         self._calls[names[0]] = call
-        self.trial.add(call, self.state)
+        for trial in self._trials:
+            trial.add(call)
         if self.scope:
             self.scopes[names[0]] = self.scope
         return ValueOf(value=names[0])

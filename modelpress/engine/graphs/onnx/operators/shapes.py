@@ -109,13 +109,16 @@ def expand(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
         raise Untranslatable("the shape that it gives is computed from values")
     old = on.shape(node.input[0])
     rank = max(len(old), len(sizes))
-    before: list[int | None] = [None] * (rank - len(old)) + old
-    asked: list[Size] = [1] * (rank - len(sizes)) + list(sizes)
+    before: list[int | None] = [*[None] * (rank - len(old)), *old]
+    asked: list[Size] = [*[1] * (rank - len(sizes)), *sizes]
     # A 1, or the size that it has, leaves the input's own, which torch says by -1; not for a new dimension.
     shape = tuple(
         -1 if index >= rank - len(old) and size in (1, own) else size
         for index, (size, own) in enumerate(zip(asked, before, strict=True))
     )
+    if len(old) == rank and set(shape) <= {-1}:
+        on.same(node.output[0], node.input[0])
+        return
     on.gives(node.output[0], on.call("expand.default", on.tensor(node.input[0]), shape))
 
 
