@@ -35,7 +35,7 @@ def load_original(model: ModelFile, folder: Path, note: Callable[[str], object] 
     """
     path = folder / model.path
     if model.format == "pt2" or model.format == "onnx":
-        return _as_said(model, _exported(path, model.format))
+        return _as_said(model, _exported(path, model.format, note))
     if describes_network(path):
         network = _as_said(model, load_network(path))
         network.masks = _masks(network)
@@ -66,12 +66,12 @@ def load_original(model: ModelFile, folder: Path, note: Callable[[str], object] 
     return Network(module.eval(), description)
 
 
-def _exported(path: Path, format: Literal["pt2", "onnx"]) -> Network:
+def _exported(path: Path, format: Literal["pt2", "onnx"], note: Callable[[str], object]) -> Network:
     """The network of a file that holds its graph. Raises InvalidModel when it takes no images."""
     if format == "pt2":
         module = lifted_network(pt2.read(path))
     else:
-        module = lifted_network(onnx.read(path))
+        module = lifted_network(onnx.read(path, note))
         onnx.check_against_runtime(path, module)
     return Network(module, NetworkDescription(architecture=module.graph, input_shape=_image_shape(module.graph)))
 

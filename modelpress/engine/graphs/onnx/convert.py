@@ -15,6 +15,7 @@ from modelpress.engine.graphs.onnx.operators import (
     norms,
     padding,
     pools,
+    recurrent,
     resizing,
     shapes,
 )
@@ -87,6 +88,9 @@ CONVERTERS: dict[str, Converter] = {
     "ReduceMax": pools.reduction("amax.default"),
     "ReduceMin": pools.reduction("amin.default"),
     "ReduceL2": pools.reduction("linalg_vector_norm.default"),
+    "LSTM": recurrent.recurrent(recurrent.LSTM),
+    "GRU": recurrent.recurrent(recurrent.GRU),
+    "RNN": recurrent.recurrent(recurrent.RNN, recurrent.RNN_RELU),
     "Shape": shapes.shape,
     "Reshape": shapes.reshape,
     "Flatten": shapes.flatten,

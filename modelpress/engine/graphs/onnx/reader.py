@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from modelpress.engine.graphs.onnx.folding import fold, without_unused
 from modelpress.engine.graphs.onnx.node import attributes
 from modelpress.engine.graphs.onnx.translation import INPUT, Translation, Untranslatable, scope_of
 from modelpress.spec.failure import InvalidModel
-from modelpress.spec.graph import MOST_NODES, Graph, TensorShape, WeightOf, items_of
+from modelpress.spec.graph import MOST_NODES, Graph, TensorShape, ValueOf, WeightOf, items_of
 
 OPSETS = range(13, 22)
 # Of the outputs, or of the largest where that is above 1.
@@ -29,30 +31,48 @@ TOLERANCE = 1e-4
 _AGAIN = "export it again: `torch.onnx.export(model.eval(), (images,), path, dynamo=True, external_data=False)`"
 _FLOATS = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.DOUBLE: "float64"}
 _RUNTIME_TYPES = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+# Channels that images have: grey, red, green and blue, and these with transparency.
+_COLOURS = (1, 3, 4)
 _SHOWN = 12
 _BATCH = 3
 
 
-def read(path: Path) -> Program:
-    """The program of an ONNX file, its weights in the file itself.
+@dataclass(frozen=True)
+class _Images:
+    """The input of a model: its name, its shape with channels first, and whether the model has them last."""
+
+    name: str
+    shape: TensorShape
+    channels_last: bool
+
+
+def read(path: Path, note: Callable[[str], object] = lambda _: None) -> Program:
+    """The program of an ONNX file, its weights in the file itself. `note` is told where images are taken otherwise.
 
     Raises InvalidModel for a file that is none, is damaged, keeps its weights elsewhere, is of another opset than 13 to
     21, or uses what is not known here; the message names the operators.
     """
     model = _checked(path)
-    images, shape = _images(model)
+    images = _images(model)
+    if images.channels_last:
+        note("The ONNX model has the channels of its images last; here they are given first, and brought there.")
     _refuse_unknown(model)
-    on = Translation(model, images, shape)
+    on = Translation(model, images.shape)
+    given = ValueOf(value=INPUT)
+    on.gives(images.name, on.call("permute.default", given, (0, 2, 3, 1)) if images.channels_last else given)
     for node in model.graph.node:
-        if images not in node.output:
-            _translate(on, node)
+        _translate(on, node)
+        if len(on.nodes) > MOST_NODES:
+            raise InvalidModel(f"the ONNX model computes by more than {MOST_NODES:,} operators; {_AGAIN}")
     outputs = tuple(on.value_name(output.name) for output in model.graph.output)
     nodes = without_unused(on.nodes, outputs)
     used = {item.weight for call in nodes for item in items_of(call) if isinstance(item, WeightOf)}
     state = {name: tensor for name, tensor in on.state.items() if name in used}
     own = {name: tensor for name, tensor in state.items() if "running_" not in name and name not in on.fixed}
     trainable = {name for name, tensor in own.items() if tensor.is_floating_point()}
-    graph = Graph(inputs={INPUT: shape}, weights=loose_weights(state, trainable), nodes=tuple(nodes), outputs=outputs)
+    graph = Graph(
+        inputs={INPUT: images.shape}, weights=loose_weights(state, trainable), nodes=tuple(nodes), outputs=outputs
+    )
     return Program(graph, state, on.scopes)
 
 
@@ -69,7 +89,7 @@ def check_against_runtime(path: Path, network: GraphNetwork) -> None:
         images = torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(0))
         given = images.numpy().astype(_RUNTIME_TYPES.get(taken.type, np.float32))
         if tuple(taken.shape[1:]) != tuple(shape[1:]):
-            given = given.transpose(0, 2, 3, 1)  # the transposition was taken off, see `_images`
+            given = given.transpose(0, 2, 3, 1)  # see `_channels_last`
         wanted = session.run(None, {taken.name: given})
     except Exception as error:
         raise InvalidModel(f"ONNX Runtime does not run the file: {str(error)[:300]}; {_AGAIN}") from error
@@ -121,34 +141,47 @@ def _checked(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _images(model: onnx.ModelProto) -> tuple[str, TensorShape]:
-    """The value that images with channels first are, and their shape.
-
-    TensorFlow's images have their channels last, and its exporter begins with a transposition: it is taken off.
-    """
+def _images(model: onnx.ModelProto) -> _Images:
+    """What the model takes, as images with channels first."""
     held = {tensor.name for tensor in model.graph.initializer}
     inputs = [given for given in model.graph.input if given.name not in held]
     if len(inputs) != 1:
         raise InvalidModel(f"the ONNX model takes {len(inputs)} inputs; one batch of images is needed")
     kind = inputs[0].type.tensor_type
     sizes = [dimension.dim_value for dimension in kind.shape.dim]
-    if kind.elem_type not in _FLOATS or len(sizes) < 2 or any(size < 1 for size in sizes[1:]):
+    if kind.elem_type not in _FLOATS:
+        known = kind.elem_type in onnx.TensorProto.DataType.values()
+        called = onnx.TensorProto.DataType.Name(kind.elem_type).lower() if known else kind.elem_type
         raise InvalidModel(
-            f"the ONNX model's input has type {kind.elem_type} and sizes {sizes}; floating numbers are taken, of a "
-            "size that is fixed beside the batch"
+            f"the ONNX model's input is of type {called}; images are given as floating numbers, normalised. Leave out of "
+            "the export what makes them of pixels"
         )
-    name, dtype = inputs[0].name, {"dtype": _FLOATS[kind.elem_type]}
-    users = [node for node in model.graph.node if name in node.input]
-    if (
-        len(users) == 1
-        and users[0].op_type == "Transpose"
-        and attributes(users[0]).get("perm") == [0, 3, 1, 2]
-        and sizes[3] < min(sizes[1:3])
-    ):
-        shape = (max(sizes[0], 0), sizes[3], sizes[1], sizes[2])
-        return users[0].output[0], TensorShape.model_validate({"shape": shape, "dtype": dtype})
-    shape_of_all = (max(sizes[0], 0), *sizes[1:])
-    return name, TensorShape.model_validate({"shape": shape_of_all, "dtype": dtype})
+    if len(sizes) < 2 or any(size < 1 for size in sizes[1:]):
+        raise InvalidModel(
+            f"the ONNX model's input has sizes {[size if size > 0 else '?' for size in sizes]}; only the batch's, the "
+            "first, may be open: export it for one height and width of images"
+        )
+    name, batch = inputs[0].name, max(sizes[0], 0)
+    last = _channels_last(model, name, sizes)
+    shape = (batch, sizes[3], sizes[1], sizes[2]) if last else (batch, *sizes[1:])
+    return _Images(
+        name, TensorShape.model_validate({"shape": shape, "dtype": {"dtype": _FLOATS[kind.elem_type]}}), last
+    )
+
+
+def _channels_last(model: onnx.ModelProto, name: str, sizes: Sequence[int]) -> bool:
+    """Whether images (batch, height, width, channels) are taken, as TensorFlow has them.
+
+    Its exporter transposes them first of all. Where a model does not, there are 1, 3 or 4 channels.
+    """
+    if len(sizes) != 4 or sizes[3] >= min(sizes[1:3]):
+        return False
+    users = [node for node in model.graph.node if name in node.input and node.op_type != "Shape"]
+    transposed = all(
+        node.op_type == "Transpose" and list(attributes(node).get("perm", ())) == [0, 3, 1, 2] for node in users
+    )
+    convolved = any(node.op_type in ("Conv", "MaxPool", "AveragePool", "BatchNormalization") for node in users)
+    return (transposed and bool(users)) or (sizes[3] in _COLOURS and not convolved)
 
 
 def _refuse_unknown(model: onnx.ModelProto) -> None:

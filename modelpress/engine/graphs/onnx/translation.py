@@ -14,6 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from modelpress.engine.architectures.budget import MOST_ELEMENTS
 from modelpress.engine.graphs.trial import Trial
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Argument, Call, TensorShape, ValueOf, WeightOf
@@ -22,6 +23,7 @@ INPUT = "images"
 """Name of the program's input."""
 
 _BATCHES = (5, 7)
+_MOST_SIZES = 64
 
 Size = int | ValueOf
 """One number of a shape: known, or computed from the batch's size."""
@@ -51,8 +53,8 @@ class Translation:
     known or come from the batch's size, and no tensors.
     """
 
-    def __init__(self, model: onnx.ModelProto, images: str, shape: TensorShape) -> None:
-        """`images` is the ONNX value that the input of this shape is."""
+    def __init__(self, model: onnx.ModelProto, shape: TensorShape) -> None:
+        """`shape` is that of the program's one input."""
         self.state: dict[str, Tensor] = {}
         self.nodes: list[Call] = []
         self.scopes: dict[str, str] = {}
@@ -61,7 +63,7 @@ class Translation:
             tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
         }
         self._sizes: dict[str, tuple[Size, ...]] = {}
-        self._values: dict[str, str] = {images: INPUT}
+        self._values: dict[str, str] = {}
         self._places: dict[str, Places] = {}
         self._calls: dict[str, Call] = {}
         self._weights: dict[tuple[str, str], str] = {}
@@ -80,6 +82,7 @@ class Translation:
         self.uses = Counter(name for node in model.graph.node for name in node.input)
         self.uses.update(output.name for output in model.graph.output)
         self.scope = ""
+        self._elements = 0
 
     # What an input of a node is
 
@@ -210,6 +213,7 @@ class Translation:
 
     def new_weight(self, name: str, tensor: Tensor) -> str:
         """Keep a weight under this name, or one like it."""
+        self._count(tensor.numel())
         fresh = self._fresh(name, self.state)
         self.state[fresh] = tensor.contiguous()
         return fresh
@@ -234,11 +238,14 @@ class Translation:
         """The ONNX value `name` is a shape, or of rank 0 one number of a shape; a constant where all of it is known."""
         if all(isinstance(size, int) for size in sizes):
             self.gives_constant(name, np.array(sizes, dtype=np.int64).reshape((-1,) if rank else ()))
+        elif len(sizes) > _MOST_SIZES:
+            raise Untranslatable(f"it makes a shape of more than {_MOST_SIZES} numbers")
         else:
             self._sizes[name] = tuple(sizes)
 
     def gives_constant(self, name: str, found: np.ndarray[Any, Any]) -> None:
         """The ONNX value `name` is a constant."""
+        self._count(found.size)
         self._values.pop(name, None)
         self._constants[name] = found
         self._computed.add(name)
@@ -264,6 +271,12 @@ class Translation:
         if name not in self._values:
             raise InvalidModel(f"the graph's output {name[:60]!r} is not computed from its input")
         return self._values[name]
+
+    def _count(self, elements: int) -> None:
+        """Note that so many elements are held from now on. Small files can ask for many copies of one constant."""
+        self._elements += elements
+        if self._elements > MOST_ELEMENTS:
+            raise InvalidModel(f"the ONNX model makes constants and weights of more than {MOST_ELEMENTS:,} elements")
 
     def _fresh(self, name: str, among: dict[str, Tensor] | None) -> str:
         while True:

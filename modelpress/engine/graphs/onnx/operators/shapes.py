@@ -11,6 +11,9 @@ from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Places, Size, Translation, Untranslatable
 from modelpress.spec.graph import Argument, ValueOf, WeightOf
 
+_LARGEST_BLOCK = 64
+_MOST_NEW = 8
+
 
 def shape(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     shape = on.shape(node.input[0])
@@ -92,6 +95,8 @@ def unsqueeze(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
         on.same(node.output[0], node.input[0])
         return
     axes = _axes(on, node, given) or []
+    if len(axes) > _MOST_NEW:
+        raise Untranslatable(f"it adds more than {_MOST_NEW} dimensions")
     rank = len(on.shape(node.input[0])) + len(axes)
     value: ValueOf | WeightOf = on.tensor(node.input[0])
     for axis in sorted(axis % rank for axis in axes):
@@ -154,7 +159,7 @@ def tile(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
 
 
 def depth_to_space(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
-    value, block = on.tensor(node.input[0]), given["blocksize"]
+    value, block = on.tensor(node.input[0]), _block(given)
     if given.get("mode", "DCR") == "DCR":
         # torch takes the channels of a block to lie side by side (mode CRD), here they are far apart.
         channels = np.arange(_channels(on, node.input[0])).reshape(block, block, -1).transpose(2, 0, 1)
@@ -163,11 +168,18 @@ def depth_to_space(on: Translation, node: onnx.NodeProto, given: Attributes) -> 
 
 
 def space_to_depth(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
-    block = given["blocksize"]
+    block = _block(given)
     channels = np.arange(_channels(on, node.input[0]) * block**2).reshape(-1, block, block).transpose(1, 2, 0)
     value = on.call("pixel_unshuffle.default", on.tensor(node.input[0]), block)
     order = on.fixed_weight("channels", channels.reshape(-1))
     on.gives(node.output[0], on.call("index_select.default", value, 1, order))
+
+
+def _block(given: Attributes) -> int:
+    size: int = given["blocksize"]
+    if not 1 <= size <= _LARGEST_BLOCK:
+        raise Untranslatable(f"its blocks are of {size}; those of 1 to {_LARGEST_BLOCK} are known")
+    return size
 
 
 def _channels(on: Translation, name: str) -> int:
