@@ -1,4 +1,4 @@
-"""Which converter each ONNX operator has (the ONNX operator specification, opsets 13 to 21)."""
+"""Which converter each ONNX operator has (the ONNX operator specification, opsets 11 to 23)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from modelpress.engine.graphs.onnx.translation import INPUT, Translation, Untran
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import MOST_NODES, Graph, TensorShape, ValueOf, WeightOf, items_of
 
-OPSETS = range(13, 22)
+OPSETS = range(11, 24)
 # Of the outputs, or of the largest where that is above 1.
 TOLERANCE = 1e-4
 
@@ -49,8 +49,8 @@ class _Images:
 def read(path: Path, note: Callable[[str], object] = lambda _: None) -> Program:
     """The program of an ONNX file, its weights in the file itself. `note` is told where images are taken otherwise.
 
-    Raises InvalidModel for a file that is none, is damaged, keeps its weights elsewhere, is of another opset than 13 to
-    21, or uses what is not known here; the message names the operators.
+    Raises InvalidModel for a file that is none, is damaged, keeps its weights elsewhere, is of another opset than 11 to
+    23, or uses what is not known here; the message names the operators.
     """
     model = _checked(path)
     images = _images(model)
@@ -153,8 +153,8 @@ def _images(model: onnx.ModelProto) -> _Images:
         known = kind.elem_type in onnx.TensorProto.DataType.values()
         called = onnx.TensorProto.DataType.Name(kind.elem_type).lower() if known else kind.elem_type
         raise InvalidModel(
-            f"the ONNX model's input is of type {called}; images are given as floating numbers, normalised. Leave out of "
-            "the export what makes them of pixels"
+            f"the ONNX model's input is of type {called}; images are given as floating numbers, normalised. Leave what "
+            "makes them of pixels out of the export"
         )
     if len(sizes) < 2 or any(size < 1 for size in sizes[1:]):
         raise InvalidModel(

@@ -11,6 +11,9 @@ from modelpress.engine.graphs.onnx.node import Attributes, Converter, optional
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
 from modelpress.spec.graph import WeightOf
 
+# Before this opset a softmax was one of a matrix.
+_SOFTMAX_OF_ONE_AXIS = 13
+
 
 def leaky_relu(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     on.gives(node.output[0], on.call("leaky_relu.default", on.tensor(node.input[0]), given.get("alpha", 0.01)))
@@ -56,6 +59,13 @@ def clip(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
 
 def softmax(operator: str) -> Converter:
     def convert(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
-        on.gives(node.output[0], on.call(operator, on.tensor(node.input[0]), given.get("axis", -1)))
+        value, rank = on.tensor(node.input[0]), len(on.shape(node.input[0]))
+        axis = given.get("axis", -1 if on.opset >= _SOFTMAX_OF_ONE_AXIS else 1) % rank
+        if on.opset >= _SOFTMAX_OF_ONE_AXIS or axis == rank - 1:
+            on.gives(node.output[0], on.call(operator, value, axis))
+            return
+        # Of all dimensions from the axis on, taken as one.
+        flat = on.call(operator, on.call("flatten.using_ints", value, axis), -1)
+        on.gives(node.output[0], on.call("view_as.default", flat, value))
 
     return convert

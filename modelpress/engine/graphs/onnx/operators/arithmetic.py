@@ -27,6 +27,8 @@ _SIZE_OPERATORS = {
     "div.Tensor": "size.floordiv",
     "remainder.Tensor": "size.mod",
 }
+# These take no plain number where a tensor is due.
+_OF_TENSORS = {"remainder.Tensor", "fmod.Tensor"}
 
 
 def binary(operator: str) -> Converter:
@@ -42,7 +44,8 @@ def binary(operator: str) -> Converter:
             quotient = on.call("div.Tensor_mode", on.tensor(first), on.operand(second), rounding_mode="trunc")
             on.gives(node.output[0], quotient)
             return
-        on.gives(node.output[0], on.call(operator, on.tensor(first), on.operand(second)))
+        by = on.tensor(second) if operator in _OF_TENSORS else on.operand(second)
+        on.gives(node.output[0], on.call(operator, on.tensor(first), by))
         for one, other in ((first, second), (second, first)):
             places, moved = on.places(one), on.constant(other)
             if places is not None and moved is not None and (operator == "add.Tensor" or moved.size == 1):
@@ -106,10 +109,6 @@ def many(operator: str) -> Converter:
 
 
 def equal(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
-    known = [on.constant(name) for name in node.input]
-    if known[0] is not None and known[1] is not None:
-        on.gives_constant(node.output[0], known[0] == known[1])
-        return
     sizes = [on.sizes(name) for name in node.input]
     if sizes[0] is not None and sizes[1] is not None and len(sizes[0]) == len(sizes[1]):
         # Exporters ask whether a size is -1; one that is computed never is.

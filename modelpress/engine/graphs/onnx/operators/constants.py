@@ -51,9 +51,9 @@ def same(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
     on.same(node.output[0], node.input[0])
 
 
-def dropout(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
+def dropout(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     named = optional(node, 1)
-    share = 0.5 if named is None else float(on.numbers(named)[0])
+    share = given.get("ratio", 0.5) if named is None else float(on.numbers(named)[0])
     if len(node.output) > 1 and on.uses[node.output[1]]:
         raise Untranslatable("its mask is used")
     on.gives(node.output[0], on.call("dropout.default", on.tensor(node.input[0]), share, False))

@@ -11,11 +11,12 @@ from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
 from modelpress.spec.graph import Argument, Infinite, ValueOf, WeightOf
 
+Ends = tuple[list[int], list[int]]
+"""How much is added at the beginning and at the end of each of an image's dimensions."""
 
-def padded(
-    on: Translation, name: str, given: Attributes, kernel: Sequence[int], strides: Sequence[int], fill: float
-) -> tuple[ValueOf | WeightOf, list[int]]:
-    """The input with what a layer of torch cannot pad itself, and the padding that it can."""
+
+def ends(on: Translation, name: str, given: Attributes, kernel: Sequence[int], strides: Sequence[int]) -> Ends:
+    """How a window's attributes have the image `name` padded. Raises Untranslatable where that depends on its size."""
     dimensions = len(kernel)
     dilations = given.get("dilations", [1] * dimensions)
     pads = list(given.get("pads", [0] * 2 * dimensions))
@@ -23,23 +24,26 @@ def padded(
     if mode == "VALID":
         pads = [0] * 2 * dimensions
     elif mode != "NOTSET":
-        sizes = on.shape(name)[2:]
         totals = []
-        for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        for size, width, stride, dilation in zip(on.shape(name)[2:], kernel, strides, dilations, strict=True):
             if size is None:
                 raise Untranslatable("auto_pad needs to know the size of its input")
             totals.append(max(0, (math.ceil(size / stride) - 1) * stride + dilation * (width - 1) + 1 - size))
-        less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
-        pads = less + more if mode == "SAME_UPPER" else more + less
-    before, after = pads[:dimensions], pads[dimensions:]
-    value = on.tensor(name)
-    # torch pads pools by half of the window at most, and both sides alike.
-    if before == after and all(pad >= 0 for pad in before):
-        return value, before
+        return halves(totals, mode)
+    return pads[:dimensions], pads[dimensions:]
+
+
+def halves(totals: Sequence[int], mode: str) -> Ends:
+    """Padding of both ends together, the odd one at the end (SAME_UPPER) or at the beginning."""
+    less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return (less, more) if mode == "SAME_UPPER" else (more, less)
+
+
+def pad_ends(on: Translation, value: ValueOf | WeightOf, added: Ends, fill: float) -> ValueOf:
+    """Images with `fill` around them."""
     # Pairs from the last dimension to the first.
-    listed = tuple(pad for pair in reversed(list(zip(before, after, strict=True))) for pad in pair)
-    filled: Argument = fill if math.isfinite(fill) else infinite(fill)
-    return on.call("constant_pad_nd.default", value, listed, filled), [0] * dimensions
+    listed = tuple(pad for pair in reversed(list(zip(*added, strict=True))) for pad in pair)
+    return on.call("constant_pad_nd.default", value, listed, fill if math.isfinite(fill) else infinite(fill))
 
 
 def infinite(number: float) -> Argument:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from modelpress.engine.graphs.onnx.node import Attributes, Converter, optional
-from modelpress.engine.graphs.onnx.operators.padding import padded
+from modelpress.engine.graphs.onnx.operators.padding import ends, pad_ends
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
 from modelpress.spec.graph import Argument
 
@@ -15,12 +15,14 @@ def pool(operator: str, fill: float) -> Converter:
         kernel = list(given["kernel_shape"])
         strides = list(given.get("strides", [1] * len(kernel)))
         average = operator == "avg_pool"
-        value, padding = padded(on, node.input[0], given, kernel, strides, fill)
+        before, after = ends(on, node.input[0], given, kernel, strides)
+        images = on.tensor(node.input[0])
+        value, padding = images, before
         counted = bool(given.get("count_include_pad", 0))
-        if any(2 * pad > width for pad, width in zip(padding, kernel, strict=True)):
-            raise Untranslatable("it pads by more than half of its window")
-        if average and value != on.tensor(node.input[0]) and not counted:
-            raise Untranslatable("it averages over a border that differs between its ends")
+        # Layers pad both ends alike, and by half of the window at most.
+        border = before != after or any(not 0 <= 2 * pad <= width for pad, width in zip(before, kernel, strict=True))
+        if border:
+            value, padding = pad_ends(on, images, (before, after), fill), [0] * len(kernel)
         if len(node.output) > 1 or given.get("storage_order", 0):
             raise Untranslatable("it gives the places of its maxima")
         ceil = bool(given.get("ceil_mode", 0))
@@ -30,9 +32,12 @@ def pool(operator: str, fill: float) -> Converter:
             more: tuple[Argument, ...] = (ceil, counted)
         else:
             more = (tuple(given.get("dilations", [1] * len(kernel))), ceil)
-        result = on.call(
-            f"{operator}{len(kernel)}d.default", value, tuple(kernel), tuple(strides), tuple(padding), *more
-        )
+        window = (f"{operator}{len(kernel)}d.default", (tuple(kernel), tuple(strides), tuple(padding), *more))
+        result = on.call(window[0], value, *window[1])
+        if average and border and not counted:
+            # The border was counted: divide by the share of each window that lies within the image.
+            within = pad_ends(on, on.call("ones_like.default", images), (before, after), fill)
+            result = on.call("div.Tensor", result, on.call(window[0], within, *window[1]))
         on.gives(node.output[0], result)
 
     return convert

@@ -138,7 +138,9 @@ def concat(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
 
 def split(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     named, axis = optional(node, 1), given.get("axis", 0)
-    if named is None:
+    if named is None and "split" in given:
+        parts = list(given["split"])
+    elif named is None:
         size = on.shape(node.input[0])[axis]
         if size is None:
             raise Untranslatable("the size of what it splits is not known")
