@@ -1,13 +1,20 @@
-"""ONNX files of a few nodes, as the tests of their readers write them."""
+"""ONNX files: of a few nodes, or written by the exporters of torch; and the networks that are read from them."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from modelpress.engine.graphs.exported import lifted_network
+from modelpress.engine.graphs.network import GraphNetwork
+from modelpress.engine.graphs.onnx import reader
 
 SEED = 0
 
@@ -42,3 +49,24 @@ def ints(*numbers: int) -> np.ndarray[Any, Any]:
 
 def one(op_type: str, *inputs: str, **given: Any) -> list[onnx.NodeProto]:
     return [helper.make_node(op_type, ["x", *inputs], ["y"], **given)]
+
+
+def network_of(path: Path) -> GraphNetwork:
+    """The network of a file, shown to give what ONNX Runtime gives."""
+    network = lifted_network(reader.read(path))
+    reader.check_against_runtime(path, network)
+    return network
+
+
+def export(module: nn.Module, path: Path, images: Tensor, exporter: str) -> Path:
+    """Write a module for batches of any size (`dynamo`) or by the older exporter for one image (`torchscript`)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if exporter == "dynamo":
+            batch = torch.export.Dim("batch", min=1, max=4096)
+            torch.onnx.export(
+                module, (images,), path, dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False
+            )
+        else:
+            torch.onnx.export(module, (images[:1],), path, dynamo=False, opset_version=13)
+    return path

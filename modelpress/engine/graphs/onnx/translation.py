@@ -231,8 +231,9 @@ class Translation:
         return ValueOf(value=names[0])
 
     def gives(self, name: str, value: ValueOf) -> None:
-        """The ONNX value `name` is `value` of the program."""
-        self._values[name] = value.value
+        """The ONNX value `name` is `value` of the program; without a name it is one that nothing takes."""
+        if name:
+            self._values[name] = value.value
 
     def gives_sizes(self, name: str, sizes: Sequence[Size], rank: int = 1) -> None:
         """The ONNX value `name` is a shape, or of rank 0 one number of a shape; a constant where all of it is known."""
@@ -298,7 +299,8 @@ def scope_of(node: onnx.NodeProto) -> str:
     torch's older exporter names a node `/layer1/layer1.0/conv1/Conv`: a path in which a module within a `Sequential`
     has the whole of its name. The newer one (`node_conv2d_3`) tells nothing, nor do others.
     """
-    parts = [part for part in (node.name or node.output[0]).split("/") if part]
+    called = node.name or next((name for name in node.output if name), "")
+    parts = [part for part in called.split("/") if part]
     return _sanitized(".".join(_without_repeats(parts[:-1]) if len(parts) > 1 else parts))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +11,10 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from modelpress.engine.graphs.exported import lifted_network
-from modelpress.engine.graphs.network import GraphNetwork
 from modelpress.engine.graphs.onnx import reader
 from modelpress.spec.failure import InvalidModel
 from tests.support.exported import Photographer, trained
-from tests.support.onnx_files import weights, write
-
-
-def network_of(path: Path) -> GraphNetwork:
-    network = lifted_network(reader.read(path))
-    reader.check_against_runtime(path, network)
-    return network
-
-
-def export(module: nn.Module, path: Path, images: Tensor, exporter: str) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if exporter == "dynamo":
-            batch = torch.export.Dim("batch", min=1, max=4096)
-            torch.onnx.export(
-                module, (images,), path, dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False
-            )
-        else:
-            torch.onnx.export(module, (images[:1],), path, dynamo=False, opset_version=13)
-    return path
+from tests.support.onnx_files import export, network_of, weights, write
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
