@@ -68,5 +68,5 @@ def export(module: nn.Module, path: Path, images: Tensor, exporter: str) -> Path
                 module, (images,), path, dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False
             )
         else:
-            torch.onnx.export(module, (images[:1],), path, dynamo=False, opset_version=13)
+            torch.onnx.export(module, (images[:1],), path, dynamo=False, opset_version=14)
     return path

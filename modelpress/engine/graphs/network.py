@@ -200,6 +200,10 @@ def _attach(root: nn.Module, name: str, part: nn.Module | Tensor) -> None:
                 place.add_module(within, nn.Module())
             place = place.get_submodule(within)
         if isinstance(part, nn.Module):
+            # A layer may have others below it, which came before it.
+            below = place._modules.get(leaf)
+            for within, child in below.named_children() if below is not None else ():
+                part.add_module(within, child)
             place.add_module(leaf, part)
         elif isinstance(part, nn.Parameter):
             place.register_parameter(leaf, part)

@@ -197,3 +197,16 @@ def test_a_graph_that_makes_no_sense_is_no_graph(change: dict[str, Any], message
     Graph.model_validate(sound)
     with pytest.raises(ValidationError, match=message):
         Graph.model_validate({**sound, **change})
+
+
+def test_a_layer_may_have_others_below_it() -> None:
+    layers = {"outer.inner": {"type": "Linear", "arguments": {"in_features": 4, "out_features": 3}}}
+    layers["outer"] = {"type": "Linear", "arguments": {"in_features": 3, "out_features": 2}}
+    nodes = [
+        {"kind": "layer", "layer": "outer.inner", "inputs": [{"value": "x"}], "outputs": ["h"]},
+        {"kind": "layer", "layer": "outer", "inputs": [{"value": "h"}], "outputs": ["y"]},
+    ]
+    network = GraphNetwork(Graph.model_validate({"inputs": INPUT, "layers": layers, "nodes": nodes, "outputs": ["y"]}))
+    names = {f"{layer}.{weight}" for layer in layers for weight in ("weight", "bias")}
+    assert network.state_dict().keys() == names
+    assert network(torch.rand(5, 4)).shape == (5, 2)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.graphs.onnx import reader
 from modelpress.spec.failure import InvalidModel
 from tests.support.exported import Photographer, trained
-from tests.support.onnx_files import export, network_of, weights, write
+from tests.support.onnx_files import export, ints, network_of, weights, write
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
@@ -86,6 +89,110 @@ def test_images_with_channels_last_are_taken_with_channels_first(tmp_path: Path)
     assert isinstance(network.get_submodule("model.first"), nn.Conv2d)
 
 
+def test_images_with_channels_last_are_taken_where_no_transposition_says_so(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["h"]),
+        helper.make_node("ReduceMean", ["h", "a"], ["y"], keepdims=0),
+    ]
+    constants = {"w": weights(3, 5), "b": weights(5), "a": ints(1, 2)}
+    path = write(tmp_path / "model.onnx", nodes, constants, shape=("batch", 8, 6, 3), opset=18)
+    notes: list[str] = []
+    network = lifted_network(reader.read(path, notes.append))
+    reader.check_against_runtime(path, network)
+    assert next(iter(network.graph.inputs.values())).shape == (0, 3, 8, 6)
+    assert "channels of its images last" in notes[0]
+    images = weights(2, 3, 8, 6)
+    (wanted,) = onnxruntime.InferenceSession(path).run(None, {"x": images.transpose(0, 2, 3, 1)})
+    with torch.no_grad():
+        np.testing.assert_allclose(network(torch.from_numpy(images)).numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_narrow_images_with_channels_first_stay_as_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "model.onnx", [CONV], HELD, shape=("batch", 4, 9, 3))
+    assert next(iter(network_of(path).graph.inputs.values())).shape == (0, 4, 9, 3)
+
+
+def test_a_network_of_tensorflow(tmp_path: Path) -> None:
+    """As tf2onnx writes a Keras network: NHWC outside, SAME padding, norms as products and sums, weights transposed."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2], name="m/first/Conv2D__6"),
+        helper.make_node("Conv", ["t", "w"], ["c"], auto_pad="SAME_UPPER", strides=[2, 2], name="m/first/Conv2D"),
+        helper.make_node("Mul", ["c", "scale"], ["n"], name="m/norm/mul"),
+        helper.make_node("Add", ["n", "shift"], ["s"], name="m/norm/add"),
+        helper.make_node("Clip", ["s", "low", "six"], ["r"], name="m/Relu6"),
+        helper.make_node(
+            "Conv", ["r", "d"], ["e"], group=6, pads=[0, 0, 1, 1], strides=[2, 2], name="m/depthwise/depthwise"
+        ),
+        helper.make_node("AveragePool", ["e"], ["v"], kernel_shape=[2, 2], auto_pad="SAME_UPPER", name="m/pool"),
+        helper.make_node("Transpose", ["v"], ["l"], perm=[0, 2, 3, 1], name="m/flatten__8"),
+        helper.make_node("Shape", ["l"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["batch"]),
+        helper.make_node("Concat", ["batch", "rest"], ["flat"], axis=0),
+        helper.make_node("Reshape", ["l", "flat"], ["f"], name="m/flatten/Reshape"),
+        helper.make_node("MatMul", ["f", "k"], ["p"], name="m/dense/MatMul"),
+        helper.make_node("Add", ["p", "b"], ["a"], name="m/dense/BiasAdd"),
+        helper.make_node("Softmax", ["a"], ["y"], name="m/dense/Softmax"),
+    ]
+    constants = {
+        "w": weights(6, 3, 3, 3),
+        "scale": weights(1, 6, 1, 1),
+        "shift": weights(1, 6, 1, 1),
+        "low": np.zeros((), np.float32),
+        "six": np.full((), 6, np.float32),
+        "d": weights(6, 1, 2, 2),
+        "zero": ints(0),
+        "one": ints(1),
+        "rest": ints(36),
+        "k": weights(36, 10),
+        "b": weights(10),
+    }
+    network = network_of(write(tmp_path / "model.onnx", nodes, constants, shape=("unk__1", 9, 7, 3)))
+    layers = {name: type(layer).__name__ for name, layer in network.named_modules() if name}
+    wanted = {"m.first": "Conv2d", "m.depthwise": "Conv2d", "m.dense": "Linear"}
+    assert {name: layers.get(name) for name in wanted} == wanted
+    assert "ReLU6" in layers.values()
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_transformer_with_a_class_token(exporter: str, batch_first: bool, tmp_path: Path) -> None:
+    """Exported for one image, the token is no longer repeated, and attention puts the batch second."""
+    module = trained(Tokens(batch_first))
+    network = network_of(export(module, tmp_path / "model.onnx", torch.randn(2, 4, 3, 2), exporter))
+    images = torch.randn(5, 4, 3, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), module(images))
+
+
+class Tokens(nn.Module):
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=batch_first)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+        x = x if self.batch_first else x.transpose(0, 1)
+        x, _ = self.attention(x, x, x, need_weights=False)
+        return self.head(x[:, 0] if self.batch_first else x[0])
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_softmax_was_one_of_a_matrix(opset: int, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Split", ["x"], ["p", "q"], axis=1, split=[1, 3]),
+        helper.make_node("Softmax", ["q"], ["s"], axis=2),
+        helper.make_node("Softmax", ["s"], ["t"]),
+        helper.make_node("Squeeze", ["p"], ["u"], axes=[1]),
+        helper.make_node("Unsqueeze", ["u"], ["v"], axes=[1]),
+        helper.make_node("Add", ["t", "v"], ["y"]),
+    ]
+    network_of(write(tmp_path / "model.onnx", nodes, {}, opset=opset))
+
+
 CONV = helper.make_node("Conv", ["x", "w"], ["y"])
 HELD = {"w": weights(6, 4, 3, 3)}
 
@@ -135,6 +242,23 @@ def test_models_that_contradict_themselves_are_refused(change: Any, message: str
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InvalidModel, match=message):
         reader.read(path)
+
+
+def test_a_small_file_that_makes_large_shapes_and_constants_is_refused(tmp_path: Path) -> None:
+    doubled = [helper.make_node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(60)]
+    for first in (
+        [helper.make_node("Shape", ["x"], ["c0"])],
+        [helper.make_node("Constant", [], ["c0"], value_ints=[1] * 64)],
+    ):
+        nodes = [*first, *doubled, helper.make_node("Reshape", ["x", "c60"], ["y"])]
+        with pytest.raises(InvalidModel, match=r"a shape of more than 64 numbers|computed from values|is not known"):
+            reader.read(write(tmp_path / "model.onnx", nodes, {}))
+    counts = [helper.make_node("Range", ["z", "n", "o"], [f"r{i}"]) for i in range(1200)]
+    constants = {"z": np.array(0), "n": np.array(1 << 20), "o": np.array(1)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modelpress.engine.graphs.onnx.translation.MOST_ELEMENTS", 10 << 20)
+        with pytest.raises(InvalidModel, match="constants and weights of more than 10,485,760 elements"):
+            reader.read(write(tmp_path / "model.onnx", [*counts, CONV], {**HELD, **constants}))
 
 
 def test_files_that_are_cut_off_are_refused(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_first_state_is_that_of_each_image(tmp_path: Path) -> None:
         ("LSTM", {"w": weights(1, 3 * HIDDEN, INPUTS), "r": weights(1, 3 * HIDDEN, HIDDEN)}, {}, "not of the shapes"),
         ("RNN", {}, {"activations": ["Softsign"]}, "activations are softsign"),
         ("RNN", {}, {"clip": 3.0}, "clips its gates"),
+        ("GRU", {}, {"layout": 1}, "takes the batch first"),
     ],
 )
 def test_what_layers_of_torch_do_not_compute_is_refused(

@@ -42,30 +42,25 @@ def recurrent(*cells: Cell) -> Converter:
         directions = _DIRECTIONS[direction]
         cell = _cell(cells, given, directions)
         _refuse_what_torch_has_not(on, node, given, cell)
-        batch_first = bool(given.get("layout", 0))
         value = on.tensor(node.input[0])
-        count = on.call("sym_size.int", value, 0 if batch_first else 1)
+        count = on.call("sym_size.int", value, 1)
         if direction == "reverse":
-            value = on.call("flip.default", value, (1 if batch_first else 0,))
+            value = on.call("flip.default", value, (0,))
         weights, hidden, has_biases = _weights(on, node, cell, directions)
-        first = [
-            _state(on, optional(node, 5 + index), (directions, count, hidden), batch_first)
-            for index in range(cell.states)
-        ]
+        first = [_state(on, optional(node, 5 + index), (directions, count, hidden)) for index in range(cell.states)]
         states: Any = tuple(first) if cell.states > 1 else first[0]
         output = on.call(
-            *(cell.operator, value, states, weights, has_biases, 1, 0.0, False, directions == 2, batch_first),
+            *(cell.operator, value, states, weights, has_biases, 1, 0.0, False, directions == 2, False),
             outputs=1 + cell.states,
         )
         _, *last = on.last_outputs()
         if direction == "reverse":
-            output = on.call("flip.default", output, (1 if batch_first else 0,))
-        # (sequence, batch, directions * hidden) or, with the batch first, (batch, sequence, directions * hidden).
+            output = on.call("flip.default", output, (0,))
+        # From (sequence, batch, directions * hidden) to (sequence, directions, batch, hidden).
         apart = on.call("unflatten.int", output, -1, (directions, hidden))
-        on.gives(node.output[0], apart if batch_first else on.call("permute.default", apart, (0, 2, 1, 3)))
+        on.gives(node.output[0], on.call("permute.default", apart, (0, 2, 1, 3)))
         for name, state in zip(node.output[1:], last, strict=False):
-            found = ValueOf(value=state)
-            on.gives(name, on.call("permute.default", found, (1, 0, 2)) if batch_first else found)
+            on.gives(name, ValueOf(value=state))
 
     return convert
 
@@ -84,6 +79,8 @@ def _cell(cells: tuple[Cell, ...], given: Attributes, directions: int) -> Cell:
 def _refuse_what_torch_has_not(on: Translation, node: onnx.NodeProto, given: Attributes, cell: Cell) -> None:
     if "clip" in given or given.get("input_forget", 0):
         raise Untranslatable("it clips its gates, or has its input gate forget")
+    if given.get("layout", 0):
+        raise Untranslatable("it takes the batch first (layout=1), which ONNX Runtime does not run")
     if cell is GRU and not given.get("linear_before_reset", 0):
         raise Untranslatable("it resets its state before the product (linear_before_reset=0), torch's after it")
     peepholes = optional(node, 7)
@@ -91,7 +88,7 @@ def _refuse_what_torch_has_not(on: Translation, node: onnx.NodeProto, given: Att
         raise Untranslatable("its gates look at the cell (peepholes)")
     named = optional(node, 4)
     if named is not None:
-        length = on.shape(node.input[0])[1 if given.get("layout", 0) else 0]
+        length = on.shape(node.input[0])[0]
         if length is None or set(on.numbers(named)) != {length}:
             raise Untranslatable("its sequences differ in their lengths")
 
@@ -124,18 +121,17 @@ def _weights(
     return tuple(held), hidden, biases is not None
 
 
-def _state(on: Translation, name: str | None, shape: tuple[int, Size, int], batch_first: bool) -> ValueOf:
+def _state(on: Translation, name: str | None, shape: tuple[int, Size, int]) -> ValueOf:
     """A first state (directions, batch, hidden): zeros, the same for each image, or computed."""
     found = None if name is None else on.constant(name)
     if name is not None and found is None:
         computed = on.value(name)
         if computed is None:
             raise Untranslatable("its first state is a shape")
-        return on.call("permute.default", computed, (1, 0, 2)) if batch_first else computed
+        return computed
     if found is None or not found.any():
         float32: Item = DataType(dtype="float32")
         return on.call("zeros.default", shape, dtype=float32, device=InputDevice())
-    found = found.transpose(1, 0, 2) if batch_first else found
     if (found != found[:, :1]).any():
         raise Untranslatable("its first state differs between the images of a batch")
     row = on.new_weight(f"{on.scope}.state", torch.from_numpy(np.array(found[:, :1])))
