@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.graphs.onnx import reader
+from modelpress.spec.failure import InvalidModel
 from tests.support.onnx_files import ints, one, weights, write
 
 OPERATORS: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray[Any, Any]]]] = {
@@ -44,6 +45,7 @@ OPERATORS: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray[Any, Any]]
     "clip from below": (one("Clip", "low"), {"low": np.zeros((), np.float32)}),
     "leaky relu": (one("LeakyRelu", alpha=0.2), {}),
     "prelu": (one("PRelu", "s"), {"s": weights(4, 1, 1)}),
+    "prelu, a slope for each row": (one("PRelu", "s"), {"s": weights(6, 1)}),
     "elu": (one("Elu", alpha=0.7), {}),
     "hard sigmoid": (one("HardSigmoid"), {}),
     "hard sigmoid as torch has it": (one("HardSigmoid", alpha=1 / 6), {}),
@@ -198,6 +200,10 @@ OPERATORS: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray[Any, Any]]
         one("Resize", "", "s", coordinate_transformation_mode="half_pixel", mode="nearest"),
         {"s": np.array([1, 1, 3, 2], dtype=np.float32)},
     ),
+    "resize, cubic": (
+        one("Resize", "", "s", coordinate_transformation_mode="half_pixel", mode="cubic"),
+        {"s": np.array([1, 1, 2, 1.5], dtype=np.float32)},
+    ),
     "resize to a size": (
         one("Resize", "", "", "s", coordinate_transformation_mode="align_corners", mode="linear"),
         {"s": ints(3, 4, 9, 7)},
@@ -256,3 +262,26 @@ def test_each_operator_gives_what_the_runtime_gives(name: str, tmp_path: Path) -
     with torch.no_grad():
         found = network(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "reason"),
+    [
+        (one("Resize", "", "s", mode="cubic", exclude_outside=1), {"s": np.ones(4, np.float32)}, "another cubic curve"),
+        (one("DepthToSpace", blocksize=2**20), {}, "its blocks are of 1048576"),
+        (one("Unsqueeze", "a"), {"a": ints(*range(4, 20))}, "adds more than 8 dimensions"),
+        (one("Flatten", axis=0), {}, "mixes the batch"),
+        (
+            one("ScatterND", "i", "u", reduction="add"),
+            {"i": ints(0).reshape(1, 1), "u": weights(1, 4, 6, 6)},
+            "combines",
+        ),
+        (one("AveragePool", kernel_shape=[2, 2], dilations=[2, 2]), {}, "dilated window"),
+        (one("CumSum", "a", reverse=1), {"a": ints(1)}, "backwards"),
+    ],
+)
+def test_what_operators_of_torch_do_not_compute_is_refused(
+    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray[Any, Any]], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidModel, match=f"{nodes[0].op_type} .* cannot be read here: .*{reason}"):
+        reader.read(write(tmp_path / "model.onnx", nodes, constants, opset=19))

@@ -8,7 +8,7 @@ import onnx
 import torch
 
 from modelpress.engine.graphs.onnx.node import Attributes, Converter, optional
-from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
+from modelpress.engine.graphs.onnx.translation import Translation
 from modelpress.spec.graph import WeightOf
 
 # Before this opset a softmax was one of a matrix.
@@ -41,7 +41,11 @@ def prelu(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
     slope = on.constant(node.input[1])
     channels = on.shape(node.input[0])[1]
     if slope is None or slope.size not in (1, channels) or (slope.ndim > 1 and slope.size != slope.shape[0]):
-        raise Untranslatable("its slopes are not one for each channel")
+        # Slopes that are not one for each channel: max(x, 0) + slope * min(x, 0).
+        value = on.tensor(node.input[0])
+        below = on.call("mul.Tensor", on.call("clamp.default", value, None, 0), on.tensor(node.input[1]))
+        on.gives(node.output[0], on.call("add.Tensor", on.call("relu.default", value), below))
+        return
     name = on.new_weight(
         f"{on.scope}.weight" if on.scope else "prelu.weight", torch.from_numpy(slope.reshape(-1).copy())
     )

@@ -25,8 +25,10 @@ def layer_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None
     scale, bias = on.constant(node.input[1]), optional(node, 2)
     rank = len(on.shape(node.input[0]))
     axis = given.get("axis", -1) % rank
-    if scale is None or scale.ndim != rank - axis or len(node.output) > 1:
+    if scale is None or scale.ndim != rank - axis:
         raise Untranslatable("its scale is computed, or is for other dimensions than it norms")
+    if any(on.uses[name] for name in node.output[1:]):
+        raise Untranslatable("its mean or its deviation is used")
     value = on.call(
         "layer_norm.default",
         on.tensor(node.input[0]),

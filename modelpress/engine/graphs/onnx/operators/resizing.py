@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,11 @@ def resize(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
         on.gives(node.output[0], on.call("upsample_nearest2d.vec", value, size, factors))
     elif mode == "linear" and (corners or coordinates in _CENTRES):
         on.gives(node.output[0], on.call("upsample_bilinear2d.vec", value, size, corners, factors))
-    elif mode == "cubic" and (corners or coordinates in _CENTRES):
+    elif mode == "cubic" and _as_torch(given) and (corners or coordinates in _CENTRES):
         on.gives(node.output[0], on.call("upsample_bicubic2d.vec", value, size, corners, factors))
     else:
-        raise Untranslatable(f"it resizes in mode {mode[:20]} with {coordinates[:30]} coordinates")
+        more = "" if _as_torch(given) else ", and by another cubic curve than torch's"
+        raise Untranslatable(f"it resizes in mode {mode[:20]} with {coordinates[:30]} coordinates{more}")
 
 
 def _of_images(numbers: Sequence[Any], axes: list[int] | None) -> tuple[Any, Any]:
@@ -44,6 +46,11 @@ def _of_images(numbers: Sequence[Any], axes: list[int] | None) -> tuple[Any, Any
     if not {2, 3} <= found.keys():
         raise Untranslatable("it resizes other dimensions than height and width")
     return found[2], found[3]
+
+
+def _as_torch(given: Attributes) -> bool:
+    """Whether a cubic curve is that of Keys (1981) with a = -3/4, pixels beyond the border taken from it."""
+    return math.isclose(given.get("cubic_coeff_a", -0.75), -0.75) and not given.get("exclude_outside", 0)
 
 
 def _from_below(given: Attributes, coordinates: str, factors: tuple[float, ...] | None) -> bool:
