@@ -1,6 +1,7 @@
-"""Fixtures that every part's tests may use: real databases and a real Redis.
+"""Fixtures that every part's tests may use: real databases, a real Redis, and stores.
 
 `database` is empty, migrated and thrown away after the test; a test that uses it runs on SQLite and on PostgreSQL.
+`store` is empty; a test that uses it runs on a folder and on a bucket of an S3 server.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from db.database import Database, open_database
 from db.models import Base
+from storage.open_store import open_store
+from storage.store import Store
 from tests.support.postgres import postgres_server
 from tests.support.redis import redis_server
+from tests.support.s3_server import S3Server, run_s3_server
+
+OpenStore = Callable[[], Store]
 
 DIALECTS = ("sqlite", "postgresql")
 
@@ -140,6 +146,28 @@ def database(database_url: str) -> Iterator[Database]:
     """A migrated database without rows."""
     with opened(database_url) as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with run_s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "s3"])
+def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    """Opens the same store again at each call, as another process would."""
+    if request.param == "local":
+        return lambda: open_store(f"file://{tmp_path / 'store'}")
+    server: S3Server = request.getfixturevalue("s3_server")
+    bucket = server.make_bucket(f"bucket-{uuid.uuid4().hex}")
+    url = f"s3://{bucket}/some/prefix?endpoint={server.endpoint}"
+    return lambda: open_store(url, credentials=server.credentials, spool_folder=tmp_path / "spool")
+
+
+@pytest.fixture
+def store(open_one: OpenStore) -> Store:
+    return open_one()
 
 
 @contextmanager

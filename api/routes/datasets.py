@@ -22,6 +22,7 @@ from db.errors import InUse
 from db.queries import uploads
 from modelpress.spec.failure import InvalidDataset
 from modelpress.spec.resources import Dataset, Page
+from service.stored_bytes import drop_after_delete
 from storage.store import StoreFull, StoreUnavailable
 from storage.store import Writer as StoreWriter
 
@@ -107,9 +108,8 @@ def get_dataset(services: ServicesParam, caller: Reader, dataset_id: str) -> Dat
 def delete_dataset(services: ServicesParam, caller: Writer, dataset_id: str) -> None:
     """The data set and its bytes, unless a job that is not finished uses it."""
     with services.database.session() as session:
-        unneeded = uploads.delete_dataset(session, caller.team_id, dataset_id)
-        if unneeded is not None:
-            services.store.delete(unneeded)
+        sha256 = uploads.delete_dataset(session, caller.team_id, dataset_id)
+    drop_after_delete(services.database, services.store, sha256)
 
 
 def _keep(services: Services, caller: Caller, query: DatasetUpload, writer: StoreWriter) -> Dataset:

@@ -22,6 +22,7 @@ from db.errors import InUse
 from db.queries import uploads
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.resources import Model, Page
+from service.stored_bytes import drop_after_delete
 from storage.store import StoreFull, StoreUnavailable
 from storage.store import Writer as StoreWriter
 
@@ -112,9 +113,8 @@ def get_model(services: ServicesParam, caller: Reader, model_id: str) -> Model:
 def delete_model(services: ServicesParam, caller: Writer, model_id: str) -> None:
     """The model and its bytes, unless a job that is not finished uses it. Jobs keep their results."""
     with services.database.session() as session:
-        unneeded = uploads.delete_model(session, caller.team_id, model_id)
-        if unneeded is not None:
-            services.store.delete(unneeded)
+        sha256 = uploads.delete_model(session, caller.team_id, model_id)
+    drop_after_delete(services.database, services.store, sha256)
 
 
 def _keep(services: Services, caller: Caller, query: ModelUpload, writer: StoreWriter) -> Model:

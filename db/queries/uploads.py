@@ -1,8 +1,9 @@
 """Models and data sets as their owners see them.
 
-Bytes are shared by every row with the same SHA-256, so writing and dropping them must not cross. `create_model`,
-`create_dataset`, `delete_model` and `delete_dataset` therefore take a lock on the hash that lasts until the session
-ends: let the store publish, or drop, the bytes inside the same `with database.session()` block.
+Bytes are shared by every row with the same SHA-256, so writing and dropping them must not cross. `create_model` and
+`create_dataset` therefore take a lock on the hash that lasts until the session ends: let the store publish the bytes
+inside the same `with database.session()` block. Bytes are dropped after the block that deletes the row, in one of
+their own (service.stored_bytes).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from db.clock import now
 from db.errors import InUse, NotFound
 from db.ids import new_id
-from db.models import Artifact, Dataset, Job, JobStudent, Model
+from db.models import Dataset, Job, JobStudent, Model
 from db.queries import lineage
 from db.queries.texts import storable
 from modelpress.spec.architecture import ArchitectureRef
@@ -89,15 +90,15 @@ def list_datasets(session: Session, team_id: str, *, after: str | None = None, l
     return _list(session, Dataset, team_id, after, limit)
 
 
-def delete_model(session: Session, team_id: str, model_id: str) -> str | None:
-    """Delete a model. Returns the hash whose bytes nothing needs any more, None when another row does.
+def delete_model(session: Session, team_id: str, model_id: str) -> str:
+    """Delete a model. Returns the hash of its bytes: to be dropped after the session, unless another row names them.
 
-    Locks the hash until the session ends. Raises NotFound; InUse while a job that is not finished uses it.
+    Raises NotFound; InUse while a job that is not finished uses it.
     """
     return _delete(session, Model, team_id, model_id)
 
 
-def delete_dataset(session: Session, team_id: str, dataset_id: str) -> str | None:
+def delete_dataset(session: Session, team_id: str, dataset_id: str) -> str:
     """Delete a data set. As `delete_model`."""
     return _delete(session, Dataset, team_id, dataset_id)
 
@@ -120,7 +121,7 @@ def _list(session: Session, table: type[Row], team_id: str, after: str | None, l
     return list(session.scalars(query.order_by(table.id.desc()).limit(limit)))
 
 
-def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> str | None:
+def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> str:
     kind = "model" if table is Model else "data set"
     # The row's lock keeps `create_job` and `retry` from taking it in between.
     row = session.scalar(
@@ -138,19 +139,7 @@ def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> st
     job_id = session.scalar(uses.order_by(Job.id).limit(1))
     if job_id is not None:
         raise InUse(kind, row_id, job_id)
-    hold_bytes(session, row.sha256)
     session.execute(
         update(table).where(table.id == row_id).values(deleted_at=now(), worker=None, lease_expires_at=None)
     )
-    return None if _is_referred_to(session, row.sha256) else row.sha256
-
-
-def _is_referred_to(session: Session, sha256: str) -> bool:
-    uploads = [
-        select(table.id).where(table.sha256 == sha256, table.deleted_at.is_(None)).limit(1)
-        for table in (Model, Dataset)
-    ]
-    return any(
-        session.scalar(query) is not None
-        for query in [*uploads, select(Artifact.id).where(Artifact.sha256 == sha256).limit(1)]
-    )
+    return row.sha256

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import torch
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
+from db.queries import uploads
+from db.queries.uploads import delete_model
 from modelpress.spec import resources
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.network import CropCentre
@@ -100,6 +105,26 @@ def test_the_same_bytes_twice_are_kept_once(server: ApiServer, client: httpx.Cli
     assert kept_files(server.settings) == []
     read_problem(client.get(f"/v1/models/{second}"), 404, "not-found")
     read_problem(client.delete(f"/v1/models/{second}"), 404, "not-found")
+
+
+def test_a_deletion_whose_commit_fails_costs_no_bytes(
+    server: ApiServer, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = client.post("/v1/models", params=MODEL, content=safetensors_file()).json()["id"]
+
+    def break_the_commit(session: Session) -> None:
+        raise OperationalError("COMMIT", {}, ConnectionResetError())
+
+    def delete_in_a_session_that_breaks(session: Session, team_id: str, model_id: str) -> str:
+        event.listen(session, "before_commit", break_the_commit)
+        return delete_model(session, team_id, model_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(uploads, "delete_model", delete_in_a_session_that_breaks)
+        read_problem(client.delete(f"/v1/models/{model}"), 503, "database-unavailable")
+    assert len(kept_files(server.settings)) == 1
+    assert client.delete(f"/v1/models/{model}").status_code == 204
+    assert kept_files(server.settings) == []
 
 
 class TestDeclaredHash:

@@ -7,10 +7,9 @@ import threading
 import pytest
 
 from db.errors import InUse, InvalidText, NotFound
-from db.queries.claims import add_artifact, cancelled, claim_job
+from db.queries.claims import cancelled, claim_job
 from db.queries.jobs import cancel, create_job
 from db.queries.uploads import (
-    create_dataset,
     delete_dataset,
     delete_model,
     get_dataset,
@@ -19,7 +18,7 @@ from db.queries.uploads import (
     list_models,
 )
 from modelpress.spec.state import UploadState
-from tests.support.rows import ARCHITECTURE, PREPROCESSING, any_sha256, new_tenant, spec_for
+from tests.support.rows import ARCHITECTURE, PREPROCESSING, new_tenant, spec_for
 
 
 @pytest.fixture
@@ -96,29 +95,6 @@ def test_a_deleted_upload_is_gone_but_its_jobs_still_know_it(database, tenant):
             create_job(session, tenant.team_id, spec_for(model))
 
 
-def test_bytes_are_dropped_only_with_the_last_row_that_needs_them(database, tenant):
-    other = new_tenant(database, "other")
-    shared = any_sha256()
-    first, second = tenant.upload_model(sha256=shared), other.upload_model(sha256=shared)
-    dataset = tenant.upload_dataset(sha256=shared)
-    assert _delete(tenant, first) is None
-    assert _delete(other, second) is None
-    with database.session() as session:
-        assert delete_dataset(session, tenant.team_id, dataset.id) == shared
-
-
-def test_bytes_of_an_artifact_are_kept(database, tenant):
-    """A downloaded result that was uploaded again and deleted stays downloadable."""
-    job = tenant.submit(tenant.upload_model())
-    result = any_sha256()
-    with database.session() as session:
-        claim_job(session, "w", 30)
-        assert add_artifact(
-            session, job.id, 1, kind="compact", filename="model.mpz", size=1, sha256=result, content_type="x/y"
-        )
-    assert _delete(tenant, tenant.upload_model(sha256=result)) is None
-
-
 def test_an_upload_in_use_is_not_deleted(database, tenant):
     model, dataset = tenant.upload_model(), tenant.upload_dataset()
     job = tenant.submit(model, dataset)
@@ -185,31 +161,6 @@ def test_deleting_and_submitting_at_once_never_leaves_a_job_without_its_model(da
         for thread in threads:
             thread.join()
         assert set(outcome) in ({"job", "kept"}, {"refused", "dropped"})
-
-
-def test_who_publishes_bytes_waits_for_who_drops_them(database, tenant):
-    """An upload of the very bytes that are being dropped goes on only when they are gone, and so puts them again."""
-    model = tenant.upload_model()
-    order = []
-    dropping, started = threading.Event(), threading.Event()
-
-    def upload_the_same():
-        dropping.wait()
-        started.set()
-        with database.session() as session:
-            create_dataset(session, tenant.team_id, name="", sha256=model.sha256, size=1)
-            order.append("published")
-
-    thread = threading.Thread(target=upload_the_same)
-    thread.start()
-    with database.session() as session:
-        assert delete_model(session, tenant.team_id, model.id) == model.sha256
-        dropping.set()
-        started.wait()
-        thread.join(timeout=0.3)
-        order.append("dropped")
-    thread.join()
-    assert order == ["dropped", "published"]
 
 
 def test_a_name_that_cannot_be_stored_is_refused(tenant):

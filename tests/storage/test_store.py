@@ -11,7 +11,7 @@ import pytest
 
 from storage.local import LocalStore
 from storage.store import Corrupt, NotAHash, NotStored, Store, StoreUnavailable
-from tests.storage.conftest import OpenStore
+from tests.conftest import OpenStore
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
