@@ -17,9 +17,17 @@ from db.database import Database, open_database
 from db.errors import DatabaseError
 from db.queries.teams import SCOPES, create_key, create_team, find_team, list_keys, revoke_key
 from service.logs import configure_logs
-from service.settings import SettingsError, read_settings
+from service.settings import Settings, SettingsError, read_settings
+from service.storage_check import check_storage
+from service.stored_bytes import GRACE_SECONDS
+from storage.open_store import open_store
+from storage.store import StorageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Administration of a ModelPress service.")
+
+# Exit code of `check-storage` when something is left to do; 1 and 2 say that it could not be carried out.
+_LEFT = 3
+_COLUMNS = "{:<8}  {:<64}  {:>14}  {:<40}  {}\n"
 
 TeamName = Annotated[str, typer.Option("--team", help="Name of the team.")]
 
@@ -70,19 +78,55 @@ def end_key(team: TeamName, key: Annotated[str, typer.Argument(help="Id of the k
         _say(f"key {key} is revoked")
 
 
+@app.command("check-storage")
+def compare_storage(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what no row names; reject uploads whose bytes are gone.")
+    ] = False,
+    read: Annotated[bool, typer.Option("--read", help="Read every byte and compare hashes, not sizes alone.")] = False,
+    grace_hours: Annotated[
+        float, typer.Option(min=1, help="Bytes without a row count only when they are older than this, hours.")
+    ] = GRACE_SECONDS / 3600,
+) -> None:
+    """Compare rows with bytes: exit code 0 when they agree or are brought to, 3 when something is left to do."""
+    found, left = 0, 0
+    with _service() as (settings, database):
+        store = open_store(
+            settings.store_url, credentials=settings.s3_credentials, spool_folder=settings.home / "spool"
+        )
+        for finding in check_storage(database, store, grace_seconds=grace_hours * 3600, read=read, repair=repair):
+            if not found:
+                sys.stdout.write(_COLUMNS.format("fault", "sha256", "bytes", "named by", "what to do"))
+            named_by = ",".join(holder.id for holder in finding.holders) or "-"
+            size = "-" if finding.size is None else finding.size
+            sys.stdout.write(_COLUMNS.format(finding.fault, finding.sha256, size, named_by, finding.advice))
+            sys.stdout.flush()
+            found, left = found + 1, left + (not finding.is_repaired)
+    _say(f"{found} faults, {found - left} repaired, {left} left" if found else "rows and bytes agree")
+    if left:
+        raise typer.Exit(_LEFT)
+
+
 @contextmanager
 def _database() -> Iterator[Database]:
     """The database of the settings. Ends the program with a sentence when something is refused."""
+    with _service() as (_, database):
+        yield database
+
+
+@contextmanager
+def _service() -> Iterator[tuple[Settings, Database]]:
+    """The settings and their database. Ends the program with a sentence when something is refused."""
     try:
         settings = read_settings()
         configure_logs(settings, "admin")
         settings.make_home()
         database = open_database(settings.database_url)
         try:
-            yield database
+            yield settings, database
         finally:
             database.dispose()
-    except (SettingsError, DatabaseError, ValueError) as error:
+    except (SettingsError, DatabaseError, StorageError, ValueError) as error:
         _say(str(error))
         raise typer.Exit(1) from None
     except OperationalError as error:

@@ -2,6 +2,7 @@
 
     objects/ab/abcdef...   one file per object, read-only, named by its hash
     incoming/              what is being written
+    turn                   its time: when somebody last took the turn to tidy up
 
 Both lie in one tree so that a commit is a rename: an object is there whole or not at all, after a power cut too.
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from storage import spool
 from storage.spool import SpooledFile, readable_errors
-from storage.store import PIECE_BYTES, NotStored, Stored, Writer, require_hash, require_range
+from storage.store import PIECE_BYTES, SHARDS, Kept, NotAHash, NotStored, Stored, Writer, require_hash, require_range
 
 
 class LocalStore:
@@ -51,6 +53,31 @@ class LocalStore:
     def size(self, sha256: str) -> int:
         """Bytes of an object."""
         return self._require(sha256).stat().st_size
+
+    def look(self, sha256: str) -> Kept:
+        """An object's size, and when it was put."""
+        return _kept(sha256, self._require(sha256).stat())
+
+    def shards(self) -> frozenset[str]:
+        """What hashes of objects begin with."""
+        with readable_errors(self._objects):
+            return frozenset(path.name for path in self._objects.iterdir()).intersection(SHARDS)
+
+    def list_shard(self, shard: str) -> Iterator[Kept]:
+        """The objects whose hashes begin with `shard`."""
+        for path in (self._objects / shard).glob("*"):
+            # What was deleted meanwhile is no longer there; what is no hash is not ours.
+            with suppress(NotAHash, FileNotFoundError):
+                yield _kept(require_hash(path.name), path.stat())
+
+    def now(self) -> datetime:
+        """The time of the folder's file system, which need not be this machine's."""
+        probe = SpooledFile(self._incoming)
+        try:
+            probe.write(b"?")
+            return _moment(probe.path.stat())
+        finally:
+            probe.discard()
 
     def read(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` up to `end`, in pieces."""
@@ -91,6 +118,15 @@ class LocalStore:
         """Remove what broken-off writes left behind; gives how many files."""
         return spool.sweep(self._incoming, older_than_seconds)
 
+    def take_turn(self, every_seconds: float) -> bool:
+        """True once in so many seconds."""
+        turn = self._objects.parent / "turn"
+        with readable_errors(turn):
+            if turn.exists() and self.now() - _moment(turn.stat()) < timedelta(seconds=every_seconds):
+                return False
+            turn.touch()
+        return True
+
     def _path(self, sha256: str) -> Path:
         return self._objects / require_hash(sha256)[:2] / sha256
 
@@ -115,11 +151,20 @@ class _LocalWriter(SpooledFile):
         with readable_errors(folder):
             folder.mkdir(exist_ok=True)
             self.path.chmod(0o440)
+            os.utime(self.path)  # its age counts from here, however long the writing took
             # Renaming over an object of the same hash changes nothing: the bytes are the same.
             self.path.rename(folder / stored.sha256)
             _sync_folder(folder)
             _sync_folder(self._objects)
         return stored
+
+
+def _kept(sha256: str, status: os.stat_result) -> Kept:
+    return Kept(sha256=sha256, size=status.st_size, put_at=_moment(status))
+
+
+def _moment(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,9 +7,9 @@ a temporary file here while they are hashed, and go to the bucket in parts at th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -18,7 +18,19 @@ from obstore.store import S3Store as Bucket
 
 from storage import spool
 from storage.spool import SpooledFile, readable_errors
-from storage.store import PIECE_BYTES, NotStored, Stored, StoreUnavailable, Writer, require_hash, require_range
+from storage.store import (
+    PIECE_BYTES,
+    RENEW_SECONDS,
+    SHARDS,
+    Kept,
+    NotAHash,
+    NotStored,
+    Stored,
+    StoreUnavailable,
+    Writer,
+    require_hash,
+    require_range,
+)
 
 _PART_BYTES = 8 << 20
 # With parts of 8 MiB this holds the memory of one upload under 40 MiB; more at once is no faster on one connection's
@@ -96,9 +108,36 @@ class S3Store:
 
     def size(self, sha256: str) -> int:
         """Bytes of an object."""
+        return self.look(sha256).size
+
+    def look(self, sha256: str) -> Kept:
+        """An object's size, and when it was put."""
         key = _key(sha256)
         with self._readable_errors(sha256):
-            return obstore.head(self._bucket, key)["size"]
+            found = obstore.head(self._bucket, key)
+        return Kept(sha256=sha256, size=found["size"], put_at=found["last_modified"])
+
+    def shards(self) -> frozenset[str]:
+        """What hashes of objects begin with."""
+        with self._readable_errors("objects"):
+            found = obstore.list_with_delimiter(self._bucket, "objects")["common_prefixes"]
+        return frozenset(prefix.rpartition("/")[2] for prefix in found).intersection(SHARDS)
+
+    def list_shard(self, shard: str) -> Iterator[Kept]:
+        """The objects whose hashes begin with `shard`."""
+        with self._readable_errors(f"{shard}..."):
+            for page in obstore.list(self._bucket, f"objects/{shard}"):
+                for found in page:
+                    # What is no hash is not ours.
+                    with suppress(NotAHash):
+                        sha256 = require_hash(found["path"].rpartition("/")[2])
+                        yield Kept(sha256=sha256, size=found["size"], put_at=found["last_modified"])
+
+    def now(self) -> datetime:
+        """The service's time, taken from an object that it has just been given."""
+        with self._readable_errors("probe"):
+            obstore.put(self._bucket, "probe", b"?")
+            return obstore.head(self._bucket, "probe")["last_modified"]
 
     def read(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` up to `end`, in pieces."""
@@ -131,8 +170,7 @@ class S3Store:
             probe.write(b"?")
         finally:
             probe.discard()
-        with self._readable_errors("probe"):
-            obstore.put(self._bucket, "probe", b"?")
+        self.now()
 
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what broken-off writes left in the spool folder; gives how many files.
@@ -141,15 +179,34 @@ class S3Store:
         """
         return spool.sweep(self._spool_folder, older_than_seconds)
 
-    def upload(self, path: Path, sha256: str, size: int) -> None:
-        """Send a file of this machine under its hash; nothing is visible before the last part is there."""
-        with self._readable_errors(sha256):
+    def take_turn(self, every_seconds: float) -> bool:
+        """True once in so many seconds."""
+        with self._readable_errors("turn"):
             try:
-                if obstore.head(self._bucket, _key(sha256))["size"] == size:
-                    return
+                taken_at = obstore.head(self._bucket, "turn")["last_modified"]
             except FileNotFoundError:
-                pass
+                taken_at = None
+            if taken_at is not None and self.now() - taken_at < timedelta(seconds=every_seconds):
+                return False
+            obstore.put(self._bucket, "turn", b"")
+        return True
+
+    def upload(self, path: Path, sha256: str, size: int) -> None:
+        """Send a file of this machine under its hash; nothing is visible before the last part is there.
+
+        An old object of this hash is replaced: it is young then, and whole if it was damaged.
+        """
+        if self.holds(sha256, size) and self.now() - self.look(sha256).put_at < timedelta(seconds=RENEW_SECONDS):
+            return
+        with self._readable_errors(sha256):
             obstore.put(self._bucket, _key(sha256), path, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+
+    def holds(self, sha256: str, size: int) -> bool:
+        """True when an object of this hash and size is there."""
+        try:
+            return self.size(sha256) == size
+        except NotStored:
+            return False
 
     def _read(self, sha256: str, start: int, end: int) -> Iterator[bytes]:
         if start >= end:
@@ -176,13 +233,16 @@ class _S3Writer(SpooledFile):
     def __init__(self, folder: Path, store: S3Store) -> None:
         super().__init__(folder)
         self._store = store
+        self._is_sent = False
 
     def prepare(self) -> None:
         self._store.upload(self.path, self.sha256, self.size)
+        self._is_sent = True
 
     def commit(self) -> Stored:
         # Sent already when it was prepared, unless somebody has deleted the same bytes since.
-        self.prepare()
+        if not (self._is_sent and self._store.holds(self.sha256, self.size)):
+            self.prepare()
         return Stored(sha256=self.sha256, size=self.size)
 
 

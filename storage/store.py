@@ -17,11 +17,18 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 PIECE_BYTES = 1 << 20
 """How much is read or written at a time, bytes."""
+
+RENEW_SECONDS = 3600.0
+"""An object that is put again is younger than this afterwards, so that whoever removes old ones leaves it alone."""
+
+SHARDS = tuple(f"{number:02x}" for number in range(256))
+"""What hashes begin with: a store is listed by these, so that no list of all it keeps need fit into memory."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -56,6 +63,15 @@ class Stored:
 
     sha256: str  # 64 lower-case hexadecimal digits: the object's name
     size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An object as the store shows it, without reading it."""
+
+    sha256: str  # what its bytes should have
+    size: int  # bytes
+    put_at: datetime  # when it was last put, by the store's clock
 
 
 class Writer(Protocol):
@@ -105,6 +121,18 @@ class Store(Protocol):
     def size(self, sha256: str) -> int:
         """Bytes of an object."""
 
+    def look(self, sha256: str) -> Kept:
+        """An object's size, and when it was put."""
+
+    def shards(self) -> frozenset[str]:
+        """Those of SHARDS that hold something (or held it once)."""
+
+    def list_shard(self, shard: str) -> Iterator[Kept]:
+        """The objects whose hashes begin with `shard`, one of SHARDS, in any order."""
+
+    def now(self) -> datetime:
+        """The store's own time, by which objects are old or young: clocks of machines may differ."""
+
     def read(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` up to `end` (not with it; None and what lies past the end mean the end), in pieces."""
 
@@ -124,7 +152,10 @@ class Store(Protocol):
         """Write and remove something small. Raises StoreUnavailable or StoreFull when that fails."""
 
     def sweep(self, older_than_seconds: float) -> int:
-        """Remove what broken-off writes left behind and nobody touched for so long; gives how many files."""
+        """Remove what broken-off writes left behind and nobody touched for so long; gives how many there were."""
+
+    def take_turn(self, every_seconds: float) -> bool:
+        """True once in so many seconds for all processes that share the store (for two that ask at once, twice)."""
 
 
 def require_hash(sha256: str) -> str:

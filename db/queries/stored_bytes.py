@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, select, true
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import ColumnElement, false, select, true, update
 from sqlalchemy.orm import Session
 
-from db.models import Artifact, Dataset, Model
+from db.models import Artifact, Dataset, Model, Upload
+from modelpress.spec.failure import Failure
+from modelpress.spec.state import UploadState
 
 # Every table whose `sha256` names bytes of the store, and its rows that still do: jobs keep their artifacts for ever,
 # what was uploaded can be deleted. Bytes of a table that is missing here would be dropped.
@@ -16,9 +21,55 @@ HOLDERS: dict[type[Model] | type[Dataset] | type[Artifact], ColumnElement[bool]]
 }
 
 
+_KINDS: dict[type, Literal["model", "dataset", "artifact"]] = {Model: "model", Dataset: "dataset", Artifact: "artifact"}
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A row that names bytes."""
+
+    id: str
+    kind: Literal["model", "dataset", "artifact"]
+    is_rejected: bool  # an upload that no job will read any more
+    sha256: str
+    size: int  # bytes, as the row says
+
+
+def holders(session: Session, begin: str) -> list[Holder]:
+    """The rows that name bytes whose hash begins so, oldest first within their kind."""
+    # "g" sorts after every hexadecimal digit. A range, other than LIKE, finds its way by the index on both databases.
+    return [
+        Holder(row.id, _KINDS[table], row.is_rejected, row.sha256, row.size)
+        for table, holds in HOLDERS.items()
+        for row in session.execute(
+            select(table.id, table.sha256, table.size, _is_rejected(table).label("is_rejected"))
+            .where(table.sha256 >= begin, table.sha256 < f"{begin}g", holds)
+            .order_by(table.id)
+        )
+    ]
+
+
+def _is_rejected(table: type[Model] | type[Dataset] | type[Artifact]) -> ColumnElement[bool]:
+    return table.state == UploadState.REJECTED if issubclass(table, Upload) else false()
+
+
 def is_needed(session: Session, sha256: str) -> bool:
     """True while a row names these bytes. To act upon the answer, hold them first (`hold_bytes`)."""
     return any(
         session.scalar(select(table.id).where(table.sha256 == sha256, holds).limit(1)) is not None
         for table, holds in HOLDERS.items()
     )
+
+
+def reject_uploads(session: Session, sha256: str, failure: Failure) -> list[str]:
+    """Reject the models and data sets that name these bytes, inspected or not; gives the ids of those that were not."""
+    rejected: list[str] = []
+    for table in (Model, Dataset):
+        rejected += session.scalars(
+            update(table)
+            .where(table.sha256 == sha256, HOLDERS[table], table.state != UploadState.REJECTED)
+            .values(state=UploadState.REJECTED, failure=failure, worker=None, lease_expires_at=None)
+            .returning(table.id)
+            .execution_options(synchronize_session=False)
+        )
+    return rejected

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from db.database import open_database
 from db.queries.teams import find_key, list_keys
+from tests.conftest import opened
+from tests.support.rows import new_tenant
+
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
 
 
 def admin(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -75,4 +79,50 @@ def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
     result = admin(tmp_path, "migrate", MODELPRESS_DATABASE_URL="postgresql://modelpress@127.0.0.1:1/modelpress")
     assert result.returncode == 1
     assert "the database cannot be used" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_store_is_checked_and_repaired(tmp_path: Path) -> None:
+    """Exit codes: 0 when rows and bytes agree or are brought to, 3 when something is left to do."""
+    admin(tmp_path, "migrate")
+    result = admin(tmp_path, "check-storage", "--read")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "rows and bytes agree" in result.stderr
+
+    left = tmp_path / "store/objects/ba" / ABC
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"abc")
+    with opened(f"sqlite:///{tmp_path}/modelpress.db") as database:
+        missing = new_tenant(database).upload_model()
+    first = admin(tmp_path, "check-storage")
+    assert first.returncode == 3
+    assert ABC not in first.stdout  # young
+    os.utime(left, (1_000_000_000, 1_000_000_000))
+
+    for arguments, code, done, sentence in [
+        ((), 3, ("--repair removes it", "--repair rejects the upload"), "2 faults, 0 repaired, 2 left"),
+        (("--repair",), 0, ("removed", "rejected: its owner has to upload it again"), "2 faults, 2 repaired, 0 left"),
+    ]:
+        result = admin(tmp_path, "check-storage", *arguments)
+        assert result.returncode == code, result.stderr
+        assert sentence in result.stderr
+        head, *lines = result.stdout.splitlines()
+        assert head.split() == ["fault", "sha256", "bytes", "named", "by", "what", "to", "do"]
+        found = {line.split()[1]: line for line in lines}
+        assert set(found) == {ABC, missing.sha256}
+        assert found[ABC].split()[::2][:2] == ["unneeded", "3"]
+        assert found[ABC].endswith(done[0])
+        assert found[missing.sha256].split()[:4] == ["missing", missing.sha256, "-", missing.id]
+        assert found[missing.sha256].endswith(done[1])
+    assert not left.exists()
+    assert admin(tmp_path, "check-storage").returncode == 0
+
+
+def test_a_store_that_is_away_cannot_be_checked(tmp_path: Path) -> None:
+    admin(tmp_path, "migrate")
+    store_url = "s3://bucket/x?endpoint=http://127.0.0.1:1"
+    keys = {"MODELPRESS_S3_ACCESS_KEY_ID": "a", "MODELPRESS_S3_SECRET_ACCESS_KEY": "b"}
+    result = admin(tmp_path, "check-storage", MODELPRESS_STORE_URL=store_url, **keys)
+    assert result.returncode == 1
+    assert "s3://bucket/x at http://127.0.0.1:1 cannot be used" in result.stderr
     assert "Traceback" not in result.stderr

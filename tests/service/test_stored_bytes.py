@@ -16,6 +16,7 @@ from service.stored_bytes import drop_after_delete, drop_unneeded
 from storage.local import LocalStore
 from storage.store import Store, StoreUnavailable
 from tests.support.rows import Tenant, new_tenant
+from tests.support.stores import put
 
 # Its `sha256` is that of a key's text.
 NAME_NO_BYTES = {"api_keys"}
@@ -26,12 +27,6 @@ def tenant(database: Database) -> Tenant:
     return new_tenant(database)
 
 
-def put(store: Store, content: bytes = b"weights") -> str:
-    with store.open_writer() as writer:
-        writer.write(content)
-        return writer.commit().sha256
-
-
 def test_every_table_that_names_bytes_holds_them() -> None:
     naming = {table.name for table in Base.metadata.tables.values() if "sha256" in table.columns}
     assert {table.__tablename__ for table in HOLDERS} == naming - NAME_NO_BYTES
@@ -39,7 +34,7 @@ def test_every_table_that_names_bytes_holds_them() -> None:
 
 def test_bytes_are_dropped_with_the_last_row_that_names_them(tenant: Tenant, store: Store) -> None:
     database = tenant.database
-    sha256 = put(store)
+    sha256 = put(store, b"weights")
     first, second = tenant.upload_model(sha256=sha256), tenant.upload_model(sha256=sha256)
     with database.session() as session:
         assert delete_model(session, tenant.team_id, first.id) == sha256
@@ -53,7 +48,7 @@ def test_bytes_are_dropped_with_the_last_row_that_names_them(tenant: Tenant, sto
 
 @pytest.mark.parametrize("holder", ["dataset", "artifact"])
 def test_bytes_that_a_row_of_another_kind_names_are_kept(tenant: Tenant, store: Store, holder: str) -> None:
-    database, sha256 = tenant.database, put(store)
+    database, sha256 = tenant.database, put(store, b"weights")
     if holder == "dataset":
         tenant.upload_dataset(sha256=sha256)
     else:
@@ -68,7 +63,7 @@ def test_bytes_that_a_row_of_another_kind_names_are_kept(tenant: Tenant, store: 
 
 
 def test_a_deletion_that_is_not_committed_costs_no_bytes(tenant: Tenant, store: Store) -> None:
-    database, sha256 = tenant.database, put(store)
+    database, sha256 = tenant.database, put(store, b"weights")
     model = tenant.upload_model(sha256=sha256)
     with suppress(ConnectionResetError), database.session() as session:
         delete_model(session, tenant.team_id, model.id)
@@ -79,7 +74,7 @@ def test_a_deletion_that_is_not_committed_costs_no_bytes(tenant: Tenant, store: 
 
 def test_who_publishes_bytes_waits_for_who_drops_them(tenant: Tenant, store: Store) -> None:
     """An upload of the very bytes that are being dropped goes on only when they are gone, and so puts them again."""
-    database, sha256 = tenant.database, put(store)
+    database, sha256 = tenant.database, put(store, b"weights")
     dropping, started = threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -100,7 +95,7 @@ def test_who_publishes_bytes_waits_for_who_drops_them(tenant: Tenant, store: Sto
         with database.session() as session:
             create_dataset(session, tenant.team_id, name="", sha256=sha256, size=7)
             order.append("published")
-            put(store)
+            put(store, b"weights")
 
     thread = threading.Thread(target=upload_the_same)
     thread.start()

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import string
 import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from storage import s3
 from storage.local import LocalStore
-from storage.store import Corrupt, NotAHash, NotStored, Store, StoreUnavailable
+from storage.store import SHARDS, Corrupt, NotAHash, NotStored, Store, StoreUnavailable
 from tests.conftest import OpenStore
+from tests.support.stores import put
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
-
-
-def put(store: Store, content: bytes) -> str:
-    with store.open_writer() as writer:
-        writer.write(content)
-        return writer.commit().sha256
 
 
 class TestStore:
@@ -128,7 +127,7 @@ class TestStore:
 
     def test_nothing_stored_is_said(self, store: Store, tmp_path: Path) -> None:
         assert not store.exists(ABC)
-        for ask in (store.size, store.read):
+        for ask in (store.size, store.look, store.read):
             with pytest.raises(NotStored, match=ABC):
                 ask(ABC)
         with pytest.raises(NotStored, match=ABC):
@@ -140,6 +139,41 @@ class TestStore:
         store.delete(ABC)
         store.delete(ABC)
         assert not store.exists(ABC)
+
+    def test_what_it_keeps_is_listed_by_what_hashes_begin_with(self, store: Store) -> None:
+        """FIPS 180-2's `abc`, and 39 hashes of numbers, of which two begin alike."""
+        hashes = {put(store, content) for content in (b"abc", *(str(number).encode() for number in range(39)))}
+        listed = {shard: list(store.list_shard(shard)) for shard in {sha256[:2] for sha256 in hashes} | {"00"}}
+        assert store.shards() == {sha256[:2] for sha256 in hashes}
+        assert {kept.sha256 for shard in listed.values() for kept in shard} == hashes
+        assert all(kept.sha256.startswith(shard) for shard, found in listed.items() for kept in found)
+        assert {kept.sha256: kept.size for kept in listed[ABC[:2]]}[ABC] == 3
+        assert store.look(ABC) in listed[ABC[:2]]
+
+    def test_every_hash_begins_with_one_of_the_shards(self) -> None:
+        assert set(SHARDS) == {a + b for a in string.hexdigits.lower() for b in string.hexdigits.lower()}
+
+    def test_an_object_is_as_old_as_the_store_says(self, store: Store) -> None:
+        before = store.now() - timedelta(seconds=2)  # S3 tells whole seconds
+        put(store, b"abc")
+        assert before < store.look(ABC).put_at < store.now() + timedelta(seconds=2)
+
+    def test_an_old_object_that_is_put_again_is_young(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        put(store, b"abc")
+        if isinstance(store, LocalStore):
+            os.utime(store.local_path(ABC), (1_000_000_000, 1_000_000_000))
+        else:
+            monkeypatch.setattr(s3, "RENEW_SECONDS", 1.0)
+            time.sleep(2.1)
+        put_at = store.look(ABC).put_at
+        put(store, b"abc")
+        assert store.look(ABC).put_at >= put_at + timedelta(seconds=2)
+
+    def test_a_turn_is_taken_once(self, store: Store, open_one: OpenStore) -> None:
+        assert store.take_turn(3600)
+        assert not store.take_turn(3600)
+        assert not open_one().take_turn(3600)
+        assert open_one().take_turn(0)
 
     @pytest.mark.parametrize(
         "name",
@@ -156,7 +190,7 @@ class TestStore:
         ],
     )
     def test_path_traversal(self, store: Store, tmp_path: Path, name: str) -> None:
-        for ask in (store.exists, store.size, store.read, store.local_path, store.delete):
+        for ask in (store.exists, store.size, store.look, store.read, store.local_path, store.delete):
             with pytest.raises(NotAHash):
                 ask(name)
         with pytest.raises(NotAHash):
