@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
@@ -19,11 +21,15 @@ from db.database import open_database
 from modelpress import __version__
 from service.logs import configure_logs
 from service.settings import Settings, read_settings
+from service.stored_bytes import GRACE_SECONDS
 from service.wakeup import Wakeup
 from storage.open_store import open_store
+from storage.store import StorageError, Store
 
 ROUTERS = (models.router, datasets.router, jobs.router, results.router, artifacts.router, methods.router, health.router)
-_LEFTOVER_SECONDS = 86_400.0
+_SWEEP_SECONDS = 3600.0
+
+log = structlog.get_logger("api.app")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -65,12 +71,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     store = await run_in_threadpool(
         open_store, settings.store_url, credentials=settings.s3_credentials, spool_folder=settings.home / "spool"
     )
-    # What a process that was killed in the middle of an upload has left.
-    await run_in_threadpool(store.sweep, _LEFTOVER_SECONDS)
     app.state.metrics.watch(database)
     app.state.services = Services(settings, database, store, wakeup, app.state.metrics)
+    sweeping = asyncio.create_task(_sweep(store))
     try:
         yield
     finally:
+        sweeping.cancel()
         wakeup.close()
         database.dispose()
+
+
+async def _sweep(store: Store) -> None:
+    """Remove what processes that were killed in the middle of an upload have left on this machine, now and hourly.
+
+    Workers do so too, but need not run on the machine that uploads come in by.
+    """
+    while True:
+        try:
+            await run_in_threadpool(store.sweep, GRACE_SECONDS)
+        except (StorageError, OSError) as error:
+            log.warning("interrupted uploads not removed", error=str(error))
+        await asyncio.sleep(_SWEEP_SECONDS)

@@ -32,11 +32,11 @@ from service.wakeup import INSPECTIONS_QUEUE, JOBS_QUEUE, Wakeup
 from storage.open_store import open_store
 from worker import metrics
 from worker.app import make_worker_app, run_worker, stop_before_start
+from worker.housekeeper import Housekeeper
 from worker.poller import Poller
 from worker.reach import exposed
 from worker.run_inspection import take_inspection
 from worker.run_job import take_job
-from worker.work_folder import clear_leftovers
 from worker.workplace import PASSING, Workplace
 from worker.workshop import Workshop
 
@@ -95,8 +95,6 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     _use_temporary_folder(settings)
     _compile_engine()
     stop_before_start(workplace.stop)
-    if cleared := clear_leftovers(settings.work_folder):
-        log.warning("leftovers_cleared", folders=cleared)
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port + kind.metrics_port_offset, settings.worker_metrics_host)
     if not _wait_for_tables(workplace):
@@ -105,7 +103,9 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     app = make_worker_app(settings, kind.queue, workshop.work)
     wakeup = Wakeup(settings)
     poller = Poller(workplace, workshop, has_waiting=kind.has_waiting, wake=lambda: kind.wake(wakeup))
+    housekeeper = Housekeeper(workplace)
     poller.start()
+    housekeeper.start()
     kind.wake(wakeup)  # for what waited while no worker was there
     log.info("worker_started", worker=workplace.worker)
     try:
@@ -113,6 +113,7 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     finally:
         workplace.stop.set()
         poller.join()
+        housekeeper.join()
         wakeup.close()
         log.info("worker_ended", worker=workplace.worker)
 

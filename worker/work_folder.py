@@ -38,21 +38,27 @@ def work_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def clear_leftovers(parent: Path) -> list[str]:
-    """Remove the folders of attempts whose worker is dead; gives their names."""
-    cleared = []
-    for lock_path in sorted(parent.glob("*.lock")):
-        lock = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue  # its worker lives
-        else:
-            remove_folder(lock_path.with_suffix(""))
-            lock_path.unlink(missing_ok=True)
-            cleared.append(lock_path.stem)
-        finally:
-            os.close(lock)
-    return cleared
+    """Remove the folders of attempts whose worker is dead; gives their names. At any time, beside living workers."""
+    # A folder without a lock is one that could not be removed at its end.
+    folders = {path.name for path in parent.glob("*/") if not path.is_symlink()}
+    names = folders | {path.stem for path in parent.glob("*.lock")}
+    return [name for name in sorted(names) if _clear(parent / name, parent / f"{name}.lock")]
+
+
+def _clear(folder: Path, lock_path: Path) -> bool:
+    lock = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(lock, lock_path):
+            return False  # its worker has just ended, and who comes next has another lock
+        is_left = folder.exists()
+        remove_folder(folder)
+        lock_path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False  # its worker lives
+    finally:
+        os.close(lock)
+    return is_left and not folder.exists()
 
 
 def remove_folder(folder: Path) -> None:
@@ -76,6 +82,13 @@ def _take_lock(path: Path) -> int:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Whoever clears up may have removed the file between the two calls: then this lock guards nothing.
-        if path.exists() and os.fstat(lock).st_ino == path.stat().st_ino:
+        if _is_at(lock, path):
             return lock
         os.close(lock)
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    try:
+        return os.fstat(lock).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False

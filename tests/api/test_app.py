@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
 
 from db.database import open_database
+from service.settings import Settings
+from tests.support.api_server import run_api
 from tests.support.free_port import free_port
 
 _SERVE = """
@@ -30,6 +34,21 @@ probe = Probe()
 probe.app = create_app()
 uvicorn.run(probe, port=int(sys.argv[1]), log_level="warning")
 """
+
+
+def test_what_interrupted_uploads_left_is_removed(settings: Settings) -> None:
+    incoming = settings.home / "store/incoming"
+    incoming.mkdir(parents=True)
+    old, young = incoming / "old.part", incoming / "young.part"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    with run_api(settings):
+        give_up = time.monotonic() + 30
+        while old.exists() and time.monotonic() < give_up:
+            time.sleep(0.02)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_a_serving_process_loads_no_torch_and_no_numpy(tmp_path: Path) -> None:

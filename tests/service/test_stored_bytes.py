@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -12,10 +13,10 @@ from db.models import Base
 from db.queries.claims import add_artifact, claim_job
 from db.queries.stored_bytes import HOLDERS
 from db.queries.uploads import create_dataset, delete_model
-from service.stored_bytes import drop_after_delete, drop_unneeded
+from service.stored_bytes import GRACE_SECONDS, drop_after_delete, drop_unneeded, sweep_shard
 from storage.local import LocalStore
 from storage.store import Store, StoreUnavailable
-from tests.support.rows import Tenant, new_tenant
+from tests.support.rows import Tenant, any_sha256, new_tenant
 from tests.support.stores import put
 
 # Its `sha256` is that of a key's text.
@@ -59,6 +60,29 @@ def test_bytes_that_a_row_of_another_kind_names_are_kept(tenant: Tenant, store: 
                 session, job.id, 1, kind="compact", filename="model.mpz", size=7, sha256=sha256, content_type="x/y"
             )
     assert not drop_unneeded(database, store, sha256)
+    assert store.exists(sha256)
+
+
+def test_a_sweep_drops_what_is_old_and_unnamed(tenant: Tenant, store: Store) -> None:
+    named, left = put(store, b"named"), put(store, b"of a dead attempt")
+    tenant.upload_model(sha256=named)
+    now = store.now()
+
+    def sweep(put_before: datetime) -> list[str]:
+        return [sha256 for shard in store.shards() for sha256 in sweep_shard(tenant.database, store, shard, put_before)]
+
+    assert sweep(now - timedelta(seconds=GRACE_SECONDS)) == []
+    assert store.exists(left)
+    assert sweep(now + timedelta(seconds=60)) == [left]
+    assert not store.exists(left)
+    assert store.exists(named)
+
+
+def test_bytes_that_were_put_again_while_the_store_was_listed_are_kept(tenant: Tenant, store: Store) -> None:
+    sha256 = put(store, b"result")
+    put_at = store.look(sha256).put_at
+    assert not drop_unneeded(tenant.database, store, sha256, put_before=put_at)
+    assert not drop_unneeded(tenant.database, store, any_sha256(), put_before=put_at)  # gone by itself
     assert store.exists(sha256)
 
 

@@ -163,11 +163,11 @@ class TestStore:
         if isinstance(store, LocalStore):
             os.utime(store.local_path(ABC), (1_000_000_000, 1_000_000_000))
         else:
-            monkeypatch.setattr(s3, "RENEW_SECONDS", 1.0)
-            time.sleep(2.1)
+            monkeypatch.setattr(s3, "RENEW_SECONDS", 0.0)
+            time.sleep(1.1)  # S3 tells whole seconds
         put_at = store.look(ABC).put_at
         put(store, b"abc")
-        assert store.look(ABC).put_at >= put_at + timedelta(seconds=2)
+        assert store.look(ABC).put_at > put_at
 
     def test_a_turn_is_taken_once(self, store: Store, open_one: OpenStore) -> None:
         assert store.take_turn(3600)

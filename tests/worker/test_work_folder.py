@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -52,6 +53,31 @@ def test_only_folders_of_dead_workers_are_cleared(tmp_path):
         holder.kill()
     assert clear_leftovers(tmp_path) == ["job_1-1"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_could_not_be_removed_at_its_end_is_cleared(tmp_path):
+    """Its lock is gone; it is found all the same, and a file beside it is not ours."""
+    (tmp_path / "job_1-1" / "inputs").mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    assert clear_leftovers(tmp_path) == ["job_1-1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_folder_of_who_comes_next_is_left(tmp_path, monkeypatch):
+    """The lock that was opened is that of a worker which ended just then: another holds the place by now."""
+    (tmp_path / "job_1-1.lock").touch()
+    flock = fcntl.flock
+
+    def end_and_begin_anew(lock, operation):
+        flock(lock, operation)
+        if not (tmp_path / "job_1-1").exists():
+            (tmp_path / "job_1-1.lock").rename(tmp_path / "ended")
+            (tmp_path / "job_1-1.lock").touch()
+            (tmp_path / "job_1-1").mkdir()
+
+    monkeypatch.setattr(fcntl, "flock", end_and_begin_anew)
+    assert clear_leftovers(tmp_path) == []
+    assert (tmp_path / "job_1-1").is_dir()
 
 
 def test_there_may_be_no_folder_yet(tmp_path):

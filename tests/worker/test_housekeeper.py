@@ -1,0 +1,103 @@
+"""What dead processes left is removed; what living ones hold, or are about to name, stays."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from service.stored_bytes import GRACE_SECONDS
+from storage.local import LocalStore
+from storage.store import StoreUnavailable
+from tests.support.stores import put
+from tests.worker.conftest import Site, wait_for
+from worker import housekeeper
+from worker.housekeeper import Housekeeper
+from worker.work_folder import work_folder
+from worker.workplace import Workplace
+
+OLD = (1_000_000_000, 1_000_000_000)
+
+
+def object_at(store: LocalStore, content: bytes, *, is_old: bool) -> Path:
+    path = store.local_path(put(store, content))
+    if is_old:
+        os.utime(path, OLD)
+    return path
+
+
+def workplace_of(site: Site) -> Workplace:
+    return Workplace(site.settings, site.database, site.store, worker="w")
+
+
+def test_only_what_is_old_and_nobodys_is_removed(site: Site) -> None:
+    named = site.store.local_path(site.store_model().sha256)
+    os.utime(named, OLD)
+    dead, young = (object_at(site.store, content, is_old=content == b"dead") for content in (b"dead", b"young"))
+    interrupted, arriving = (site.home / "store/incoming" / name for name in ("a.part", "b.part"))
+    for path in (interrupted, arriving):
+        path.write_bytes(b"x")
+    os.utime(interrupted, OLD)
+    leftover = site.home / "work/job_1-1"
+    leftover.mkdir(parents=True)
+    with work_folder(site.home / "work", "job_2-1") as running:
+        Housekeeper(workplace_of(site)).tidy()
+        assert running.is_dir()
+    assert [path.exists() for path in (named, dead, young)] == [True, False, True]
+    assert [path.exists() for path in (interrupted, arriving)] == [False, True]
+    assert not leftover.exists()
+
+
+def test_the_store_is_listed_by_one_worker_an_hour(embedded_site: Site) -> None:
+    """Each machine's own leftovers are cleared by every worker all the same."""
+    site = embedded_site
+    Housekeeper(workplace_of(site)).tidy()
+    dead = object_at(site.store, b"dead", is_old=True)
+    (site.home / "work/job_1-1").mkdir(parents=True)
+    Housekeeper(workplace_of(site)).tidy()
+    assert dead.exists()
+    assert not (site.home / "work/job_1-1").exists()
+    os.utime(site.home / "store/turn", OLD)
+    Housekeeper(workplace_of(site)).tidy()
+    assert not dead.exists()
+
+
+def test_a_slow_job_names_its_bytes_in_time(embedded_site: Site) -> None:
+    """Whatever an earlier attempt left: bytes that are put again are young."""
+    site = embedded_site
+    path = object_at(site.store, b"result", is_old=True)
+    put(site.store, b"result")
+    Housekeeper(workplace_of(site)).tidy()
+    assert path.exists()
+    os.utime(path, (path.stat().st_mtime - GRACE_SECONDS - 60,) * 2)
+    os.utime(site.home / "store/turn", OLD)
+    Housekeeper(workplace_of(site)).tidy()
+    assert not path.exists()
+
+
+def test_it_goes_on_after_a_store_that_was_away(embedded_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = threading.Semaphore(0)
+
+    class Away(LocalStore):
+        def sweep(self, older_than_seconds: float) -> int:
+            tried.release()
+            raise StoreUnavailable("the store cannot be used: no route to it")
+
+    monkeypatch.setattr(housekeeper, "INTERVAL_SECONDS", 0.01)
+    site = embedded_site
+    workplace = Workplace(site.settings, site.database, Away(site.home / "store"), worker="w")
+    keeper = Housekeeper(workplace)
+    keeper.start()
+    assert tried.acquire(timeout=30)
+    assert tried.acquire(timeout=30)
+    workplace.stop.set()
+    keeper.join()
+
+
+def test_every_worker_tidies_up(embedded_site: Site) -> None:
+    site = embedded_site
+    dead = object_at(site.store, b"dead", is_old=True)
+    with site.start_worker("inspections"):
+        wait_for(lambda: not dead.exists(), "the bytes to be dropped", explain=site.log)

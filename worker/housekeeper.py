@@ -1,0 +1,73 @@
+"""What interrupted uploads and dead attempts left behind is removed, by every worker, as long as it runs."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import structlog
+
+from service.stored_bytes import GRACE_SECONDS, sweep_shard
+from storage.store import StorageError
+from worker import metrics
+from worker.work_folder import clear_leftovers
+from worker.workplace import PASSING, Workplace
+
+INTERVAL_SECONDS = 3600.0
+
+# A little shorter, so that a worker alone finds its own turn to be over when it comes again.
+_TURN_SECONDS = 0.9 * INTERVAL_SECONDS
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Housekeeper:
+    """A thread that tidies up at once and then every hour.
+
+    Not the poller's, which takes back leases: those must not wait until a large store is listed.
+    """
+
+    def __init__(self, workplace: Workplace) -> None:
+        self._workplace = workplace
+        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tidy up."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the thread's end, after the workplace's `stop` was set."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.tidy()
+            except PASSING as error:
+                metrics.DATABASE_ERRORS.inc()
+                log.warning("database_unreachable", error=type(error).__name__)
+            except StorageError as error:
+                log.warning("store_unreachable", error=str(error))
+            except Exception:
+                log.exception("housekeeper_broke")
+            if self._workplace.stop.wait(INTERVAL_SECONDS):
+                return
+
+    def tidy(self) -> None:
+        """Remove what is old enough and nobody's: on this machine, and in the store where it is our turn."""
+        store = self._workplace.store
+        if cleared := clear_leftovers(self._workplace.settings.work_folder):
+            log.warning("leftovers_cleared", folders=cleared)
+        if swept := store.sweep(GRACE_SECONDS):
+            log.warning("interrupted_uploads_removed", number=swept)
+        if store.take_turn(_TURN_SECONDS):
+            self._sweep_store()
+
+    def _sweep_store(self) -> None:
+        store = self._workplace.store
+        put_before = store.now() - timedelta(seconds=GRACE_SECONDS)
+        for shard in sorted(store.shards()):
+            if self._workplace.stop.is_set():
+                return
+            if dropped := sweep_shard(self._workplace.database, store, shard, put_before):
+                log.warning("unneeded_bytes_dropped", sha256=dropped)
