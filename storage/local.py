@@ -91,7 +91,7 @@ class LocalStore:
         Copied, not hard-linked: whoever can write to the laid file (a hostile model's process, say) would write to
         the object too. The hash has to be checked anyway, which reads every byte.
         """
-        spool.lay(spool.pieces_of(self._require(sha256)), sha256, path)
+        spool.lay(lambda: spool.pieces_of(self._require(sha256)), sha256, path)
 
     def local_path(self, sha256: str) -> Path:
         """The object's own file."""

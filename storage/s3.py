@@ -37,6 +37,8 @@ _PART_BYTES = 8 << 20
 # With parts of 8 MiB this holds the memory of one upload under 40 MiB; more at once is no faster on one connection's
 # worth of bandwidth.
 _PARTS_AT_ONCE = 4
+# How often a file is sent that the service took and then does not have, or not all of.
+_SENDS = 2
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class S3Store:
 
     def fetch(self, sha256: str, path: Path) -> None:
         """Lay an object at `path` as a file."""
-        spool.lay(self.read(sha256), sha256, path)
+        spool.lay(lambda: self.read(sha256), sha256, path)
 
     def local_path(self, sha256: str) -> None:
         """None: the bytes are elsewhere."""
@@ -214,8 +216,13 @@ class S3Store:
         """
         if self.holds(sha256, size) and self.now() - self.look(sha256).put_at < timedelta(seconds=RENEW_SECONDS):
             return
-        with self._readable_errors(sha256):
-            obstore.put(self._bucket, _key(sha256), path, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+        for _ in range(_SENDS):
+            # Each part is signed together with its hash, which the service compares. What it made of all is seen after.
+            with self._readable_errors(sha256):
+                obstore.put(self._bucket, _key(sha256), path, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
+            if self.holds(sha256, size):
+                return
+        raise StoreUnavailable(f"{self._where} did not keep all {size} bytes of {sha256}, sent {_SENDS} times")
 
     def holds(self, sha256: str, size: int) -> bool:
         """True when an object of this hash and size is there."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from storage.store import PIECE_BYTES, Corrupt, StoreFull, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 _SUFFIX = ".part"
 
@@ -45,9 +48,12 @@ class SpooledFile:
                 rest = rest[os.write(self._handle, rest) :]
 
     def prepare(self) -> None:
-        """Have the bytes on the disk itself."""
+        """Have the bytes on the disk itself, all of them."""
         with readable_errors(self.path.parent):
             os.fsync(self._handle)
+            kept = os.fstat(self._handle).st_size
+        if kept != self.size:
+            raise StoreUnavailable(f"{self.path.parent} kept {kept} of {self.size} bytes: look at its disk")
 
     def discard(self) -> None:
         """Close, and remove the file where it still has its temporary name."""
@@ -73,18 +79,25 @@ def pieces_of(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def lay(pieces: Iterator[bytes], sha256: str, path: Path) -> None:
-    """Write pieces as a new file at `path`. Raises Corrupt, and leaves no file, when they do not have the hash."""
-    spooled = SpooledFile(path.parent)
-    try:
-        for piece in pieces:
-            spooled.write(piece)
-        if spooled.sha256 != sha256:
-            raise Corrupt(f"what is stored as {sha256} has the hash {spooled.sha256}: upload it again")
-        with readable_errors(path.parent):
-            spooled.path.rename(path)
-    finally:
-        spooled.discard()
+def lay(read: Callable[[], Iterator[bytes]], sha256: str, path: Path) -> None:
+    """Write what `read` gives as a new file at `path`. Raises Corrupt, and leaves no file, when it has another hash.
+
+    It is read once more before that: a body that was cut short or mangled on its way is no damage to what is kept.
+    """
+    for tries_left in (1, 0):
+        spooled = SpooledFile(path.parent)
+        try:
+            for piece in read():
+                spooled.write(piece)
+            if spooled.sha256 == sha256:
+                with readable_errors(path.parent):
+                    spooled.path.rename(path)
+                return
+        finally:
+            spooled.discard()
+        if tries_left:
+            log.warning("%s came as %s, %d bytes; reading it once more", sha256, spooled.sha256, spooled.size)
+    raise Corrupt(f"what is stored as {sha256} has the hash {spooled.sha256}: upload it again")
 
 
 def sweep(folder: Path, older_than_seconds: float) -> int:

@@ -139,7 +139,7 @@ class Store(Protocol):
     def fetch(self, sha256: str, path: Path) -> None:
         """Lay an object at `path` as a file of its own, in an existing folder.
 
-        Raises Corrupt, and leaves no file, when the bytes do not have the hash.
+        Raises Corrupt, and leaves no file, when the bytes do not have the hash; they are read twice before that.
         """
 
     def local_path(self, sha256: str) -> Path | None:

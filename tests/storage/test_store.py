@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import s3
+from storage import s3, spool
 from storage.local import LocalStore
 from storage.store import SHARDS, Corrupt, NotAHash, NotStored, Store, StoreUnavailable
 from tests.conftest import OpenStore
@@ -220,6 +220,27 @@ def test_a_changed_object_is_not_laid(tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match=ABC):
         store.fetch(ABC, tmp_path / "laid")
     assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_file_that_was_read_wrong_once_is_laid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path / "store")
+    put(store, b"abc")
+    reads = [b"ab", b"abc"]
+    monkeypatch.setattr(spool, "pieces_of", lambda path: iter([reads.pop(0)]))
+    store.fetch(ABC, tmp_path / "laid")
+    assert reads == []
+    assert (tmp_path / "laid").read_bytes() == b"abc"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["laid", "store"]
+
+
+def test_a_disk_that_keeps_less_than_it_was_given_is_said(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with store.open_writer() as writer:
+        writer.write(b"abc")
+        os.truncate(writer.path, 2)
+        with pytest.raises(StoreUnavailable, match="kept 2 of 3 bytes"):
+            writer.commit()
+    assert not store.exists(ABC)
 
 
 def test_a_store_whose_folder_is_gone_says_so(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def scripted_server(answer: Callable[[Received], Reply]) -> Iterator[ScriptedSer
                 reply = answer(received)
             self._send(reply)
 
-        do_GET = do_HEAD = do_POST = do_DELETE = _handle  # noqa: N815 - the names that http.server calls
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - the names that http.server calls
 
         def _send(self, reply: Reply) -> None:
             if reply.cut_after == 0:
