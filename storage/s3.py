@@ -17,7 +17,6 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Bucket
 
 from storage import spool
-from storage.multipart import Multipart
 from storage.spool import SpooledFile, readable_errors
 from storage.store import (
     PIECE_BYTES,
@@ -81,17 +80,6 @@ class S3Store:
             },
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
         )
-        self._prefix = f"{prefix}/" if prefix else ""
-        # The machine's own role is known to obstore alone, so that these requests cannot be signed with it.
-        self._multipart: Multipart | None = None
-        if credentials is not None:
-            self._multipart = Multipart(
-                endpoint or f"https://s3.{config['region']}.amazonaws.com",
-                bucket,
-                access_key_id=credentials.access_key_id,
-                secret_access_key=credentials.secret_access_key,
-                region=str(config["region"]),
-            )
         self._spool_folder = spool_folder
         with readable_errors(spool_folder):
             spool_folder.mkdir(parents=True, exist_ok=True)
@@ -187,15 +175,11 @@ class S3Store:
         self.now()
 
     def sweep(self, older_than_seconds: float) -> int:
-        """Remove what broken-off writes left in the spool folder and in the bucket; gives how many files and uploads.
+        """Remove what broken-off writes left in the spool folder; gives how many files.
 
-        Without a key of our own, the parts in the bucket are left to a rule of its life cycle.
+        Parts in the bucket are left to a rule of its life cycle.
         """
-        removed = spool.sweep(self._spool_folder, older_than_seconds)
-        if self._multipart is not None:
-            begun_before = self.now() - timedelta(seconds=older_than_seconds)
-            removed += self._multipart.abort(f"{self._prefix}objects/", begun_before)
-        return removed
+        return spool.sweep(self._spool_folder, older_than_seconds)
 
     def take_turn(self, every_seconds: float) -> bool:
         """True once in so many seconds."""

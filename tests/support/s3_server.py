@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import boto3
 import httpx
@@ -24,13 +23,6 @@ class S3Server:
 
     def make_bucket(self, name: str) -> str:
         """Make a bucket; gives its name."""
-        with self.client() as client:
-            client.create_bucket(Bucket=name)
-        return name
-
-    @contextmanager
-    def client(self) -> Iterator[Any]:
-        """Another's client, for what ours does not do."""
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -39,9 +31,10 @@ class S3Server:
             aws_secret_access_key=self.credentials.secret_access_key,
         )
         try:
-            yield client
+            client.create_bucket(Bucket=name)
         finally:
             client.close()
+        return name
 
 
 @contextmanager
