@@ -23,6 +23,21 @@ def elu(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     on.gives(node.output[0], on.call("elu.default", on.tensor(node.input[0]), given.get("alpha", 1.0)))
 
 
+def selu(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
+    # Klambauer et al. 2017, equation 2.
+    alpha, gamma = given.get("alpha", 1.67326319217681884765625), given.get("gamma", 1.05070102214813232421875)
+    on.gives(node.output[0], on.call("elu.default", on.tensor(node.input[0]), alpha, gamma))
+
+
+def celu(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
+    on.gives(node.output[0], on.call("celu.default", on.tensor(node.input[0]), given.get("alpha", 1.0)))
+
+
+def softsign(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
+    value = on.tensor(node.input[0])
+    on.gives(node.output[0], on.call("div.Tensor", value, on.call("add.Tensor", on.call("abs.default", value), 1)))
+
+
 def gelu(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     kind = given.get("approximate", "none")
     on.gives(node.output[0], on.call("gelu.default", on.tensor(node.input[0]), approximate=kind))

@@ -54,6 +54,9 @@ def same(on: Translation, node: onnx.NodeProto, _given: Attributes) -> None:
 def dropout(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     named = optional(node, 1)
     share = given.get("ratio", 0.5) if named is None else float(on.numbers(named)[0])
+    training = optional(node, 2)
+    if training is not None and (on.constant(training) is None or np.any(on.constant(training))):
+        raise Untranslatable("it is in training; export the model with model.eval()")
     if len(node.output) > 1 and on.uses[node.output[1]]:
         raise Untranslatable("its mask is used")
     on.gives(node.output[0], on.call("dropout.default", on.tensor(node.input[0]), share, False))

@@ -7,6 +7,8 @@ import onnx
 from modelpress.engine.graphs.onnx.node import Attributes, optional
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
 
+_MOST_NEIGHBOURS = 4096
+
 
 def batch_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
     if given.get("training_mode", 0):
@@ -49,6 +51,21 @@ def group_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None
     epsilon = given.get("epsilon", 1e-5)
     value = on.call("group_norm.default", on.tensor(node.input[0]), given["num_groups"], *held, epsilon)
     on.gives(node.output[0], value)
+
+
+def local_response_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
+    """Krizhevsky et al. 2012, section 3.3: each channel divided by a power of its neighbours' mean square."""
+    size, value = given["size"], on.tensor(node.input[0])
+    if len(on.shape(node.input[0])) != 4 or not 1 <= size <= _MOST_NEIGHBOURS:
+        raise Untranslatable(f"it is of {size} channels, or not of images")
+    squares = on.call("unsqueeze.default", on.call("mul.Tensor", value, value), 1)
+    padded = on.call("constant_pad_nd.default", squares, (0, 0, 0, 0, (size - 1) // 2, size // 2), 0.0)
+    means = on.call("squeeze.dims", on.call("avg_pool3d.default", padded, (size, 1, 1), (1, 1, 1)), (1,))
+    scaled = on.call("add.Tensor", on.call("mul.Tensor", means, given.get("alpha", 1e-4)), given.get("bias", 1.0))
+    on.gives(
+        node.output[0],
+        on.call("div.Tensor", value, on.call("pow.Tensor_Scalar", scaled, given.get("beta", 0.75))),
+    )
 
 
 def instance_norm(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:

@@ -7,7 +7,7 @@ import onnx
 from modelpress.engine.graphs.onnx.node import Attributes, Converter, optional
 from modelpress.engine.graphs.onnx.operators.padding import ends, pad_ends
 from modelpress.engine.graphs.onnx.translation import Translation, Untranslatable
-from modelpress.spec.graph import Argument
+from modelpress.spec.graph import Argument, ValueOf, WeightOf
 
 
 def pool(operator: str, fill: float) -> Converter:
@@ -54,7 +54,9 @@ def global_max(on: Translation, node: onnx.NodeProto, _given: Attributes) -> Non
     on.gives(node.output[0], on.call("amax.default", on.tensor(node.input[0]), dimensions, True))
 
 
-def reduction(operator: str) -> Converter:
+def reduction(operator: str, *, order: int | None = None, squared: bool = False) -> Converter:
+    """The converter of a reduction: by a norm of an `order`, or of the squares."""
+
     def convert(on: Translation, node: onnx.NodeProto, given: Attributes) -> None:
         named = optional(node, 1)
         axes = given.get("axes") if named is None else on.numbers(named)
@@ -64,10 +66,10 @@ def reduction(operator: str) -> Converter:
                 return
             axes = range(len(on.shape(node.input[0])))
         keep = bool(given.get("keepdims", 1))
-        value = on.tensor(node.input[0])
-        if operator == "linalg_vector_norm.default":
-            on.gives(node.output[0], on.call(operator, value, 2, tuple(axes), keep))
-        else:
-            on.gives(node.output[0], on.call(operator, value, tuple(axes), keep))
+        value: ValueOf | WeightOf = on.tensor(node.input[0])
+        if squared:
+            value = on.call("mul.Tensor", value, value)
+        power = () if order is None else (order,)
+        on.gives(node.output[0], on.call(operator, value, *power, tuple(axes), keep))
 
     return convert
