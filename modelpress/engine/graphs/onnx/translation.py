@@ -193,7 +193,8 @@ class Translation:
             if role and not own.endswith(f".{role}"):
                 own = f"{self.scope}.{role}"
             self._weights[key] = self.new_weight(own, torch.from_numpy(np.array(self._constants[name])))
-            if name in self._computed:
+            # One number is one to the operators that take a number as well, and is never trained.
+            if name in self._computed or self._constants[name].ndim == 0:
                 self.fixed.add(self._weights[key])
         return WeightOf(weight=self._weights[key])
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.graphs.onnx import reader
+from modelpress.engine.measure import count_macs
 from modelpress.spec.failure import InvalidModel
 from tests.support.exported import trained
 from tests.support.onnx_files import export, ints, network_of, weights, write
@@ -88,6 +89,8 @@ def test_a_first_state_is_that_of_each_image(tmp_path: Path) -> None:
     more = {"h": state, "c": -state, "lengths": np.full(1, LENGTH, dtype=np.int32)}
     path = rows_network(tmp_path / "model.onnx", "LSTM", more=more, state=2)
     network = lifted_network(reader.read(path))
+    assert sum(parameters.numel() for parameters in network.parameters()) == GATES["LSTM"] * HIDDEN * 12 + 2 * HIDDEN
+    count_macs(network, (1, LENGTH, INPUTS))  # raised where a parameter itself was the state
     images = weights(1, 1, LENGTH, INPUTS)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (wanted,) = session.run(None, {"x": images})
@@ -135,6 +138,8 @@ def test_the_exporters_of_torch(kind: type[nn.RNNBase], exporter: str, tmp_path:
     network = network_of(export(module, tmp_path / "model.onnx", torch.randn(2, 1, 8, 8), exporter))
     layers = [type(layer) for layer in network.modules() if isinstance(layer, nn.RNNBase)]
     assert layers == [kind, kind]
+    # The zeros that they begin with are no weights.
+    assert not [name for name, weight in network.graph.weights.items() if weight.trainable]
     images = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(network(images), module(images))

@@ -135,4 +135,5 @@ def _state(on: Translation, name: str | None, shape: tuple[int, Size, int]) -> V
     if (found != found[:, :1]).any():
         raise Untranslatable("its first state differs between the images of a batch")
     row = on.new_weight(f"{on.scope}.state", torch.from_numpy(np.array(found[:, :1])))
-    return on.call("expand.default", WeightOf(weight=row), (-1, shape[1], -1))
+    # Without gradients torch takes a view of a parameter for one itself, which its counter of operations stumbles on.
+    return on.call("clone.default", on.call("expand.default", WeightOf(weight=row), (-1, shape[1], -1)))
