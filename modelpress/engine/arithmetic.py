@@ -10,11 +10,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.checkpoints.snapshot import Snapshot
+from modelpress.spec.config import Config
+
 # Below this many training steps a trial costs more than it can save.
 _LEAST_STEPS = 60
 _TRIAL_ROUNDS = 2
 # A candidate replaces the first one only when it is faster by this factor, so that noise does not choose.
 _MARGIN = 1.1
+
+
+class _Chosen(Config):
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,16 @@ class Arithmetic:
     def memory_format(self) -> torch.memory_format:
         """The layout of images and kernels in memory."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def snapshot(self) -> Snapshot:
+        """The choice, which a clock has made: the next process must not make another."""
+        return Snapshot(facts=_Chosen(precision=self.precision, channels_last=self.channels_last).model_dump())
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Arithmetic:
+        """What another process chose. Raises UnusableCheckpoint."""
+        chosen = snapshot.read(_Chosen)
+        return cls(chosen.precision, chosen.channels_last)
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which a forward pass runs; its weights stay fp32."""

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
+
+from modelpress.engine.checkpoints.snapshot import Snapshot
+from modelpress.spec.config import Config
+
+
+class _Averaged(Config):
+    updates: int = Field(ge=0, description="Steps that were taken in.")
 
 
 class WeightAverage:
@@ -38,6 +46,15 @@ class WeightAverage:
                 self._averages[name].lerp_(tensor, 1 - decay)
             else:
                 self._averages[name].copy_(tensor)
+
+    def snapshot(self) -> Snapshot:
+        """The averages so far."""
+        return Snapshot(self._averages, _Averaged(updates=self._updates).model_dump())
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from averages of a module like this one. Raises UnusableCheckpoint."""
+        snapshot.copy_into(self._averages)
+        self._updates = snapshot.read(_Averaged).updates
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from modelpress.spec.event import Event, Progress, StageName, Warned
+from modelpress.spec.event import EngineEvent, Progress, StageName, Warned
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class EventWriter:
         self._place: tuple[StageName, int | None] | None = None
         self._written_at = 0.0
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: EngineEvent) -> None:
         """Write one event, or leave it out when it is a progress that follows another too soon."""
         if isinstance(event, Progress):
             place = (event.stage, event.step)
@@ -69,7 +69,7 @@ class Tracker:
     """Turns phases and what happens in them into `Progress` events with the fraction of the whole and the time left."""
 
     def __init__(
-        self, emit: Callable[[Event], None], phases: Sequence[Phase], clock: Callable[[], float] = time.monotonic
+        self, emit: Callable[[EngineEvent], None], phases: Sequence[Phase], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._emit = emit
         self._phases = list(phases)
@@ -80,6 +80,16 @@ class Tracker:
         self._pace = 1.0  # seconds of the last step over its estimate
         self._fraction = 0.0
         self.warnings: list[str] = []
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning, with what earlier attempts spent."""
+        return self._clock() - self._started
+
+    def go_on(self, seconds: float, warnings: Sequence[str]) -> None:
+        """Take up the work of an earlier attempt, which has spent so many seconds and told these warnings."""
+        self._started -= seconds
+        self.warnings = list(dict.fromkeys((*warnings, *self.warnings)))
 
     @property
     def steps(self) -> int:
@@ -154,7 +164,9 @@ class Tracker:
         self._emit(Progress(stage="done", steps=self.steps, fraction=1.0, eta_seconds=0.0))
 
     def warn(self, message: str) -> None:
-        """Tell the user something that does not stop the job; kept for the report."""
+        """Tell the user something that does not stop the job; kept for the report. Once is enough."""
+        if message in self.warnings:
+            return
         LOG.warning("%s", message)
         self.warnings.append(message)
         self._emit(Warned(message=message))

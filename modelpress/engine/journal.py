@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from modelpress.engine.checkpoints.snapshot import Snapshot
+from modelpress.spec.config import Config
 from modelpress.spec.failure import Diverged
 from modelpress.spec.training import Training
 
@@ -27,6 +30,17 @@ class TrainingProgress:
     # step, epoch, loss, accuracy (top-1 of the training batches; of mixed images the larger part's label counts),
     # learning_rate, images_per_second, seconds_left; validation_accuracy (of the latest epoch) where images are kept
     # apart for it; sparsity where weights are held at zero
+    metrics: dict[str, float]
+
+
+class _Entries(Config):
+    step: int = Field(ge=0, description="Steps so far.")
+    images: int = Field(ge=0, description="Images so far.")
+    seconds: float = Field(ge=0, description="Spent on training so far.")
+    aside: float = Field(ge=0, description="Seconds spent on something else.")
+    epoch_loss: float = Field(description="Mean of the latest finished epoch.")
+    epoch_sum: float = Field(description="Of the losses of the epoch at work.")
+    epoch_steps: int = Field(ge=0, description="Steps of the epoch at work.")
     metrics: dict[str, float]
 
 
@@ -90,6 +104,30 @@ class Journal:
         yield
         self._latest = time.perf_counter()
         self._aside += self._latest - begin
+
+    def snapshot(self) -> Snapshot:
+        """What was noted so far. Raises Diverged."""
+        self._read()
+        entries = _Entries(
+            step=self._step,
+            images=self._images,
+            seconds=self._latest - self._begin,
+            aside=self._aside,
+            epoch_loss=self.epoch_loss,
+            epoch_sum=self._epoch_sum,
+            epoch_steps=self._epoch_steps,
+            metrics=self._metrics,
+        )
+        return Snapshot(facts=entries.model_dump())
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from these notes; the time between the two processes counts for nothing. Raises UnusableCheckpoint."""
+        entries = snapshot.read(_Entries)
+        self._step, self._images, self._metrics = entries.step, entries.images, dict(entries.metrics)
+        self._aside = entries.aside
+        self._begin -= entries.seconds
+        self.epoch_loss = entries.epoch_loss
+        self._epoch_sum, self._epoch_steps = entries.epoch_sum, entries.epoch_steps
 
     def note_validation(self, accuracy: float, *, ended: bool) -> None:
         """Report the accuracy on the validation images; `ended` when the training goes no further, whatever is left."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from modelpress.engine.checkpoints.snapshot import Snapshot
+
 
 class Loss(ABC):
     """The loss of a training. What it learns itself, and what it keeps of single images, are for those that do so."""
@@ -23,5 +25,17 @@ class Loss(ABC):
         """What is trained along with the network, and is no part of it; nothing unless a loss says so."""
         return ()
 
+    def snapshot(self) -> Snapshot:
+        """What it has to remember between two batches."""
+        return Snapshot(_numbered(self.parameters()))
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Remember what another one like it did. Raises UnusableCheckpoint."""
+        snapshot.copy_into(_numbered(self.parameters()))
+
     def follow(self, indices: Tensor | None, count: int) -> None:  # noqa: B027 - most losses have no use for it
         """The next batch by its places (B,) among `count` images; None when its images were changed at random."""
+
+
+def _numbered(parameters: Iterable[nn.Parameter]) -> dict[str, Tensor]:
+    return {str(number): parameter for number, parameter in enumerate(parameters)}

@@ -6,6 +6,9 @@ step 0..n-1   fold the steps over the network, measure after each in memory
 artifacts     write the files
 verification  a fresh process reloads each file, compares and measures; original and result are timed in turns
 done          report and model card; then the goal, so that a job that misses it keeps its files and its figures
+
+What an earlier attempt has completed, as its checkpoint tells, is not done again (checkpoints/). Each step follows from
+the network before it, its part of the recipe and its seed alone, whatever process came to it.
 """
 
 from __future__ import annotations
@@ -14,14 +17,20 @@ import logging
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from modelpress.engine.checkpoints.fingerprint import fingerprint
+from modelpress.engine.checkpoints.folder import CheckpointFolder
+from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
+from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
+from modelpress.engine.checkpoints.step import StepCheckpoints
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.device import choose_device
 from modelpress.engine.events import Tracker
@@ -48,7 +57,7 @@ from modelpress.engine.ranks.leader import ALONE, Ranks
 from modelpress.engine.ratios import check_goal, compare, compare_file
 from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
-from modelpress.spec.event import Event, StageDone
+from modelpress.spec.event import EngineEvent, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind
 from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage, gives_network_outputs
@@ -61,10 +70,11 @@ SCRATCH_FOLDER = "scratch"
 _NOTABLE_LOSS = 0.01  # of top-1 accuracy
 
 
-def compress(task: Compress, folder: Path, emit: Callable[[Event], None], ranks: Ranks = ALONE) -> Report:
+def compress(task: Compress, folder: Path, emit: Callable[[EngineEvent], None], ranks: Ranks = ALONE) -> Report:
     """Carry out `task` in the work folder `folder`; tell of it through `emit`; return what was written to report.json.
 
-    Trainings are shared with `ranks`; everything else is done here.
+    Trainings are shared with `ranks`; everything else is done here. A checkpoint that lies in the folder is gone on
+    from.
 
     Raises one of the CompressionErrors. After GoalNotMet the files and the report are there; after any other error
     no artifact is: what is not proven is not kept.
@@ -87,12 +97,14 @@ def compress(task: Compress, folder: Path, emit: Callable[[Event], None], ranks:
 class _Job:
     """One compression, with what its phases share."""
 
-    def __init__(self, task: Compress, folder: Path, emit: Callable[[Event], None], ranks: Ranks) -> None:
+    def __init__(self, task: Compress, folder: Path, emit: Callable[[EngineEvent], None], ranks: Ranks) -> None:
         self.task, self.recipe, self.folder, self.emit, self.ranks = task, task.recipe, folder, emit, ranks
         self.started = datetime.now(UTC)
         self.device = choose_device(task.device)
         self.threads = task.threads or available_cores()
         self.tracker = Tracker(emit, first_phases(self.recipe))
+        files = CheckpointFolder(folder, fingerprint(task), emit)
+        self.checkpoints = JobCheckpoints(files, task.checkpoint_seconds, self.tracker.warn)
         self.logged_epoch: tuple[int | None, int] | None = None
 
     def run(self) -> Report:
@@ -100,20 +112,31 @@ class _Job:
         _seed(self.recipe.seed)
         self.tracker.enter("loading")
         require_extras(self.recipe.wanted_artifacts)
+        done = self.checkpoints.steps_done()
+        if done is not None:
+            self.started = datetime.fromisoformat(done.figures.started_at)
+            self.tracker.go_on(done.seconds, done.figures.warnings)
         with naming("loading the model and the data", advice="use a machine with more memory, or fewer images"):
             inputs = load_inputs(self.task, self.folder, self.tracker.warn)
             prover = Prover(inputs.data, self.folder / SCRATCH_FOLDER, self.threads, self.device)
         self._plan(inputs)
         self.tracker.enter("baseline")
-        baseline = self._measure_original(inputs, prover)
-        self._tell_stage("baseline", baseline)
-        network, stages = self._fold_steps(inputs)
+        if done is None:
+            baseline = self._measure_original(inputs, prover)
+            self._tell_stage("baseline", baseline)
+            done = self._keep(None, baseline, [], prover.original_outputs)
+        else:
+            with naming("exporting the original"):
+                prover.take_original(inputs.original, self.recipe.wanted_artifacts, done.original_outputs)
+        done = self._fold_steps(inputs, done)
+        network = inputs.original if done.network is None else done.network
+        _seed(self.recipe.seed)
         self.tracker.enter("artifacts")
         files = prover.write_files(network, self.recipe, self.folder / ARTIFACTS_FOLDER, self.tracker.warn)
         self.tracker.enter("verification")
         with naming("verifying the files"):
             verified = prover.prove(network, files)
-        report = self._report(network, baseline, stages, verified)
+        report = self._report(network, done.figures, verified)
         write_result(report, self.folder / REPORT_FILE)
         (self.folder / MODEL_CARD_FILE).write_text(model_card(report), encoding="utf-8")
         self._tell_stage("final", report.final)
@@ -148,43 +171,68 @@ class _Job:
         # Of the plain state dict, without the description that our own file of it carries.
         return baseline.model_copy(update={"stored_bytes": {ArtifactKind.SAFETENSORS.value: inputs.fp32_bytes}})
 
-    def _fold_steps(self, inputs: Inputs) -> tuple[Network, list[Stage]]:
-        network, stages = inputs.original, []
-        for index, step in enumerate(self.recipe.steps):
+    def _fold_steps(self, inputs: Inputs, done: StepsDone) -> StepsDone:
+        network = inputs.original if done.network is None else done.network
+        for index, step in enumerate(self.recipe.steps[len(done.figures.stages) :], start=len(done.figures.stages)):
             self.tracker.enter("step", index)
             started = time.monotonic()
             reset_peak_memory(self.device)
             with naming(f"step {index} ({step.kind}) was at work", step=index, advice=_memory_advice(step)):
-                result = self._take_step(network, step, index, inputs)
+                checkpoints = self.checkpoints.of_step(index)
+                try:
+                    result = self._take_step(network, step, index, inputs, checkpoints)
+                except UnusableCheckpoint as error:
+                    checkpoints = self.checkpoints.of_step_anew(index, error)
+                    result = self._take_step(network, step, index, inputs, checkpoints)
                 network = result.network
                 measurement = _measure_in_memory(network, inputs.data, self.device)
             stage = Stage(
                 index=index,
                 kind=step.kind,
-                seconds=time.monotonic() - started,
+                seconds=checkpoints.seconds + time.monotonic() - started,
                 measurement=measurement,
                 layers=result.layers,
                 skipped=result.skipped,
                 training=result.training,
             )
-            stages.append(stage)
             self._tell_stage("step", measurement, step=index, step_kind=step.kind)
-        return network, stages
+            figures = done.figures
+            done = self._keep(network, figures.baseline, [*figures.stages, stage], done.original_outputs)
+        return done
+
+    def _keep(
+        self, network: Network | None, baseline: Measurement, stages: Sequence[Stage], outputs: Tensor | None
+    ) -> StepsDone:
+        """What is completed, with a checkpoint of it."""
+        figures = Figures(
+            started_at=self.started.isoformat(),
+            baseline=baseline,
+            stages=tuple(stages),
+            warnings=tuple(self.tracker.warnings),
+        )
+        done = StepsDone(figures, outputs, network, self.tracker.seconds)
+        self.checkpoints.keep_steps(done)
+        return done
 
     def _tell_stage(self, stage: Literal["baseline", "step", "final"], measurement: Measurement, **step: Any) -> None:
         # Without the table of layers, which the report has: events are read while the job runs, and kept for long.
         self.emit(StageDone(stage=stage, measurement=measurement.model_copy(update={"layers": ()}), **step))
 
-    def _take_step(self, network: Network, step: Step, index: int, inputs: Inputs) -> StepResult:
+    def _take_step(
+        self, network: Network, step: Step, index: int, inputs: Inputs, checkpoints: StepCheckpoints
+    ) -> StepResult:
+        # Not the same numbers in every step, which would draw the same order and augmentation again.
+        seed = (self.recipe.seed + index) % 2**32
+        _seed(seed)
         context = StepContext(
             original=inputs.original,
             data=inputs.data,
-            # Not the same numbers in every step, which would draw the same order and augmentation again.
-            seed=(self.recipe.seed + index) % 2**32,
+            seed=seed,
             device=self.device,
             on_progress=self._tell_training,
             students=inputs.students,
             ranks=self.ranks,
+            checkpoints=checkpoints,
         )
         return STEPS[step.kind](network, step, context)
 
@@ -198,9 +246,9 @@ class _Job:
         # The measurement that follows a training is the last twentieth of its step.
         self.tracker.advance(0.95 * progress.fraction, epoch=progress.epoch, epochs=progress.epochs, metrics=metrics)
 
-    def _report(self, network: Network, baseline: Measurement, stages: list[Stage], verified: Verified) -> Report:
+    def _report(self, network: Network, figures: Figures, verified: Verified) -> Report:
         final = verified.measurement
-        baseline = baseline.model_copy(update={"latencies": verified.original_latencies})
+        baseline = figures.baseline.model_copy(update={"latencies": verified.original_latencies})
         ratios = compare(baseline, final)
         proofs = tuple(
             proof.model_copy(update={"ratios": compare_file(baseline, final, proof)}) for proof in verified.proofs
@@ -215,7 +263,7 @@ class _Job:
         return Report(
             network=network.description.summary(),
             baseline=baseline,
-            stages=tuple(stages),
+            stages=figures.stages,
             final=final,
             ratios=ratios,
             proofs=proofs,

@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.exhaustion import naming
@@ -51,7 +53,6 @@ class Prover:
         It is exported to be timed in each runtime that the `kinds` of the job's files are for; also why not, where it
         cannot be. Raises InvalidModel when its outputs are not finite numbers.
         """
-        runtimes = {ARTIFACT_FILES[kind].runtime for kind in kinds}
         file = WrittenFile(kind=ArtifactKind.SAFETENSORS, path=self._scratch / "original.safetensors")
         write(original, file.kind, file.path)
         try:
@@ -59,18 +60,41 @@ class Prover:
             # The export takes about as long as the other process needs, and uses a core that it leaves idle.
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(verify, request, self._scratch)
-                exports = _Exports(original, self._scratch / "original.onnx")
-                exported = {
-                    kind: self._export(exports, kind, f"original.{kind}")
-                    for kind in ArtifactKind
-                    if ARTIFACT_FILES[kind].runtime in runtimes and _runs_the_network_elsewhere(kind)
-                }
+                files, refusals = self._export_original(original, kinds, file.path)
                 measurement = verified.result().measurement
         except Diverged as error:
             raise InvalidModel(f"the uploaded model does not work as it is: {error.message}") from error
+        self._original = files
+        return measurement, refusals
+
+    @property
+    def original_outputs(self) -> Tensor | None:
+        """The original's outputs on the held-out images (N, K), once it was measured; None without any."""
+        if self._heldout is None:
+            return None
+        return torch.from_numpy(np.load(self._original_outputs, allow_pickle=False))
+
+    def take_original(self, original: Network, kinds: Collection[ArtifactKind], outputs: Tensor | None) -> None:
+        """Prepare the original as `measure_original` does, where it was measured before and gave these outputs."""
+        path = self._scratch / "original.safetensors"
+        write(original, ArtifactKind.SAFETENSORS, path)
+        self._original, _ = self._export_original(original, kinds, path)
+        if outputs is not None:
+            np.save(self._original_outputs, outputs.numpy())
+
+    def _export_original(
+        self, original: Network, kinds: Collection[ArtifactKind], written: Path
+    ) -> tuple[TimedFiles, dict[ArtifactKind, str]]:
+        runtimes = {ARTIFACT_FILES[kind].runtime for kind in kinds}
+        exports = _Exports(original, self._scratch / "original.onnx")
+        exported = {
+            kind: self._export(exports, kind, f"original.{kind}")
+            for kind in ArtifactKind
+            if ARTIFACT_FILES[kind].runtime in runtimes and _runs_the_network_elsewhere(kind)
+        }
         files = {kind: path for kind, (path, _) in exported.items() if path is not None}
-        self._original = TimedFiles(network=file.path, exported=files)
-        return measurement, {kind: refusal for kind, (_, refusal) in exported.items() if refusal is not None}
+        refusals = {kind: refusal for kind, (_, refusal) in exported.items() if refusal is not None}
+        return TimedFiles(network=written, exported=files), refusals
 
     def write_files(
         self, network: Network, recipe: Recipe, folder: Path, warn: Callable[[str], None] = LOG.warning

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from modelpress.engine.checkpoints.snapshot import Stateful
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
 from modelpress.engine.distill.renormalise import renormalise_inputs
@@ -35,13 +36,15 @@ def recover(
     after_backward: Callable[[int, int], None] | None = None,
     after_step: Callable[[int, int], None] | None = None,
     complete_from: Callable[[int], int] | None = None,
+    beside: Mapping[str, Stateful] | None = None,
 ) -> TrainingSummary:
     """Train a step's network in place and leave it on the CPU.
 
     `loss` is what `choose_loss` gives unless the step has its own; `masks` (the network's own, by default) are held
     after each step of the training, behind `after_step`, and so are the network's grids. `after_backward` finds every
     gradient, those of masked weights too. `complete_from(steps)` is the step from which on neither changes a mask any
-    more. Raises IncompatibleSpec without data, and Diverged.
+    more; `beside` is what they remember otherwise. Goes on from the context's checkpoint where there is one. Raises
+    IncompatibleSpec without data, Diverged, and UnusableCheckpoint.
     """
     data = training_data(context)
     chosen = choose_loss(network, training, context) if loss is None else loss
@@ -99,6 +102,8 @@ def recover(
         complete_from=all_complete_from,
         on_progress=report,
         ranks=context.ranks,
+        checkpoints=context.checkpoints,
+        beside={"masks": held, "grids": grids, **(beside or {})},
     )
     network.masks = held.settle()
     network.grids = grids.settle()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from modelpress.engine.checkpoints.step import NO_CHECKPOINTS, StepCheckpoints
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
@@ -25,6 +26,7 @@ class StepContext:
     on_progress: Callable[[TrainingProgress], None] | None = None
     students: Mapping[str, Network] = field(default_factory=dict)  # uploaded ones by id; never altered
     ranks: Ranks = ALONE  # who shares its trainings
+    checkpoints: StepCheckpoints = NO_CHECKPOINTS
 
 
 @dataclass(frozen=True)

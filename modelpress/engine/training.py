@@ -7,7 +7,7 @@ second only, so that the loop runs at the speed of its forward and backward pass
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from modelpress.engine.arithmetic import Arithmetic, choose_arithmetic, lay_out, logits_of
 from modelpress.engine.averaging import WeightAverage
+from modelpress.engine.checkpoints.snapshot import Stateful, part_of
+from modelpress.engine.checkpoints.step import NO_CHECKPOINTS, StepCheckpoints
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.data.labelled import UNLABELLED
@@ -25,6 +27,7 @@ from modelpress.engine.loss import Loss
 from modelpress.engine.ranks.assignment import Assignment
 from modelpress.engine.ranks.leader import ALONE, Ranks
 from modelpress.engine.ranks.share import WHOLE, Share
+from modelpress.engine.training_state import Position, TrainingState
 from modelpress.engine.validation import Validation
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
@@ -51,6 +54,8 @@ def train(
     complete_from: Callable[[int], int] | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
     ranks: Ranks = ALONE,
+    checkpoints: StepCheckpoints = NO_CHECKPOINTS,
+    beside: Mapping[str, Stateful] | None = None,
 ) -> TrainingSummary:
     """Train `module` in place; it is on `device` and in evaluation mode afterwards.
 
@@ -63,9 +68,12 @@ def train(
     done, and decided, in this process.
 
     The same seed on as many ranks of the same machine gives the same weights, unless the trial of `precision: auto`
-    chooses otherwise because two kinds of arithmetic are equally fast there. Raises Diverged when the loss or a weight
-    is infinite or not a number, and IncompatibleSpec for batches of one image with batch norm or when no image can be
-    kept apart.
+    chooses otherwise because two kinds of arithmetic are equally fast there. So does a training that goes on from
+    where `checkpoints` say that another process left it, if that was alone: what several ranks remember of a teacher's
+    answers is computed anew, in other batches. `beside` are those behind the callbacks that remember something.
+
+    Raises Diverged when the loss or a weight is infinite or not a number, IncompatibleSpec for batches of one image
+    with batch norm or when no image can be kept apart, and UnusableCheckpoint.
     """
     with reproducible(seed, device):
         module.to(device).train()
@@ -89,7 +97,11 @@ def train(
         if min(training.batch_size, len(data.train_labels)) == 1 < least:
             raise IncompatibleSpec("batch normalisation cannot be trained on batches of one image; raise `batch_size`")
         steps = training.epochs * len(batches)
-        arithmetic = choose_arithmetic(module, batches.sample(), precision=training.precision, steps=steps)
+        saved = checkpoints.take_saved()
+        if saved is None:
+            arithmetic = choose_arithmetic(module, batches.sample(), precision=training.precision, steps=steps)
+        else:
+            arithmetic = Arithmetic.of(part_of(saved, "arithmetic"))
         batches.memory_format = arithmetic.memory_format
         lay_out(module, arithmetic.memory_format)
         optimizer = _optimizer(module, training, loss.parameters())
@@ -97,14 +109,32 @@ def train(
             on_optimizer(optimizer)
         average = WeightAverage(module, training.ema) if training.ema is not None else None
         journal = Journal(training, steps, device, on_progress)
+        parts: dict[str, Stateful] = {"batches": batches, "loss": loss, "journal": journal, **(beside or {})}
+        if average is not None:
+            parts["average"] = average
+        if validation is not None:
+            parts["validation"] = validation
+        state = TrainingState(module, optimizer, arithmetic, device, parts)
+        start = Position() if saved is None else state.resume(saved)
+        del saved  # as large as all else together
 
         threads = max(1, torch.get_num_threads() // ranks.size)
         assignment = Assignment(
-            module, loss, preprocessing, training, arithmetic, len(data.classes), seed, least, threads
+            module,
+            loss,
+            preprocessing,
+            training,
+            arithmetic,
+            len(data.classes),
+            seed,
+            least,
+            threads,
+            batches.snapshot(),
+            start.step,
         )
         crew = ranks.enlist(assignment, data.train_images, data.train_labels)
-        step = 0
-        for epoch in range(1, training.epochs + 1):
+        step = start.step
+        for epoch in range(start.epoch, training.epochs + 1):
             for images, labels in batches.epoch():
                 rate = learning_rate(training, step, steps)
                 for group in optimizer.param_groups:
@@ -128,6 +158,9 @@ def train(
                 if average is not None:
                     average.update()
                 journal.note(figures, batches.drawn, epoch=epoch, learning_rate=rate)
+                if checkpoints.due() and step % len(batches) != 0:
+                    with journal.aside():
+                        checkpoints.keep(state.snapshot(Position(epoch=epoch, step=step)))
             journal.close_epoch()
             if validation is not None:
                 complete = complete_from is None or step >= complete_from(steps)
@@ -136,6 +169,9 @@ def train(
                 journal.note_validation(validation.accuracy, ended=validation.exhausted)
                 if validation.exhausted:
                     break
+            if checkpoints.due() and epoch < training.epochs:
+                with journal.aside():
+                    checkpoints.keep(state.snapshot(Position(epoch=epoch + 1, step=step)))
         crew.finish()
         # The loss of the last step was taken before its update.
         if not all(bool(weight.isfinite().all()) for weight in module.parameters()):

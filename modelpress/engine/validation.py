@@ -6,13 +6,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from modelpress.engine.averaging import restore, tensors_of
+from modelpress.engine.checkpoints.snapshot import Snapshot
 from modelpress.engine.journal import diverged
 from modelpress.engine.measure import outputs_of
+from modelpress.spec.config import Config
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Training
+
+
+class _Validated(Config):
+    waited: int = Field(ge=0, description="Epochs that count since the best one.")
+    accuracy: float = Field(description="After the latest epoch.")
+    best_accuracy: float | None
+    best_epoch: int | None
+    keeps_best: bool = Field(description="Whether the weights of the best epoch are there.")
 
 
 class Validation:
@@ -66,6 +77,27 @@ class Validation:
                 self._kept = {
                     name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors_of(self._module).items()
                 }
+
+    def snapshot(self) -> Snapshot:
+        """The accuracies so far, and the best weights."""
+        validated = _Validated(
+            waited=self._waited,
+            accuracy=self.accuracy,
+            best_accuracy=self.best_accuracy,
+            best_epoch=self.best_epoch,
+            keeps_best=bool(self._kept),
+        )
+        return Snapshot(self._kept, validated.model_dump())
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from where the validation of a module like this one stood. Raises UnusableCheckpoint."""
+        validated = snapshot.read(_Validated)
+        self._waited, self.accuracy = validated.waited, validated.accuracy
+        self.best_accuracy, self.best_epoch = validated.best_accuracy, validated.best_epoch
+        if validated.keeps_best:
+            self._kept = {
+                name: snapshot.like(name, tensor.detach().cpu()) for name, tensor in tensors_of(self._module).items()
+            }
 
     @property
     def exhausted(self) -> bool:

@@ -1,4 +1,8 @@
-"""What the engine says while it works. One event is a line of JSON in the work folder, and a row in the database."""
+"""What the engine says while it works: a line of JSON each in the work folder.
+
+`Event` is what a job's owner reads, a row in the database. The engine tells of its checkpoints as well, which is
+between it and whoever started it; states are the service's to tell.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from modelpress.spec.config import Resource
 from modelpress.spec.report import Measurement
+
+CheckpointPart = Literal["steps", "training"]
+"""The files of a checkpoint: what completed steps made, and the training at work behind them."""
 
 StageName = Literal["waiting", "loading", "baseline", "step", "artifacts", "verification", "done"]
 
@@ -57,7 +64,19 @@ class StateChanged(Resource):
     reason: str | None = Field(default=None, description="Why, where that is not plain.")
 
 
+class Checkpointed(Resource):
+    """A file of the checkpoint was written, in the place of the one before."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    part: CheckpointPart = Field(description="Which one. Behind `steps`, what there was of `training` is over.")
+
+
 Event = Annotated[Progress | StageDone | Warned | StateChanged, Field(discriminator="kind")]
 EVENT: TypeAdapter[Progress | StageDone | Warned | StateChanged] = TypeAdapter(
     Event, config=ConfigDict(ser_json_inf_nan="strings")
+)
+
+EngineEvent = Annotated[Progress | StageDone | Warned | Checkpointed, Field(discriminator="kind")]
+ENGINE_EVENT: TypeAdapter[Progress | StageDone | Warned | Checkpointed] = TypeAdapter(
+    EngineEvent, config=ConfigDict(ser_json_inf_nan="strings")
 )

@@ -2,7 +2,9 @@
 
     task.json        in   one of the three tasks below
     inputs/          in   the files that the task names
-    events.jsonl     out  one `Event` a line, appended and flushed as it happens
+    checkpoint/      in   what an earlier attempt left, and out: what the next one goes on from
+    checkpoint_wanted  in  laid when the engine is about to be stopped: it writes a checkpoint as soon as it can
+    events.jsonl     out  one `EngineEvent` a line, appended and flushed as it happens
     log.txt          out  what the process printed (written by whoever started it)
     inspection.json  out  of an inspection
     artifacts/       out  of a compression: the files, named as `ArtifactProof.file`
@@ -21,6 +23,7 @@ from pydantic import Field, TypeAdapter
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
+from modelpress.spec.event import CheckpointPart
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
@@ -35,6 +38,9 @@ MODEL_CARD_FILE = "model_card.md"
 FAILURE_FILE = "failure.json"
 INPUTS_FOLDER = "inputs"
 ARTIFACTS_FOLDER = "artifacts"
+CHECKPOINT_FOLDER = "checkpoint"
+CHECKPOINT_WANTED_FILE = "checkpoint_wanted"
+CHECKPOINT_FILES: dict[CheckpointPart, str] = {"steps": "steps.safetensors", "training": "training.safetensors"}
 
 MOST_PROCESSES = 64
 
@@ -95,6 +101,11 @@ class Compress(Config):
         ge=1,
         le=MOST_PROCESSES,
         description="Processes that share each batch of a training; null for one per GPU, and one on the CPU.",
+    )
+    checkpoint_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="Between two checkpoints of a training, seconds; null to keep none, not of completed steps either.",
     )
 
 

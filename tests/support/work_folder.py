@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import nn
 
-from modelpress.spec.event import EVENT, Event
+from modelpress.spec.event import ENGINE_EVENT, EngineEvent
 from modelpress.spec.failure import Failure
 from modelpress.spec.report import Report
 from modelpress.spec.task import EVENTS_FILE, FAILURE_FILE, INSPECTION_FILE, REPORT_FILE, TASK_FILE
@@ -67,6 +67,16 @@ class WorkFolder:
             )
         return {"path": "inputs/dataset", "sha256": self.sha256("inputs/dataset")}
 
+    def start(self, task: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Write the task and start the engine on it, in a session of its own; what it prints is dropped."""
+        (self.path / TASK_FILE).write_text(json.dumps(task))
+        return subprocess.Popen(
+            [sys.executable, "-m", "modelpress.engine", str(self.path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def run(self, task: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         """Write the task and run the engine on it, in a process of its own."""
         (self.path / TASK_FILE).write_text(json.dumps(task))
@@ -104,5 +114,5 @@ class WorkFolder:
         return found
 
     @property
-    def events(self) -> list[Event]:
-        return [EVENT.validate_json(line) for line in (self.path / EVENTS_FILE).read_text().splitlines()]
+    def events(self) -> list[EngineEvent]:
+        return [ENGINE_EVENT.validate_json(line) for line in (self.path / EVENTS_FILE).read_text().splitlines()]

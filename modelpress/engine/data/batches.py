@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.data.augmentation import Changes, crop_and_mirror, erase, mix
 from modelpress.engine.data.mixed_labels import class_shares
 from modelpress.engine.ranks.share import WHOLE, Share
+from modelpress.spec.config import Config
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Augmentation
+
+
+class _Place(Config):
+    taken: int = Field(ge=0, description="Batches of the epoch at work that were given out.")
 
 
 class Batches:
@@ -56,6 +63,9 @@ class Batches:
         self._generator = generator
         self._device = device
         self._share = share
+        self._began = generator.get_state()  # before the epoch at work was drawn
+        self._taken = 0  # batches of it that were given out
+        self._skipped = 0  # batches of the next epoch that another one gave out
         self.drawn = 0  # images of the latest batch, on all ranks
         self.memory_format = torch.channels_last  # of the batches
         # Places (B,) of the latest batch's images in the data set; None where they were changed at random.
@@ -79,15 +89,18 @@ class Batches:
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once: normalised float32 images (B, C, H, W) and labels (B,) on the device.
 
-        Where images are mixed, labels are the classes' shares, float32 (B, K). B may be zero for a rank that sits a
-        small batch out.
+        Behind `resume`, the first epoch has those images alone that the other one had not come to. Where images are
+        mixed, labels are the classes' shares, float32 (B, K). B may be zero for a rank that sits a small batch out.
         """
+        self._began = self._generator.get_state()
+        self._taken, self._skipped = self._skipped, 0
         order = torch.randperm(len(self._labels), generator=self._generator)[: self._used]
         _, height, width, _ = self._images.shape
         drawn = Changes.draw(self._augmentation, len(self._labels), (height, width), self._generator)
         home = self._labels.device
         order, drawn = order.to(home), drawn.to(home)
-        for begin in range(0, self._used, self._batch_size):
+        for begin in range(self._taken * self._batch_size, self._used, self._batch_size):
+            self._taken += 1
             batch = order[begin : begin + self._batch_size]
             self.drawn = len(batch)
             part = self._share.of(len(batch))
@@ -105,6 +118,24 @@ class Batches:
                 images = mix(images, shares)[1:]
                 labels = class_shares(labels, shares, self._classes)[1:]
             yield images, labels
+        self._taken = 0
+
+    def snapshot(self) -> Snapshot:
+        """The place in the order of images: within an epoch, or between two."""
+        state = self._began if self._taken else self._generator.get_state()
+        return Snapshot({"generator": state}, _Place(taken=self._taken).model_dump())
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on behind the batch at which another one, of the same images and as large batches, stood.
+
+        Raises UnusableCheckpoint.
+        """
+        state = snapshot.like("generator", self._began)
+        self._skipped = snapshot.read(_Place).taken
+        try:
+            self._generator.set_state(state)
+        except RuntimeError as error:
+            raise UnusableCheckpoint("it has no state that a generator can take") from error
 
     def _normalise(self, images: Tensor) -> Tensor:
         count, height, width, channels = images.shape

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.arithmetic import logits_of
+from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.loss import Loss
 
 _MOST_KEPT = 2**28  # numbers: 1 GiB
@@ -24,6 +25,21 @@ class CachedTeacher:
     def follow(self, indices: Tensor | None, count: int) -> None:
         """The next batch by its places (B,) among `count` images; None when its images were changed at random."""
         self._indices, self._count = indices, count
+
+    def snapshot(self) -> Snapshot:
+        """What it has computed: in other batches it would be the same only to rounding."""
+        return Snapshot() if self._logits is None else Snapshot({"logits": self._logits, "known": self._known})
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Know what another one computed. Raises UnusableCheckpoint."""
+        logits, known = snapshot.tensors.get("logits"), snapshot.tensors.get("known")
+        if logits is None or known is None:
+            return
+        if logits.ndim != 2 or logits.dtype != torch.float32 or known.dtype != torch.bool or known.ndim != 1:
+            raise UnusableCheckpoint("its teacher's answers have another shape")
+        if len(logits) != len(known):
+            raise UnusableCheckpoint("its teacher's answers are not all there")
+        self._logits, self._known = logits, known
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of normalised `images` (B, C, H, W)."""
@@ -56,3 +72,11 @@ class TaughtLoss(Loss):
     def follow(self, indices: Tensor | None, count: int) -> None:
         """The next batch, whose images the teacher may have seen before."""
         self._teacher.follow(indices, count)
+
+    def snapshot(self) -> Snapshot:
+        """What the teacher has said."""
+        return self._teacher.snapshot()
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Know what the teacher has said before. Raises UnusableCheckpoint."""
+        self._teacher.resume(snapshot)

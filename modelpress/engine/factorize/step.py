@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.budget import budget_ranks
@@ -32,11 +33,19 @@ from modelpress.spec.check.factorize import (
     unfactorized_reason,
 )
 from modelpress.spec.check.split import scheme_of
+from modelpress.spec.config import Config
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.inspection import LayerInspection
 from modelpress.spec.network import FoldedNorm
 from modelpress.spec.report import LayerChange, SkippedLayer
 from modelpress.spec.steps import Factorize, RankBudget
+
+
+class _Factorized(Config):
+    """What became of each layer."""
+
+    changes: tuple[LayerChange, ...] = Field(description="Of those that became thinner ones.")
+    skipped: tuple[SkippedLayer, ...] = Field(description="Those that stay.")
 
 
 def factorize(network: Network, step: Factorize, context: StepContext) -> StepResult:
@@ -47,6 +56,16 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     """
     if step.training is not None or step.whiten:
         training_data(context)
+    # Decompositions of large layers take minutes.
+    result, found = context.checkpoints.interrupted(_Factorized) or _factorize(network, step, context)
+    summary = None
+    if step.training is not None:
+        context.checkpoints.begin_training(result, found)
+        summary = recover(result, step.training, context)
+    return StepResult(result, layers=found.changes, skipped=found.skipped, training=summary)
+
+
+def _factorize(network: Network, step: Factorize, context: StepContext) -> tuple[Network, _Factorized]:
     result = Network(copy.deepcopy(network.module), network.description, dict(network.masks), dict(network.grids))
     inspected = inspect_layers(result.module, network.description.input_shape)
     names = _chosen(step, inspected)
@@ -76,8 +95,7 @@ def factorize(network: Network, step: Factorize, context: StepContext) -> StepRe
     if step.batch_norm and context.data is not None:
         norms = _norms_between(result.module, [change.name for change in changes])
         set_statistics(result.module, norms, calibration_batches(network, context, step.calibration_images))
-    summary = recover(result, step.training, context) if step.training is not None else None
-    return StepResult(result, layers=tuple(changes), skipped=tuple(skipped), training=summary)
+    return result, _Factorized(changes=tuple(changes), skipped=tuple(skipped))
 
 
 def _chosen(step: Factorize, layers: Sequence[LayerInspection]) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.checkpoints.snapshot import Snapshot
+
 
 class Masks:
     """The masks of one module: weight's name (`features.0.weight`) to bool tensor, True where it is kept.
@@ -35,6 +37,17 @@ class Masks:
     def kept(self) -> dict[str, Tensor]:
         """The masks, on the CPU."""
         return {name: (factor != 0).cpu().contiguous() for name, factor in self._factors.items()}
+
+    def snapshot(self) -> Snapshot:
+        """The masks."""
+        return Snapshot(self.kept())
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Take the masks of a module like this one, for the same weights. Raises UnusableCheckpoint."""
+        kept = self.kept()
+        snapshot.copy_into(kept)
+        self._factors.clear()  # no weight comes back by this: the optimiser's memory of each is another's too
+        self.update(kept)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Take note of the module's optimiser, whose memory of weights that come back is to be cleared."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.checkpoints.snapshot import Snapshot
+
 
 class Movement:
     """Scores S = - sum over the steps of (dL/dW) W (equation 2), gathered while a training goes on.
@@ -21,18 +23,33 @@ class Movement:
     """
 
     def __init__(self) -> None:
+        self._watched: Mapping[str, nn.Parameter] = {}
         self._scores: dict[str, Tensor] = {}
         self._parked: dict[str, Tensor] = {}  # values of pruned weights; zero where a weight is kept
 
+    def watch(self, weights: Mapping[str, nn.Parameter]) -> None:
+        """Say whose scores they will be, before the training."""
+        self._watched = weights
+
     @torch.no_grad()
-    def gather(self, weights: Mapping[str, nn.Parameter]) -> None:
+    def gather(self) -> None:
         """Add what the gradients of one batch say; pruned weights are zero, and have gradients all the same."""
-        for name, weight in weights.items():
+        for name, weight in self._watched.items():
             if name not in self._scores:
                 self._scores[name] = torch.zeros_like(weight)
                 self._parked[name] = torch.zeros_like(weight)
             if weight.grad is not None:
                 self._scores[name].addcmul_(weight.grad, weight + self._parked[name], value=-1.0)
+
+    def snapshot(self) -> Snapshot:
+        """Scores, and values of pruned weights."""
+        scores = {f"score/{name}": score for name, score in self._scores.items()}
+        return Snapshot(scores | {f"parked/{name}": value for name, value in self._parked.items()})
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go on from another's scores of the watched weights. Raises UnusableCheckpoint."""
+        self._scores = {name: snapshot.like(f"score/{name}", weight) for name, weight in self._watched.items()}
+        self._parked = {name: snapshot.like(f"parked/{name}", weight) for name, weight in self._watched.items()}
 
     def __call__(self, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         """The scores as gathered so far, in the shapes of the weights; at least one batch comes first."""

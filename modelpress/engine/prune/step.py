@@ -58,6 +58,8 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
     found = _nonzero(weights, pruned.masks)
     masks = Masks(pruned.module, pruned.masks | found)
     movement = score if isinstance(score, Movement) else None
+    if movement is not None:
+        movement.watch(weights)
 
     def remove(share: float) -> None:
         masks.apply()  # behind an update of the optimiser, which moves what is pruned
@@ -94,6 +96,7 @@ def prune(network: Network, step: Prune, context: StepContext) -> StepResult:
             after_backward=_behind_backward(step, score, weights, masks),
             after_step=_gradually(step, remove),
             complete_from=partial(complete_from, step.schedule),
+            beside={} if movement is None else {"movement": movement},
         )
     return StepResult(
         pruned,
@@ -136,7 +139,7 @@ def _behind_backward(
     step: Prune, score: Importance, weights: dict[str, nn.Parameter], masks: Masks
 ) -> Callable[[int, int], None] | None:
     if isinstance(score, Movement):
-        return lambda *_: score.gather(weights)
+        return lambda *_: score.gather()
     if isinstance(step.schedule, RigL):
         return Regrowth(step.schedule, weights, masks)
     return None

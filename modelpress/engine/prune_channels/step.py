@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, layer_types, weighted_layers
@@ -15,9 +16,19 @@ from modelpress.engine.prune_channels.treatable import treatable
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import select_layers
+from modelpress.spec.config import Config
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer, TrainingSummary
 from modelpress.spec.steps import PruneChannels
+
+
+class _Narrowed(Config):
+    """What the rounds so far have done, the training of the latest apart."""
+
+    round: int = Field(default=-1, description="The latest, from 0.")
+    sizes: dict[str, int] = Field(default={}, description="Channels of each group before the step, by its root.")
+    skipped: tuple[SkippedLayer, ...] = ()
+    summaries: tuple[TrainingSummary, ...] = Field(default=(), description="Of the trainings before the latest.")
 
 
 def prune_channels(network: Network, step: PruneChannels, context: StepContext) -> StepResult:
@@ -33,20 +44,26 @@ def prune_channels(network: Network, step: PruneChannels, context: StepContext) 
         chosen = select_layers(layer_types(weighted_layers(network.module)), step.layers)
     except ValueError as error:
         raise IncompatibleSpec(str(error)) from error
-    generator = torch.Generator().manual_seed(context.seed)
-    current, summaries = network, list[TrainingSummary]()
-    sizes, skipped = dict[str, int](), tuple[SkippedLayer, ...]()
-    for this in rounds_of(step):
-        found = treatable(current, step, context, chosen, generator)
-        if current is network:
-            sizes = {group.root: group.channels for group in found.groups}
-            skipped = tuple(
-                SkippedLayer(name=name, reason=found.reasons[name]) for name in chosen if name in found.reasons
-            )
-        order = ranked(found.scores, step, sizes)
-        candidates = Candidates(current, found.groups, order, step.round_to)
-        current = candidates.network(channels_for(step.target, this.share, network, sizes, candidates))
+    # A target that is measured may be reached with other channels the next time.
+    current, so_far = context.checkpoints.interrupted(_Narrowed) or (network, _Narrowed())
+    summaries, sizes, skipped = list(so_far.summaries), so_far.sizes, so_far.skipped
+    for number, this in enumerate(rounds_of(step)):
+        if number < so_far.round:
+            continue
+        if number > so_far.round:
+            generator = torch.Generator().manual_seed((context.seed + number) % 2**32)
+            found = treatable(current, step, context, chosen, generator)
+            if number == 0:
+                sizes = {group.root: group.channels for group in found.groups}
+                skipped = tuple(
+                    SkippedLayer(name=name, reason=found.reasons[name]) for name in chosen if name in found.reasons
+                )
+            order = ranked(found.scores, step, sizes)
+            candidates = Candidates(current, found.groups, order, step.round_to)
+            current = candidates.network(channels_for(step.target, this.share, network, sizes, candidates))
         if this.training is not None:
+            facts = _Narrowed(round=number, sizes=sizes, skipped=skipped, summaries=tuple(summaries))
+            context.checkpoints.begin_training(current, facts)
             summaries.append(recover(current, this.training, within(context, this, summaries)))
     edit = edit_between(network.module, current.module)
     current.description = network.description.edited(edit)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.quantize.codebook import codebook
-from modelpress.engine.quantize.grid import Grid
+from modelpress.engine.quantize.grid import MOST_LEVELS, Grid
 from modelpress.engine.quantize.uniform import rounded
 
 # Grids follow the latent weights so often during the first part of a training; then the weights settle on fixed ones.
@@ -60,6 +61,23 @@ class HeldGrids:
         if step % _interval(steps) == 0 and step <= self.fixed_from(steps):
             for name, grid in self._grids.items():
                 self._grids[name] = refit(grid, self._module.get_parameter(name))
+
+    def snapshot(self) -> Snapshot:
+        """The grids."""
+        levels = {f"levels/{name}": grid.levels for name, grid in self._grids.items()}
+        return Snapshot(levels | {f"scales/{name}": grid.scales for name, grid in self._grids.items()})
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Take the grids of a module like this one, for the same weights. Raises UnusableCheckpoint."""
+        for name, grid in self._grids.items():
+            device = self._module.get_parameter(name).device
+            # A codebook has lost those of its levels that have met; scales stay as many as there were.
+            levels = snapshot.tensors.get(f"levels/{name}")
+            if levels is None or not (levels.ndim == 1 and 2 <= len(levels) <= MOST_LEVELS):
+                raise UnusableCheckpoint(f"it has no levels for {name!r}")
+            self._grids[name] = Grid(
+                levels.to(device, torch.float32), snapshot.like(f"scales/{name}", grid.scales).to(device)
+            )
 
     def fixed_from(self, steps: int) -> int:
         """The step of `steps` from which on the grids stay as they are."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from modelpress.engine.arithmetic import Arithmetic
+from modelpress.engine.checkpoints.snapshot import Snapshot
 from modelpress.engine.loss import Loss
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Training
@@ -29,3 +30,5 @@ class Assignment:
     seed: int
     least: int  # images that a rank needs to take part in a batch
     threads: int  # of a process, on the CPU
+    place: Snapshot  # of the first batch in the order of images
+    step: int  # steps that were made before

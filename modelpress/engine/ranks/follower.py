@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 
 import torch
 
@@ -30,16 +30,15 @@ def follow(group: Group) -> None:
 
 
 def _train_along(assignment: Assignment, group: Group) -> None:
-    count, channels, height, width = group.receive()
-    images = torch.empty((count, height, width, channels), dtype=torch.uint8)
-    labels = torch.empty(count, dtype=torch.int64)
+    number, channels, height, width = group.receive()
+    images = torch.empty((number, height, width, channels), dtype=torch.uint8)
+    labels = torch.empty(number, dtype=torch.int64)
     group.broadcast(images)
     group.broadcast(labels)
     torch.set_num_threads(assignment.threads)
     module, loss, arithmetic = assignment.module, assignment.loss, assignment.arithmetic
     beside = list(loss.parameters())
-    # Dropout shall not be the same on every rank; what the batches draw from is the assignment's seed, as everywhere.
-    with reproducible((assignment.seed + group.rank) % 2**32, group.device):
+    with reproducible(assignment.seed, group.device):
         module.train()
         lay_out(module, arithmetic.memory_format)
         batches = draw_batches(
@@ -53,13 +52,17 @@ def _train_along(assignment: Assignment, group: Group) -> None:
             share=Share(group.rank, group.size, assignment.least),
         )
         batches.memory_format = arithmetic.memory_format
+        batches.resume(assignment.place)
         exchange = Exchange(group, module, beside)
-        for part, answers in chain.from_iterable(batches.epoch() for _ in repeat(None)):
+        every = chain.from_iterable(batches.epoch() for _ in repeat(None))
+        for step, (part, answers) in zip(count(assignment.step), every, strict=False):
             if not exchange.receive_weights():
                 return
             for parameter in (*module.parameters(), *beside):
                 parameter.grad = None
             figures = None
+            # Dropout shall be another one on every rank, and needs no memory: what is drawn follows from the step.
+            torch.manual_seed((assignment.seed + group.rank + step * group.size) % 2**32)
             if len(answers) > 0:
                 figures = forward_backward(module, part, answers, loss, arithmetic, batches.indices, len(labels))
             exchange.give_gradients(figures, len(answers) / batches.drawn)

@@ -62,11 +62,12 @@ def test_against_the_paper_s_equations():
         layer.weight.copy_(torch.from_numpy(weight))
     weights = {"weight": layer.weight}
     masks, movement = Masks(layer, {"weight": torch.ones(3, 6, dtype=torch.bool)}), Movement()
+    movement.watch(weights)
     stepper = torch.optim.SGD(layer.parameters(), lr=0.2)
     for step, count in enumerate(removed):
         stepper.zero_grad()
         ((layer(torch.from_numpy(inputs)) - torch.from_numpy(targets)).square().sum() / 40).backward()
-        movement.gather(weights)
+        movement.gather()
         stepper.step()
         masks.apply()
         kept = keep_highest(movement(weights), count, {})

@@ -1,0 +1,72 @@
+"""The files of a job's checkpoints, as `modelpress/spec/task.py` names them: written, told of, and read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from modelpress.engine.checkpoints.file import read_file, write_file
+from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint, join, part_of
+from modelpress.spec.config import Config
+from modelpress.spec.event import Checkpointed, CheckpointPart, EngineEvent
+from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, CHECKPOINT_WANTED_FILE
+
+LOG = logging.getLogger(__name__)
+
+
+class Head(Config):
+    """What every file says first."""
+
+    fingerprint: str = Field(description="Of the task.")
+    step: int = Field(ge=0, description="Steps that are completed, which is the index of the one at work.")
+    seconds: float = Field(ge=0, description="That all attempts together have spent on what it holds.")
+
+
+class CheckpointFolder:
+    """The checkpoints of the task with this fingerprint."""
+
+    def __init__(self, work: Path, fingerprint: str, emit: Callable[[EngineEvent], None]) -> None:
+        """`work` is the work folder."""
+        self._folder, self._wanted = work / CHECKPOINT_FOLDER, work / CHECKPOINT_WANTED_FILE
+        self._fingerprint, self._emit = fingerprint, emit
+
+    def is_wanted(self) -> bool:
+        """Whether whoever started the engine waits for a checkpoint. Asked behind each batch: it takes microseconds."""
+        return self._wanted.exists()
+
+    def write(self, part: CheckpointPart, parts: Mapping[str, Snapshot], *, step: int, seconds: float) -> None:
+        """Write a file in the place of the one before, and tell of it.
+
+        One that cannot be written is logged and no more: the job may well come to its end without it.
+        """
+        head = Head(fingerprint=self._fingerprint, step=step, seconds=seconds)
+        whole = join({"head": Snapshot(facts=head.model_dump()), **parts})
+        try:
+            self._folder.mkdir(exist_ok=True)
+            write_file(whole, self._path(part))
+        except OSError as error:
+            LOG.warning("no checkpoint: %s", error)
+            return
+        self._wanted.unlink(missing_ok=True)
+        self._emit(Checkpointed(part=part))
+
+    def read(self, part: CheckpointPart) -> tuple[Head, Snapshot] | None:
+        """What an earlier attempt left; None where there is no such file. Raises UnusableCheckpoint."""
+        if not self._path(part).exists():
+            return None
+        whole = read_file(self._path(part))
+        head = part_of(whole, "head").read(Head)
+        if head.fingerprint != self._fingerprint:
+            raise UnusableCheckpoint("it belongs to another task, or was made by another version of the engine")
+        return head, whole
+
+    def forget(self, *parts: CheckpointPart) -> None:
+        """Remove files, where they are there."""
+        for part in parts:
+            self._path(part).unlink(missing_ok=True)
+
+    def _path(self, part: CheckpointPart) -> Path:
+        return self._folder / CHECKPOINT_FILES[part]
