@@ -61,6 +61,12 @@ class Attempt(Resource):
     started_at: datetime = Field(description="When the worker took the job, UTC.")
     finished_at: datetime | None = Field(description="When it ended, UTC; null while it runs.")
     outcome: str | None = Field(description="succeeded, failed, cancelled, released or lost; null while it runs.")
+    reason: str | None = Field(default=None, description="Why it ended so, where that is not plain.")
+    seconds: float | None = Field(default=None, description="How long it took; null while it runs.")
+    continues: int | None = Field(
+        default=None,
+        description="Number of the attempt from whose checkpoint it went on; null for one that began at the beginning.",
+    )
 
 
 class Job(Resource):

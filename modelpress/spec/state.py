@@ -10,7 +10,7 @@
 
 a  the API accepts the job                     e  cancelled while it waits: at once
 b  a worker takes it, attempt + 1              f  failed or cancelled -> queued, by the user
-c  the worker that holds the attempt finishes  g  the worker stops or is lost; fails as worker_lost after N attempts
+c  the worker that holds the attempt finishes  g  the worker stops, or it or its engine is lost; fails after N lost ones
 d  the user asks; the worker stops the child   h  the worker has stopped it, or its lease ran out
 """
 

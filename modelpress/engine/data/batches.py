@@ -123,7 +123,7 @@ class Batches:
     def snapshot(self) -> Snapshot:
         """The place in the order of images: within an epoch, or between two."""
         state = self._began if self._taken else self._generator.get_state()
-        return Snapshot({"generator": state}, _Place(taken=self._taken).model_dump())
+        return Snapshot({"generator": state}, _Place(taken=self._taken or self._skipped).model_dump())
 
     def resume(self, snapshot: Snapshot) -> None:
         """Go on behind the batch at which another one, of the same images and as large batches, stood.

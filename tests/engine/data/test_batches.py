@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.data.batches import Batches
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
@@ -57,6 +58,36 @@ def test_order_follows_the_generator_and_changes_by_epoch():
     assert orders(1) == orders(1)
     assert orders(1) != orders(2)
     assert orders(1)[0] != orders(1)[1]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 3, 4])
+def test_another_goes_on_behind_the_same_batch(taken: int):
+    """Three batches an epoch; what has gone on somewhere is handed on from there as well."""
+    options = {"augmentation": Augmentation(crop_padding=1, random_erasing=0.5, mixup=0.4), "classes": 10}
+    first, second, third = (make(numbered(10), seed, **options) for seed in (1, 2, 3))
+    for _ in range(taken // 3):
+        list(first.epoch())
+    epoch = first.epoch()
+    for _ in range(taken % 3):
+        next(epoch)
+    second.resume(first.snapshot())
+    third.resume(second.snapshot())
+    wanted = [*epoch, *first.epoch()]
+    for other in (second, third):
+        found = [*other.epoch(), *other.epoch()]
+        assert len(found) == len(wanted) == 6 - taken % 3
+        for (images, labels), (expected, answers) in zip(found, wanted, strict=True):
+            assert torch.equal(images, expected)
+            assert torch.equal(labels, answers)
+
+
+def test_a_place_that_is_none_is_refused():
+    batches = make(numbered(10))
+    with pytest.raises(UnusableCheckpoint):
+        batches.resume(Snapshot({"generator": torch.zeros(10, dtype=torch.uint8)}, {"taken": 0}))
+    damaged = torch.full_like(batches.snapshot().tensors["generator"], 255)
+    with pytest.raises(UnusableCheckpoint):
+        batches.resume(Snapshot({"generator": damaged}, {"taken": 0}))
 
 
 def test_batches_are_laid_out_as_asked():
