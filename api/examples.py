@@ -307,7 +307,16 @@ RUNNING_JOB = QUEUED_JOB.model_copy(
 FINISHED_JOB = RUNNING_JOB.model_copy(
     update={
         "state": JobState.SUCCEEDED,
-        "attempts": (Attempt(number=1, worker="worker-1", started_at=_NOON, finished_at=_LATER, outcome="succeeded"),),
+        "attempts": (
+            Attempt(
+                number=1,
+                worker="worker-1",
+                started_at=_NOON,
+                finished_at=_LATER,
+                outcome="succeeded",
+                seconds=(_LATER - _NOON).total_seconds(),
+            ),
+        ),
         "progress": Progress(stage="done", steps=1, fraction=1.0, eta_seconds=0.0),
         "ratios": _RATIOS,
         "finished_at": _LATER,

@@ -75,6 +75,9 @@ def to_attempt(row: rows.Attempt) -> Attempt:
         started_at=row.started_at,
         finished_at=row.finished_at,
         outcome=row.outcome,
+        reason=row.reason,
+        seconds=None if row.finished_at is None else (row.finished_at - row.started_at).total_seconds(),
+        continues=row.continues,
     )
 
 

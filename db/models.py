@@ -4,6 +4,7 @@
           --< models    --< jobs --< attempts
           --< datasets  --<      --< events      (numbered per job)
                                  --< metrics
+                                 --< checkpoints
                                  --< artifacts
                       jobs >--< models           (job_students: what students begin as)
 
@@ -209,6 +210,26 @@ class Attempt(Base):
     started_at: Mapped[datetime] = mapped_column(default=now())
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None] = mapped_column(String(16))  # succeeded, failed, cancelled, released or lost
+    reason: Mapped[str | None]  # why it ended so, where that is not plain
+    continues: Mapped[int | None]  # the attempt whose checkpoint it was given
+
+
+class Checkpoint(Base):
+    """A file by which the next attempt goes on; of each part, the newest that is not superseded.
+
+    A row stays until its bytes are gone, so that whatever dies in between, nothing is left in the store for ever.
+    """
+
+    __tablename__ = "checkpoints"
+
+    id: Mapped[str] = _id()
+    job_id: Mapped[str] = _refers_to("jobs.id", index=True)
+    attempt: Mapped[int]
+    part: Mapped[str] = mapped_column(String(16))  # of modelpress.spec.event.CheckpointPart
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    superseded: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=now())
 
 
 class Event(Base):

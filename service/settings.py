@@ -111,6 +111,13 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts of a job whose workers are lost, times.")
     job_timeout_seconds: float = Field(default=86_400, gt=0, description="Longest run of a job, seconds.")
+    checkpoint_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How often the state of a training is kept, seconds: as much of it is lost with a worker at most. "
+        "That of large networks is kept less often, so that it takes a twentieth of their time at most.",
+    )
     inspection_timeout_seconds: float = Field(
         default=600, gt=0, description="Longest inspection of an upload, seconds."
     )

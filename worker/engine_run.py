@@ -9,23 +9,32 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from modelpress.spec.failure import Failure, FailureKind
-from modelpress.spec.task import EVENTS_FILE, FAILURE_FILE, Compress
+from modelpress.spec.task import CHECKPOINT_WANTED_FILE, EVENTS_FILE, FAILURE_FILE, Compress
+from worker.checkpoint_keeper import CheckpointKeeper
 from worker.child import Child, engine_environment
 from worker.heartbeat import Heartbeat, Verdict
 from worker.limits import Limits, LimitWatch
 from worker.reach import walls_for
-from worker.relay import EngineEvent, Relay
+from worker.relay import Relay, Told
 from worker.results import UnreadableResult, read_text
 from worker.workplace import Interrupted, Stopped, Workplace
 
 TICK_SECONDS = 0.2
+
+# How long a training may take for a last checkpoint when the worker shall end: a batch, and a file.
+CHECKPOINT_PATIENCE_SECONDS = 5.0
+
+# As the launcher gives it (see service/launch.py), and of the launcher itself.
+_KILLED = (128 + signal.SIGKILL, -signal.SIGKILL)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,11 +56,13 @@ def run_engine(
     *,
     seconds: float,
     task: Compress | None = None,
-    append: Callable[[Sequence[EngineEvent]], bool] | None = None,
+    append: Callable[[Sequence[Told]], bool] | None = None,
+    checkpoints: CheckpointKeeper | None = None,
 ) -> Ending:
     """Run the engine on `folder` to its end; a `Failure` is a limit that it broke. `task` is None for an inspection.
 
-    When this returns or raises no process of it is left and, unless the work is lost, every event is written.
+    When this returns or raises no process of it is left and, unless the work is lost, every event is written; and the
+    last checkpoint is kept, where another attempt will go on. A job has both `append` and `checkpoints`.
     Raises Interrupted when the work must not go on, OSError when no process can be started.
     """
     settings = workplace.settings
@@ -71,17 +82,33 @@ def run_engine(
         log_bytes=settings.log_limit_bytes,
     )
     log.info("engine_started", pid=child.pid)
-    relay = Relay(folder / EVENTS_FILE, append) if append is not None else None
-    if relay is not None:
+    relay = None
+    if append is not None and checkpoints is not None:
+        relay = Relay(folder / EVENTS_FILE, append, checkpoints.note)
         relay.start()
+        checkpoints.start()
+    goes_on = False  # another attempt does
     try:
         ending = _wait(workplace, child, watch, heartbeat)
+        goes_on = isinstance(ending, Exited) and was_killed(folder, ending.code)
+    except Interrupted as interrupted:
+        if interrupted.reason is Stopped.SHUTDOWN:
+            goes_on = True
+            if relay is not None and checkpoints is not None and relay.is_training:
+                _await_checkpoint(folder, child, checkpoints, heartbeat)
+        raise
     finally:
         child.end()
-        if relay is not None:
+        if relay is not None and checkpoints is not None:
             relay.finish()
             while not relay.finished(TICK_SECONDS) and heartbeat.verdict() is not Verdict.LOST:
                 pass
+            if goes_on:
+                checkpoints.finish()
+                while not checkpoints.finished(TICK_SECONDS) and heartbeat.verdict() is not Verdict.LOST:
+                    pass
+            else:
+                checkpoints.abandon()  # and not waited for: what it is at will be refused
     if heartbeat.verdict() is Verdict.LOST:
         raise Interrupted(Stopped.LOST)
     log.info("engine_ended", ending=repr(ending))
@@ -96,6 +123,25 @@ def _wait(workplace: Workplace, child: Child, watch: LimitWatch, heartbeat: Hear
     return Exited(code)
 
 
+def _await_checkpoint(folder: Path, child: Child, checkpoints: CheckpointKeeper, heartbeat: Heartbeat) -> None:
+    """Ask the engine for a last checkpoint, and wait for a moment."""
+    kept = checkpoints.kept("training")
+    give_up = time.monotonic() + CHECKPOINT_PATIENCE_SECONDS
+    # The engine may write in the folder too: whatever it has laid there is not followed.
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+    with suppress(OSError):
+        os.close(os.open(folder / CHECKPOINT_WANTED_FILE, flags, 0o600))
+    while checkpoints.kept("training") == kept and heartbeat.verdict() is Verdict.HELD:
+        if time.monotonic() > give_up or child.wait(TICK_SECONDS) is not None:
+            log.warning("no_last_checkpoint")
+            return
+
+
+def was_killed(folder: Path, code: int) -> bool:
+    """Whether an engine that exited with `code` was killed from outside: it left no word of its own."""
+    return code in _KILLED and not (folder / FAILURE_FILE).exists()
+
+
 def read_failure(folder: Path, code: int) -> Failure:
     """Why an engine that exited with `code` failed: its own word for it, or what its end looks like."""
     try:
@@ -104,7 +150,7 @@ def read_failure(folder: Path, code: int) -> Failure:
         pass
     except ValueError as error:
         log.error("failure_unreadable", error=str(error))
-    if code in (-9, 128 + 9):
+    if code in _KILLED:
         return Failure(
             kind=FailureKind.OUT_OF_MEMORY,
             message="the engine was killed from outside, most likely because the machine's memory ran out; use a "

@@ -1,4 +1,4 @@
-"""The inputs of a task, laid from the store into a work folder."""
+"""The inputs of a task, and what an earlier attempt left of it, laid from the store into a work folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import structlog
 
+from db.queries.checkpoints import KeptFile
 from db.queries.model_input import ModelInput
-from modelpress.spec.task import INPUTS_FOLDER, DatasetFile, ModelFile
+from modelpress.spec.event import CheckpointPart
+from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, INPUTS_FOLDER, DatasetFile, ModelFile
 from storage.store import Corrupt, NotStored, Store
 from worker.failures import NoInput
 
@@ -44,6 +46,17 @@ def lay_dataset(store: Store, sha256: str, folder: Path) -> DatasetFile:
     path = f"{INPUTS_FOLDER}/dataset"
     _lay(store, sha256, folder / path, "data set")
     return DatasetFile(path=path, sha256=sha256)
+
+
+def lay_checkpoint(store: Store, checkpoint: Mapping[CheckpointPart, KeptFile], folder: Path) -> None:
+    """Lay what an earlier attempt left; of what is gone or damaged, nothing. Raises StorageError, OSError."""
+    for part, kept in checkpoint.items():
+        path = folder / CHECKPOINT_FOLDER / CHECKPOINT_FILES[part]
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            store.fetch(kept.sha256, path)
+        except (NotStored, Corrupt) as error:
+            log.error("checkpoint_gone", part=part, sha256=kept.sha256, error=str(error))
 
 
 def _lay(store: Store, sha256: str, path: Path, what: str) -> None:

@@ -1,4 +1,4 @@
-"""An idle worker looks by itself: for leases of lost workers, and for work that no wake-up told of."""
+"""A worker looks by itself: for leases of lost workers and what they left, and for work that no wake-up told of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from db.queries import claims
+from storage.store import StorageError
 from worker import metrics
+from worker.checkpoint_keeper import clear_checkpoints
 from worker.workplace import PASSING, Workplace
 from worker.workshop import Workshop
 
@@ -53,7 +55,7 @@ class Poller:
                 log.exception("poller_broke")
 
     def look(self) -> None:
-        """Take back leases that ran out, and see to it that waiting work is worked on."""
+        """Take back leases that ran out, drop what is kept for nobody, and see to it that waiting work is done."""
         database = self._workplace.database
         with database.session() as session:
             reaped = claims.reap(session, self._workplace.settings.max_attempts)
@@ -61,6 +63,10 @@ class Poller:
             if ids:
                 metrics.REAPED.inc(len(ids))
                 log.warning("leases_ran_out", outcome=outcome, ids=ids)
+        try:
+            clear_checkpoints(database, self._workplace.store)
+        except StorageError as error:
+            log.warning("store_unreachable", error=str(error))
         if self._workshop.is_busy:
             return
         with database.session(read_only=True) as session:

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from modelpress.spec.event import EVENT, Progress, StageDone, StateChanged, Warned
+from modelpress.spec.event import ENGINE_EVENT, Checkpointed, CheckpointPart, EngineEvent, Progress, StageDone, Warned
 from worker.workplace import PASSING
 
 INTERVAL_SECONDS = 0.25
@@ -25,7 +25,8 @@ FILE_BYTES = 1 << 28
 BATCH_EVENTS = 200
 _READ_BYTES = 1 << 20
 
-EngineEvent = Progress | StageDone | Warned
+Told = Progress | StageDone | Warned
+"""What becomes a row."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -73,23 +74,22 @@ class EventFile:
         if not line.strip():
             return None
         try:
-            event = EVENT.validate_json(line)
+            return ENGINE_EVENT.validate_json(line)
         except ValidationError as error:
             log.warning("event_skipped", reason="malformed", problems=error.error_count())
             return None
-        if isinstance(event, StateChanged):
-            log.warning("event_skipped", reason="only the service writes states")
-            return None
-        return event
 
 
 class Relay:
     """The thread that carries events on. While the database is away they wait in the file."""
 
-    def __init__(self, path: Path, append: Callable[[Sequence[EngineEvent]], bool]) -> None:
-        """`append` writes events; False when the job is no longer ours."""
+    def __init__(
+        self, path: Path, append: Callable[[Sequence[Told]], bool], note: Callable[[CheckpointPart], None]
+    ) -> None:
+        """`append` writes events; False when the job is no longer ours. `note` is told of checkpoints."""
         self._file = EventFile(path)
-        self._append = append
+        self._append, self._note = append, note
+        self.is_training = False  # by the newest progress
         self._batch: list[EngineEvent] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(
@@ -120,8 +120,9 @@ class Relay:
                 if is_last:
                     return
                 continue
+            batch = self._batch[:BATCH_EVENTS]
             try:
-                is_ours = self._write(self._batch[:BATCH_EVENTS])
+                is_ours = self._write([event for event in batch if not isinstance(event, Checkpointed)])
             except PASSING as error:
                 log.warning("events_wait", error=type(error).__name__, events=len(self._batch))
                 time.sleep(INTERVAL_SECONDS)
@@ -129,8 +130,15 @@ class Relay:
             if not is_ours:
                 return
             del self._batch[:BATCH_EVENTS]
+            for event in batch:
+                if isinstance(event, Checkpointed):
+                    self._note(event.part)
+                elif isinstance(event, Progress):
+                    self.is_training = event.epoch is not None
 
-    def _write(self, events: list[EngineEvent]) -> bool:
+    def _write(self, events: list[Told]) -> bool:
+        if not events:
+            return True
         try:
             return self._append(events)
         except PASSING:

@@ -17,18 +17,20 @@ from structlog.contextvars import bound_contextvars
 
 from db.queries import claims
 from db.queries.claims import ClaimedJob
+from modelpress.spec.event import CheckpointPart
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.job import Recipe
 from modelpress.spec.report import Report
 from modelpress.spec.state import JobState
 from modelpress.spec.task import TASK_FILE, Compress
-from storage.store import StorageError
+from storage.store import StorageError, Writer
 from worker import metrics
-from worker.engine_run import Exited, read_failure, run_engine
+from worker.checkpoint_keeper import CheckpointKeeper, clear_checkpoints
+from worker.engine_run import Exited, read_failure, run_engine, was_killed
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
-from worker.inputs import lay_dataset, lay_model, lay_students
-from worker.relay import EngineEvent
+from worker.inputs import lay_checkpoint, lay_dataset, lay_model, lay_students
+from worker.relay import Told
 from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log, store_model_card
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
@@ -36,6 +38,7 @@ from worker.workplace import Interrupted, Stopped, Workplace
 Result = TypeVar("Result")
 
 SHUTDOWN_REASON = "the worker was stopped"
+KILLED_REASON = "the engine was killed from outside"
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -124,6 +127,9 @@ class _JobRun:
                 seconds=self._workplace.settings.job_timeout_seconds,
                 task=task,
                 append=self._append,
+                checkpoints=CheckpointKeeper(
+                    self._folder, store, self._keep_checkpoint, limit_bytes=self._workplace.settings.disk_limit_bytes
+                ),
             )
         except Interrupted as interrupted:
             if interrupted.reason is Stopped.CANCELLED:
@@ -135,6 +141,9 @@ class _JobRun:
 
     def _failed(self, code: int) -> str:
         failure = read_failure(self._folder, code)
+        if was_killed(self._folder, code):
+            most = self._workplace.settings.max_attempts
+            return self._end("lost", lambda s: claims.lose(s, *self._key, failure, most, KILLED_REASON))
         if failure.kind is not FailureKind.GOAL_NOT_MET:
             return self._fail(failure)
         # The job came to its end, so its files and figures are kept.
@@ -152,6 +161,7 @@ class _JobRun:
         dataset = None
         if (sha256 := job.dataset) is not None:
             dataset = self._reach_store(lambda: lay_dataset(store, sha256, self._folder))
+        self._reach_store(lambda: lay_checkpoint(store, job.checkpoint, self._folder))
         task = Compress(
             model=model,
             dataset=dataset,
@@ -160,6 +170,7 @@ class _JobRun:
             device=self._workplace.settings.device,
             threads=self._workplace.settings.threads,
             processes=self._workplace.settings.processes,
+            checkpoint_seconds=self._workplace.settings.checkpoint_seconds,
         )
         (self._folder / TASK_FILE).write_text(task.model_dump_json())
         return task
@@ -181,9 +192,25 @@ class _JobRun:
         with self._workplace.database.session() as session:
             return claims.heartbeat(session, *self._key, self._workplace.settings.lease_seconds)
 
-    def _append(self, events: Sequence[EngineEvent]) -> bool:
+    def _append(self, events: Sequence[Told]) -> bool:
         with self._workplace.database.session() as session:
             return claims.append_events(session, *self._key, events)
+
+    def _keep_checkpoint(self, part: CheckpointPart, writer: Writer) -> bool:
+        is_published = False
+
+        def transaction(session: Session) -> bool:
+            nonlocal is_published
+            is_ours = claims.keep_checkpoint(session, *self._key, part, sha256=writer.sha256, size=writer.size)
+            if is_ours and not is_published:  # else it is the second try of a transaction whose end nobody knows
+                writer.commit()
+                is_published = True
+            return is_ours
+
+        is_ours = self._workplace.write(self._heartbeat, transaction)
+        if is_ours:
+            clear_checkpoints(self._workplace.database, self._workplace.store)
+        return is_ours
 
     def _fail(self, failure: Failure) -> str:
         return self._end("failed", lambda session: claims.fail(session, *self._key, failure))

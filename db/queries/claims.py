@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from db.clock import now, now_plus
 from db.ids import new_id
 from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Metric, Model
+from db.queries.checkpoints import KeptFile, checkpoint_of, keep_checkpoint
+from db.queries.fence import held, write
 from db.queries.inspections import (
     ClaimedInspection,
     claim_inspection,
@@ -28,10 +30,10 @@ from db.queries.inspections import (
 from db.queries.lineage import lineage
 from db.queries.metrics import epoch_metrics, report_metrics
 from db.queries.model_input import ModelInput
-from db.queries.reaper import Reaped, reap
+from db.queries.reaper import Reaped, lose_once_more, reap
 from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
 from db.queries.uploads import hold_bytes
-from modelpress.spec.event import Progress, StageDone, StateChanged, Warned
+from modelpress.spec.event import CheckpointPart, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
 from modelpress.spec.job import JobSpec
 from modelpress.spec.report import Report
@@ -51,6 +53,8 @@ __all__ = [
     "has_waiting_inspections",
     "has_waiting_jobs",
     "heartbeat",
+    "keep_checkpoint",
+    "lose",
     "reap",
     "release",
     "release_inspection",
@@ -58,7 +62,6 @@ __all__ = [
     "succeed",
 ]
 
-HELD = (JobState.RUNNING, JobState.CANCELLING)
 PROGRESS_SECONDS = 5.0  # between two rows of progress within one epoch: a day of work makes some 17,000
 
 
@@ -73,6 +76,7 @@ class ClaimedJob:
     model: ModelInput
     dataset: str | None  # SHA-256 of its bytes
     students: Mapping[str, ModelInput] = field(default_factory=dict)  # by id
+    checkpoint: Mapping[CheckpointPart, KeptFile] = field(default_factory=dict)  # of an earlier attempt
 
 
 def has_waiting_jobs(session: Session) -> bool:
@@ -105,7 +109,15 @@ def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob
     )
     if not moved:
         return None
-    session.add(Attempt(job_id=moved[0].job_id, number=moved[0].attempt, worker=worker))
+    checkpoint = checkpoint_of(session, moved[0].job_id)
+    session.add(
+        Attempt(
+            job_id=moved[0].job_id,
+            number=moved[0].attempt,
+            worker=worker,
+            continues=max((kept.attempt for kept in checkpoint.values()), default=None),
+        )
+    )
     job, model, dataset = session.execute(
         select(Job, Model, Dataset.sha256)
         .join(Model, Model.id == Job.model_id)
@@ -124,6 +136,7 @@ def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob
         ModelInput.of(model, lineage(session, model)),
         dataset,
         {student.id: ModelInput.of(student) for student in students},
+        checkpoint,
     )
 
 
@@ -131,7 +144,7 @@ def heartbeat(session: Session, job_id: str, attempt: int, lease_seconds: float)
     """Hold the job for longer. Returns its state (`cancelling`: stop the child); None when it is no longer ours."""
     return session.scalar(
         update(Job)
-        .where(_held(job_id, attempt))
+        .where(held(job_id, attempt))
         .values(lease_expires_at=now_plus(lease_seconds))
         .returning(Job.state)
         .execution_options(synchronize_session=False)
@@ -147,12 +160,12 @@ def append_events(
     most every `PROGRESS_SECONDS`; everything else always does. What was last heard of an epoch becomes its metrics.
     """
     due = or_(Job.progress_recorded_at.is_(None), Job.progress_recorded_at < now_plus(-PROGRESS_SECONDS))
-    held = session.execute(
-        select(Job.last_seq, Job.progress, due).where(_held(job_id, attempt)).with_for_update()
+    row = session.execute(
+        select(Job.last_seq, Job.progress, due).where(held(job_id, attempt)).with_for_update()
     ).one_or_none()
-    if held is None:
+    if row is None:
         return False
-    seq, progress, progress_due = held
+    seq, progress, progress_due = row
     told: list[Progress | StageDone | Warned | StateChanged] = []
     figures: list[Metric] = []
     progress_told = False
@@ -167,7 +180,7 @@ def append_events(
             progress_told = True
         told.append(event)
     recorded: dict[str, Any] = {"progress_recorded_at": now()} if progress_told else {}
-    if not _write(session, job_id, attempt, last_seq=seq + len(told), progress=progress, **recorded):
+    if not write(session, job_id, attempt, last_seq=seq + len(told), progress=progress, **recorded):
         return False
     session.add_all(
         Event(job_id=job_id, seq=number, attempt=attempt, kind=event.kind, event=event)
@@ -194,7 +207,7 @@ def add_artifact(
     Put the bytes first. Someone may just then delete an upload of the very same bytes: when the session has ended,
     ask the store once more whether they are there.
     """
-    if not _write(session, job_id, attempt):
+    if not write(session, job_id, attempt):
         return False
     hold_bytes(session, sha256)
     known = select(Artifact).where(
@@ -237,25 +250,20 @@ def cancelled(session: Session, job_id: str, attempt: int) -> bool:
 
 def release(session: Session, job_id: str, attempt: int, reason: str) -> bool:
     """Give the job back, to the place in the queue that it had; one that was being cancelled is cancelled."""
-    moved = move(session, JobState.RUNNING, JobState.QUEUED, _held(job_id, attempt), reason=reason, **WAITING)
+    moved = move(session, JobState.RUNNING, JobState.QUEUED, held(job_id, attempt), reason=reason, **WAITING)
     for job in moved:
-        close_attempt(session, job, "released")
+        close_attempt(session, job, "released", reason)
     return bool(moved) or cancelled(session, job_id, attempt)
 
 
-def _held(job_id: str, attempt: int) -> ColumnElement[bool]:
-    return (Job.id == job_id) & (Job.attempt == attempt) & Job.state.in_(HELD)
+def lose(session: Session, job_id: str, attempt: int, failure: Failure, max_attempts: int, reason: str) -> bool:
+    """The engine was killed: the job waits again, until that, or its worker, was lost too often; then it fails.
 
-
-def _write(session: Session, job_id: str, attempt: int, **values: Any) -> bool:
-    written = session.scalar(
-        update(Job)
-        .where(_held(job_id, attempt))
-        .values(version=Job.version + 1, **values)
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    )
-    return written is not None
+    One that was being cancelled is cancelled.
+    """
+    mine = held(job_id, attempt)
+    moved = lose_once_more(session, mine, failure=failure, max_attempts=max_attempts, reason=reason)
+    return any(moved) or cancelled(session, job_id, attempt)
 
 
 def _end(
@@ -263,10 +271,10 @@ def _end(
 ) -> bool:
     source = JobState.CANCELLING if target is JobState.CANCELLED else JobState.RUNNING
     moved = move(
-        session, source, target, _held(job_id, attempt), reason=reason, finished_at=now(), **{**NOBODYS, **values}
+        session, source, target, held(job_id, attempt), reason=reason, finished_at=now(), **{**NOBODYS, **values}
     )
     for job in moved:
-        close_attempt(session, job, target.value)
+        close_attempt(session, job, target.value, reason)
     return bool(moved)
 
 

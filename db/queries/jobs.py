@@ -12,6 +12,7 @@ from db.clock import UtcTimestamp, now
 from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotFound
 from db.ids import new_id
 from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Model
+from db.queries.checkpoints import supersede_checkpoints
 from db.queries.texts import storable
 from db.queries.transitions import move, write_event
 from modelpress.spec.event import StateChanged
@@ -151,7 +152,7 @@ def cancel(session: Session, team_id: str, job_id: str) -> Job:
 
 
 def retry(session: Session, team_id: str, job_id: str) -> Job:
-    """Put a job that failed or was cancelled at the end of the queue again, as it was asked for.
+    """Put a job that failed or was cancelled at the end of the queue again, as if it were new.
 
     Raises NotFound; InputDeleted when its model, its data set or a student is gone; InvalidTransition in any other
     state.
@@ -178,6 +179,7 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
         started_at=None,
         finished_at=None,
     )
+    supersede_checkpoints(session, job_id)  # whoever may not have come to drop them yet
     session.refresh(job)
     return job
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 from db.clock import now
 from db.models import Job
 from db.queries.inspections import reap_inspections
-from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
+from db.queries.transitions import NOBODYS, WAITING, Moved, close_attempt, move
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.state import JobState
 
@@ -36,27 +36,9 @@ def reap(session: Session, max_attempts: int) -> Reaped:
         message=f"{max_attempts} workers were lost while they worked on this job, the last without a word; it may need "
         "more memory than they have. See the workers' logs, make the job smaller, or retry it",
     )
-    lost_once_more = {**NOBODYS, "losses": Job.losses + 1}
-    given_up = move(
-        session,
-        JobState.RUNNING,
-        JobState.FAILED,
-        _lapsed(JobState.RUNNING),
-        Job.losses + 1 >= max_attempts,
-        reason=failure.message,
-        failure=failure,
-        finished_at=now(),
-        **lost_once_more,
-    )
     reason = "the worker was lost"
-    requeued = move(
-        session,
-        JobState.RUNNING,
-        JobState.QUEUED,
-        _lapsed(JobState.RUNNING),
-        Job.losses + 1 < max_attempts,
-        reason=reason,
-        **{**WAITING, **lost_once_more},
+    given_up, requeued = lose_once_more(
+        session, _lapsed(JobState.RUNNING), failure=failure, max_attempts=max_attempts, reason=reason
     )
     stopped = move(
         session,
@@ -67,8 +49,8 @@ def reap(session: Session, max_attempts: int) -> Reaped:
         finished_at=now(),
         **NOBODYS,
     )
-    for job in (*given_up, *requeued, *stopped):
-        close_attempt(session, job, "lost")
+    for job in stopped:
+        close_attempt(session, job, "lost", reason)
     requeued_uploads, rejected_uploads = reap_inspections(session, max_attempts)
     return Reaped(
         requeued=[job.job_id for job in requeued],
@@ -77,6 +59,36 @@ def reap(session: Session, max_attempts: int) -> Reaped:
         requeued_uploads=requeued_uploads,
         rejected_uploads=rejected_uploads,
     )
+
+
+def lose_once_more(
+    session: Session, which: ColumnElement[bool], *, failure: Failure, max_attempts: int, reason: str
+) -> tuple[list[Moved], list[Moved]]:
+    """Take running jobs back from attempts that were lost: those that fail for it, and those that wait again."""
+    lost = {**NOBODYS, "losses": Job.losses + 1}
+    given_up = move(
+        session,
+        JobState.RUNNING,
+        JobState.FAILED,
+        which,
+        Job.losses + 1 >= max_attempts,
+        reason=failure.message,
+        failure=failure,
+        finished_at=now(),
+        **lost,
+    )
+    requeued = move(
+        session,
+        JobState.RUNNING,
+        JobState.QUEUED,
+        which,
+        Job.losses + 1 < max_attempts,
+        reason=reason,
+        **{**WAITING, **lost},
+    )
+    for job in (*given_up, *requeued):
+        close_attempt(session, job, "lost", reason)
+    return given_up, requeued
 
 
 def _lapsed(state: JobState) -> ColumnElement[bool]:

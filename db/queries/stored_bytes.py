@@ -8,20 +8,26 @@ from typing import Literal
 from sqlalchemy import ColumnElement, false, select, true, update
 from sqlalchemy.orm import Session
 
-from db.models import Artifact, Dataset, Model, Upload
+from db.models import Artifact, Checkpoint, Dataset, Model, Upload
 from modelpress.spec.failure import Failure
 from modelpress.spec.state import UploadState
 
 # Every table whose `sha256` names bytes of the store, and its rows that still do: jobs keep their artifacts for ever,
 # what was uploaded can be deleted. Bytes of a table that is missing here would be dropped.
-HOLDERS: dict[type[Model] | type[Dataset] | type[Artifact], ColumnElement[bool]] = {
+HOLDERS: dict[type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint], ColumnElement[bool]] = {
     Model: Model.deleted_at.is_(None),
     Dataset: Dataset.deleted_at.is_(None),
     Artifact: true(),
+    Checkpoint: true(),
 }
 
 
-_KINDS: dict[type, Literal["model", "dataset", "artifact"]] = {Model: "model", Dataset: "dataset", Artifact: "artifact"}
+_KINDS: dict[type, Literal["model", "dataset", "artifact", "checkpoint"]] = {
+    Model: "model",
+    Dataset: "dataset",
+    Artifact: "artifact",
+    Checkpoint: "checkpoint",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Holder:
     """A row that names bytes."""
 
     id: str
-    kind: Literal["model", "dataset", "artifact"]
+    kind: Literal["model", "dataset", "artifact", "checkpoint"]
     is_rejected: bool  # an upload that no job will read any more
     sha256: str
     size: int  # bytes, as the row says
@@ -49,7 +55,7 @@ def holders(session: Session, begin: str) -> list[Holder]:
     ]
 
 
-def _is_rejected(table: type[Model] | type[Dataset] | type[Artifact]) -> ColumnElement[bool]:
+def _is_rejected(table: type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint]) -> ColumnElement[bool]:
     return table.state == UploadState.REJECTED if issubclass(table, Upload) else false()
 
 

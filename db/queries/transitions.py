@@ -62,11 +62,11 @@ def write_event(session: Session, job_id: str, seq: int, event: StateChanged) ->
     session.add(Event(job_id=job_id, seq=seq, attempt=event.attempt, kind=event.kind, event=event))
 
 
-def close_attempt(session: Session, moved: Moved, outcome: str) -> None:
-    """Note how an attempt ended."""
+def close_attempt(session: Session, moved: Moved, outcome: str, reason: str | None = None) -> None:
+    """Note how an attempt ended, and why."""
     session.execute(
         update(Attempt)
         .where(Attempt.job_id == moved.job_id, Attempt.number == moved.attempt)
-        .values(finished_at=now(), outcome=outcome)
+        .values(finished_at=now(), outcome=outcome, reason=reason)
         .execution_options(synchronize_session=False)
     )

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from db.queries.claims import keep_checkpoint, release
 from modelpress.spec.event import Progress
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import ModelInspection
@@ -342,6 +343,21 @@ class TestLook:
         server.fail(server.claim(), failure)
         seen = Job.model_validate(client.get(f"/v1/jobs/{job.id}").json())
         assert (seen.state, seen.failure) == ("failed", failure)
+
+    def test_each_attempt_tells_how_it_ended_and_how_long_it_took(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        job = submit()
+        first = server.claim()
+        with server.database.session() as session:
+            assert keep_checkpoint(session, job.id, first.attempt, "steps", sha256="0" * 64, size=1)
+            assert release(session, job.id, first.attempt, "the worker was stopped")
+        server.claim()
+        one, other = Job.model_validate(client.get(f"/v1/jobs/{job.id}").json()).attempts
+        assert (one.outcome, one.reason, one.continues) == ("released", "the worker was stopped", None)
+        assert one.finished_at is not None
+        assert one.seconds == (one.finished_at - one.started_at).total_seconds() >= 0
+        assert (other.outcome, other.reason, other.seconds, other.continues) == (None, None, None, 1)
 
     def test_another_team_sees_nothing(self, server: ApiServer, submit: Callable[..., Job]) -> None:
         job = submit()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from db.clock import now, now_plus
-from db.models import Attempt, Event, Job
+from db.models import Attempt, Checkpoint, Event, Job
 from db.queries.claims import (
     ClaimedJob,
     Reaped,
@@ -20,6 +20,8 @@ from db.queries.claims import (
     fail,
     has_waiting_jobs,
     heartbeat,
+    keep_checkpoint,
+    lose,
     reap,
     release,
     succeed,
@@ -187,7 +189,11 @@ class TestFence:
         "add_artifact": lambda session, job_id, attempt: add_artifact(
             session, job_id, attempt, kind="log", filename="log.txt", size=1, sha256="0" * 64, content_type="text/plain"
         ),
+        "keep_checkpoint": lambda session, job_id, attempt: keep_checkpoint(
+            session, job_id, attempt, "steps", sha256="1" * 64, size=1
+        ),
         "succeed": lambda session, job_id, attempt: succeed(session, job_id, attempt, a_report()),
+        "lose": lambda session, job_id, attempt: lose(session, job_id, attempt, FAILURE, 3, "late"),
         "fail": lambda session, job_id, attempt: fail(session, job_id, attempt, FAILURE, a_report()),
         "cancelled": cancelled,
         "release": lambda session, job_id, attempt: release(session, job_id, attempt, "late"),
@@ -195,7 +201,7 @@ class TestFence:
 
     def _all(self, database):
         with database.session(read_only=True) as session:
-            tables = (Job.__table__, Attempt.__table__, Event.__table__)
+            tables = (Job.__table__, Attempt.__table__, Event.__table__, Checkpoint.__table__)
             return [session.execute(select(table)).all() for table in tables], artifacts(
                 session, session.scalar(select(Job.id))
             )

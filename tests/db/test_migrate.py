@@ -43,7 +43,7 @@ def test_an_empty_database_is_not_current(empty_url):
         assert not database.is_current()
         database.migrate()
         assert database.is_current()
-        assert database.revision() == migrate.head() == "0003"
+        assert database.revision() == migrate.head() == "0004"
 
 
 def test_migrating_twice_changes_nothing(empty_url):
@@ -133,6 +133,46 @@ def test_models_that_were_there_before_files_described_themselves_are_kept(fresh
             found = get_model(session, tenant.team_id, model.id)
             assert (found.sha256, found.architecture, found.derived_from) == ("a" * 64, ARCHITECTURE, None)
             assert get_job(session, tenant.team_id, job.id).model_id == model.id
+
+
+def test_processes_before_checkpoints_go_on_beside_them(empty_url):
+    """They find all that they know as it was, and what they write is taken."""
+    engine = create_engine(_engine(empty_url).url)
+
+    def columns(connection):
+        found = inspect(connection)
+        return {
+            name: [(column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(name)]
+            for name in found.get_table_names()
+        }
+
+    try:
+        with engine.begin() as connection:
+            migrate.upgrade(connection, "0003")
+        with engine.begin() as connection:
+            before = columns(connection)
+            migrate.upgrade(connection, "0004")
+        with engine.connect() as connection:
+            after = columns(connection)
+        assert set(after) == {*before, "checkpoints"}
+        assert after["attempts"] == [
+            *before["attempts"],
+            ("reason", "VARCHAR", True),
+            ("continues", "INTEGER", True),
+        ]
+        assert {name: after[name] for name in before if name != "attempts"} == {
+            name: table for name, table in before.items() if name != "attempts"
+        }
+        with opened(empty_url) as database:
+            tenant = new_tenant(database)
+            job = tenant.submit(tenant.upload_model(sha256="a" * 64))
+        with engine.begin() as connection:  # the statement of the version before
+            connection.execute(
+                text("INSERT INTO attempts (job_id, number, worker, started_at) VALUES (:job, 1, 'old', :at)"),
+                {"job": job.id, "at": "2026-01-31 12:00:00.000"},
+            )
+    finally:
+        engine.dispose()
 
 
 def test_downgrade_leaves_no_table(fresh_url):

@@ -16,7 +16,7 @@ from sqlalchemy import delete, update
 from db.clock import now_plus
 from db.errors import InvalidTransition
 from db.models import Artifact, Attempt, Event, Job, Metric
-from db.queries.claims import append_events, cancelled, claim_job, fail, heartbeat, reap, release, succeed
+from db.queries.claims import append_events, cancelled, claim_job, fail, heartbeat, lose, reap, release, succeed
 from db.queries.jobs import attempts, cancel, events_after, get_job, retry
 from db.queries.transitions import move
 from modelpress.spec.event import StateChanged, Warned
@@ -50,6 +50,7 @@ WORKER_MOVES = {
     "fail": {R: F},
     "cancelled": {X: C},
     "release": {R: Q, X: C},
+    "lose": {R: Q, X: C},  # or failed, when it was lost too often
 }
 USER_MOVES = {"cancel": {Q: C, R: X, X: X}, "retry": {F: Q, C: Q}}
 WORKER_CALLS = {
@@ -59,6 +60,7 @@ WORKER_CALLS = {
     "fail": lambda session, job, attempt: fail(session, job, attempt, FAILURE),
     "cancelled": cancelled,
     "release": lambda session, job, attempt: release(session, job, attempt, "shutdown"),
+    "lose": lambda session, job, attempt: lose(session, job, attempt, FAILURE, MOST_LOSSES, "killed"),
 }
 USER_CALLS = {"cancel": cancel, "retry": retry}
 
@@ -153,7 +155,12 @@ def _do(session, team, name, job, offset, expected):
         assert bool(WORKER_CALLS[name](session, job, was.attempt + offset)) is (target is not None)
         if target is not None:
             held = target in (R, X)
-            expected[job] = replace(was, state=target, lapsed=was.lapsed and held and name != "heartbeat")
+            losses = was.losses + (name == "lose" and target is Q)
+            if losses > was.losses and losses >= MOST_LOSSES:
+                target = F
+            expected[job] = replace(
+                was, state=target, losses=losses, lapsed=was.lapsed and held and name != "heartbeat"
+            )
 
 
 def _check(session, team, job, expected):

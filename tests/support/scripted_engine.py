@@ -153,6 +153,40 @@ def show(folder: Path, template: str) -> None:
     finish(folder, template)
 
 
+def train(folder: Path, template: str) -> None:
+    """Leave a checkpoint of a training and work for ever; or go on from one: print it, and do the task."""
+    files = {part: folder / "checkpoint" / f"{part}.safetensors" for part in ("steps", "training")}
+    if found := {part: path.read_text() for part, path in files.items() if path.exists()}:
+        say(json.dumps(found))
+        finish(folder, template)
+        return
+    (folder / "checkpoint").mkdir()
+    keep(folder, "steps", "none")
+    keep(folder, "training", "first")
+    emit(folder, {**progress(0.4), "epoch": 1, "epochs": 9})
+    with (folder / "pids").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    while not (folder / "checkpoint_wanted").exists():
+        time.sleep(0.01)
+    keep(folder, "training", "last")
+    time.sleep(600)
+
+
+def keep(folder: Path, part: str, content: str) -> None:
+    """Leave a file of a checkpoint, and tell of it."""
+    path = folder / "checkpoint" / f"{part}.safetensors"
+    path.with_suffix(".partial").write_text(f"{content} of {folder.name}")
+    path.with_suffix(".partial").rename(path)
+    emit(folder, {"kind": "checkpoint", "part": part})
+
+
+def train_and_die(folder: Path, template: str) -> None:
+    """Leave a checkpoint the first time; be killed each time."""
+    (folder / "checkpoint").mkdir(exist_ok=True)
+    keep(folder, "steps", "none")
+    die(folder, template)
+
+
 if __name__ == "__main__":
     behaviour, argument, work = sys.argv[1:]
     globals()[behaviour](Path(work), argument)

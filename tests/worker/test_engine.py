@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
+import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
 import modelpress
 from db.models import Dataset, Model
-from db.queries.jobs import artifacts, create_job, get_job
+from db.queries.checkpoints import checkpoint_of
+from db.queries.jobs import artifacts, attempts, create_job, events_after, get_job, get_report
 from db.queries.uploads import create_dataset, create_model, get_dataset, get_model
 from modelpress.engine.network import build
 from modelpress.spec.architecture import ArchitectureRef
-from modelpress.spec.job import JobSpec
+from modelpress.spec.event import StageDone
+from modelpress.spec.job import ArtifactKind, JobSpec
 from modelpress.spec.state import JobState, UploadState
-from modelpress.spec.steps import Prune
+from modelpress.spec.steps import Cubic, Prune
+from modelpress.spec.training import Recovery
 from tests.worker.conftest import wait_for
 
 SMALL = ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"width": 0.0625, "num_classes": 3})
@@ -100,3 +107,75 @@ def test_from_upload_to_files(site, tmp_path):
     loaded = modelpress.load(tmp_path / "downloaded-model.mpz").state_dict()["features.0.weight"]
     assert loaded.equal(weights)
     assert (weights == 0).any()
+
+
+def _engine_of(worker) -> int:
+    """The engine's process: below the launcher, which is below the worker."""
+    return psutil.Process(worker.pid).children()[0].children()[0].pid
+
+
+@pytest.mark.slow
+def test_a_training_that_was_broken_off_twice_comes_to_the_same_file(embedded_site, tmp_path):
+    site = embedded_site
+    save_file(build(SMALL).state_dict(), tmp_path / "model.safetensors")
+    images = np.random.default_rng(0).integers(0, 256, (1200, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=images, labels=np.arange(1200) % 3)
+    model, dataset = _model(site, tmp_path / "model.safetensors"), _dataset(site, tmp_path / "noise.npz")
+    with site.start_worker("inspections", threads=1):
+        assert _inspected(site, get_model, model).state is UploadState.READY
+        assert _inspected(site, get_dataset, dataset).state is UploadState.READY
+    # So few steps, of some tenths of a second, that no clock decides on the layout of the arithmetic.
+    training = Recovery(epochs=11, batch_size=256, precision="fp32", ema=0.99)
+    spec = JobSpec(
+        model=model.id,
+        dataset=dataset.id,
+        steps=(
+            Prune(sparsity=0.25),
+            Prune(sparsity=0.75, schedule=Cubic(frequency=3), training=training),
+        ),
+        artifacts=(ArtifactKind.COMPACT,),
+    )
+
+    def submit():
+        with site.database.session() as session:
+            return create_job(session, site.tenant.team_id, spec)[0]
+
+    def kept_by(job, attempt: int) -> bool:
+        with site.database.session(read_only=True) as session:
+            found = checkpoint_of(session, job.id).get("training")
+        return found is not None and found.attempt == attempt
+
+    settings = {"threads": 1, "lease_seconds": 2, "poll_seconds": 0.2, "checkpoint_seconds": 0, "device": "cpu"}
+    whole, broken = submit(), submit()
+    with site.start_worker(**settings) as worker:
+        wait_for(lambda: site.job(whole).state.final, "the whole job", seconds=SECONDS, explain=site.log)
+        wait_for(lambda: kept_by(broken, 1), "a checkpoint", seconds=SECONDS, explain=site.log)
+        os.kill(_engine_of(worker), signal.SIGKILL)
+        wait_for(lambda: kept_by(broken, 2), "another checkpoint", seconds=SECONDS, explain=site.log)
+        worker.kill()
+        worker.wait()
+    with site.start_worker(**settings):
+        wait_for(lambda: site.job(broken).state.final, "the broken job", seconds=SECONDS, explain=site.log)
+
+    found, reports = [], []
+    for job in (whole, broken):
+        assert site.job(job).state is JobState.SUCCEEDED, site.job(job).failure
+        with site.database.session(read_only=True) as session:
+            files = {file.filename: file.sha256 for file in artifacts(session, job.id)}
+            found.append(files["model.mpz"])
+            reports.append(get_report(session, job))
+    assert found[0] == found[1]
+    first, second = reports
+    assert [stage.measurement.accuracy for stage in first.stages] == [
+        stage.measurement.accuracy for stage in second.stages
+    ]
+    assert second.final.accuracy == first.final.accuracy
+    assert second.stages[1].training.steps == first.stages[1].training.steps
+    with site.database.session(read_only=True) as session:
+        rows = attempts(session, broken.id)
+        events = events_after(session, broken.id, 0, 10_000)
+    assert [(row.outcome, row.continues) for row in rows] == [("lost", None), ("lost", 1), ("succeeded", 2)]
+    done = [(row.event.stage, row.event.step) for row in events if isinstance(row.event, StageDone)]
+    assert done == [("baseline", None), ("step", 0), ("step", 1), ("final", None)]  # each of them once
+    log = b"".join(site.store.read(files["log.txt"])).decode()
+    assert "the training of step 1 goes on" in log

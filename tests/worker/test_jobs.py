@@ -237,7 +237,7 @@ def test_what_an_engine_leaves_running_is_ended(embedded_site):
 
 def test_an_engine_whose_launcher_was_killed_is_ended_by_the_worker(embedded_site):
     site = embedded_site
-    with site.start_worker(engine_command=site.engine("spawn")) as worker:
+    with site.start_worker(engine_command=site.engine("spawn"), max_attempts=1) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         psutil.Process(worker.pid).children()[0].kill()

@@ -76,6 +76,10 @@ class _Table:
     def __init__(self, *answers: bool | Exception) -> None:
         self.answers = list(answers)
         self.messages: list[str] = []
+        self.noted: list[tuple[str, int]] = []  # checkpoints, and how many messages came before
+
+    def note(self, part: str) -> None:
+        self.noted.append((part, len(self.messages)))
 
     def append(self, events) -> bool:
         answer = self.answers.pop(0) if self.answers else True
@@ -88,7 +92,7 @@ class _Table:
 
 
 def _relayed(path, table) -> list[str]:
-    relay = Relay(path, table.append)
+    relay = Relay(path, table.append, table.note)
     relay.start()
     relay.finish()
     assert relay.finished(30)
@@ -115,3 +119,36 @@ def test_nothing_is_written_once_the_job_is_lost(tmp_path):
     table = _Table(False)
     assert len(_relayed(path, table)) == module.BATCH_EVENTS  # the refused batch; none after it
     assert table.answers == []
+
+
+def test_checkpoints_are_told_of_behind_what_came_before_them_and_are_no_events(tmp_path):
+    path = tmp_path / "events.jsonl"
+    steps, training = (f'{{"kind": "checkpoint", "part": "{part}"}}\n'.encode() for part in ("steps", "training"))
+    unknown = b'{"kind": "checkpoint", "part": "../../etc"}\n'
+    path.write_bytes(steps + _line("a") + _line("b") + training + unknown + training)
+    table = _Table()
+    assert _relayed(path, table) == ["a", "b"]
+    assert [part for part, _ in table.noted] == ["steps", "training", "training"]
+    assert table.noted[1][1] == 2
+
+
+def test_a_training_is_at_work_when_the_newest_progress_has_an_epoch(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(_progress(epoch=1))
+    relay = Relay(path, lambda _: True, lambda _: None)
+    assert not relay.is_training
+    relay.start()
+    relay.finish()
+    assert relay.finished(30)
+    assert relay.is_training
+    path.write_bytes(_progress(epoch=1) + _progress(epoch=None))
+    relay = Relay(path, lambda _: True, lambda _: None)
+    relay.start()
+    relay.finish()
+    assert relay.finished(30)
+    assert not relay.is_training
+
+
+def _progress(*, epoch: int | None) -> bytes:
+    said = {"kind": "progress", "stage": "step", "step": 0, "steps": 1, "fraction": 0.5, "epoch": epoch}
+    return json.dumps(said).encode() + b"\n"
