@@ -9,7 +9,7 @@ import torch
 
 from modelpress.engine.events import EventWriter, Phase, Tracker
 from modelpress.engine.phases import first_phases, plan_phases
-from modelpress.spec.event import EVENT, Event, Progress, StageDone, Warned
+from modelpress.spec.event import EVENT, EngineEvent, Event, Progress, StageDone, Warned
 from modelpress.spec.job import Recipe
 from modelpress.spec.report import Measurement
 
@@ -157,3 +157,23 @@ def test_trainings_take_most_and_by_their_length() -> None:
     assert finetune > 0.3 * sum(phase.seconds for phase in phases)
     # Forward and backward are three passes, the teacher's forward a fourth.
     assert (taught - prune) / (finetune - prune) == pytest.approx(4 / 3)
+
+
+def test_a_later_attempt_begins_where_the_one_before_was() -> None:
+    clock = Clock()
+    events: list[EngineEvent] = []
+    tracker = Tracker(events.append, [Phase("loading", 2), *(Phase("step", 50, step) for step in range(2))], clock)
+    tracker.enter("loading")
+    tracker.warn("of the model")
+    tracker.go_on(60.0, ["of the model", "of the original"])
+    clock.now += 2.0
+    tracker.enter("step", 1)
+    progress = events[-1]
+    assert isinstance(progress, Progress)
+    assert progress.fraction == pytest.approx((60 + 2) / (60 + 2 + 50))
+    assert tracker.seconds == 62.0
+    tracker.warn("of the original")  # once more, by an attempt that loads it once more
+    tracker.warn("of the result")
+    assert tracker.warnings == ["of the model", "of the original", "of the result"]
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert told == ["of the model", "of the result"]

@@ -32,7 +32,10 @@ def write_file(snapshot: Snapshot, path: Path) -> None:
 
 
 def read_file(path: Path) -> Snapshot:
-    """The snapshot of a file that `write_file` made, on the CPU. Raises UnusableCheckpoint."""
+    """The snapshot of a file that `write_file` made, on the CPU. Raises UnusableCheckpoint.
+
+    Its tensors are views of the file: who keeps one, or writes to it, copies it.
+    """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY)

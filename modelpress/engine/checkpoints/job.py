@@ -66,6 +66,7 @@ class JobCheckpoints:
             head, whole = left
             figures = part_of(whole, "figures").read(Figures)
             outputs = part_of(whole, "outputs").tensors.get("original")
+            outputs = None if outputs is None else outputs.clone()
             network = restored_network(part_of(whole, "network")) if head.step > 0 else None
             if len(figures.stages) != head.step:
                 raise UnusableCheckpoint("it does not tell what its steps did")

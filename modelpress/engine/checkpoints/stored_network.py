@@ -43,7 +43,7 @@ def restored_structure(snapshot: Snapshot) -> Network:
     stored = snapshot.read(StoredNetwork)
     try:
         module = rebuild(stored.description).eval()
-        tensors = snapshot.tensors
+        tensors = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
         return Network(
             module,
             stored.description,

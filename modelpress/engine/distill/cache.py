@@ -39,7 +39,8 @@ class CachedTeacher:
             raise UnusableCheckpoint("its teacher's answers have another shape")
         if len(logits) != len(known):
             raise UnusableCheckpoint("its teacher's answers are not all there")
-        self._logits, self._known = logits, known
+        device = next(self._teacher.parameters(), logits).device
+        self._logits, self._known = logits.to(device, copy=True), known.to(device, copy=True)
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of normalised `images` (B, C, H, W)."""

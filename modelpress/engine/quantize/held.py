@@ -76,7 +76,7 @@ class HeldGrids:
             if levels is None or not (levels.ndim == 1 and 2 <= len(levels) <= MOST_LEVELS):
                 raise UnusableCheckpoint(f"it has no levels for {name!r}")
             self._grids[name] = Grid(
-                levels.to(device, torch.float32), snapshot.like(f"scales/{name}", grid.scales).to(device)
+                levels.to(device, torch.float32, copy=True), snapshot.like(f"scales/{name}", grid.scales).to(device)
             )
 
     def fixed_from(self, steps: int) -> int:

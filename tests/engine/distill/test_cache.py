@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.distill.cache import CachedTeacher
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss
@@ -80,3 +81,35 @@ def test_logits_go_to_their_images():
         cached.follow(torch.tensor(order), 5)
         torch.testing.assert_close(cached(images[order]), expected[order])
     assert teacher.seen == 6
+
+
+def test_what_was_said_is_known_to_the_next_one():
+    first, second = Counting(), Counting()
+    one, other = CachedTeacher(first), CachedTeacher(second)
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    one.follow(torch.tensor([4, 0, 2]), 6)
+    said = one(images[[4, 0, 2]])
+    other.resume(one.snapshot())
+    other.follow(torch.tensor([2, 4]), 6)
+    assert torch.equal(other(images[[2, 4]]), said[[2, 0]])
+    assert second.seen == 0
+    other.follow(torch.tensor([2, 1]), 6)
+    other(images[[2, 1]])
+    assert second.seen == 2
+    one.follow(torch.tensor([1]), 6)
+    one(images[[1]])
+    assert first.seen == 4  # what the other one learned since is its own
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"logits": torch.zeros(6), "known": torch.zeros(6, dtype=torch.bool)},
+        {"logits": torch.zeros(6, 3), "known": torch.zeros(5, dtype=torch.bool)},
+        {"logits": torch.zeros(6, 3), "known": torch.zeros(6)},
+    ],
+    ids=["vector", "counts", "type"],
+)
+def test_what_is_no_answer_is_refused(tensors: dict[str, Tensor]):
+    with pytest.raises(UnusableCheckpoint):
+        CachedTeacher(Counting()).resume(Snapshot(tensors))
