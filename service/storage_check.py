@@ -146,4 +146,4 @@ def _relying(named: Iterable[Holder]) -> tuple[Holder, ...]:
 
 
 def _of_jobs(named: Iterable[Holder]) -> bool:
-    return any(holder.kind == "artifact" for holder in named)
+    return any(holder.kind in ("artifact", "checkpoint") for holder in named)
