@@ -94,6 +94,7 @@ class Team(Base):
 
     id: Mapped[str] = _id()
     name: Mapped[str]
+    turn: Mapped[int | None] = mapped_column(BigInteger)  # grows over all teams with each claim; null before the first
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
@@ -176,6 +177,8 @@ class Job(Base):
     last_seq: Mapped[int] = mapped_column(default=0)  # of its events
     attempt: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
+    # Of its spec, where the claim can ask for it. The server's default is for processes of the version before.
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
     worker: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     progress: Mapped[Progress | None]  # the newest of the newest attempt
@@ -188,6 +191,10 @@ class Job(Base):
     queued_at: Mapped[datetime] = mapped_column(default=now())  # its place in the queue; kept when a worker is lost
     started_at: Mapped[datetime | None]  # of the newest attempt
     finished_at: Mapped[datetime | None]
+
+
+# What a claim asks: has this team a job that waits, how many are held, and which of those that wait is next?
+Index("ix_jobs_turn", Job.state, Job.team_id, Job.priority.desc(), Job.queued_at, Job.id)
 
 
 class JobStudent(Base):

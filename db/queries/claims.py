@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from db.clock import now, now_plus
 from db.ids import new_id
@@ -32,6 +32,7 @@ from db.queries.metrics import epoch_metrics, report_metrics
 from db.queries.model_input import ModelInput
 from db.queries.reaper import Reaped, lose_once_more, reap
 from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
+from db.queries.turns import await_turn, next_job, note_turn
 from db.queries.uploads import hold_bytes
 from modelpress.spec.event import CheckpointPart, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
@@ -85,21 +86,16 @@ def has_waiting_jobs(session: Session) -> bool:
 
 
 def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob | None:
-    """Take the job that waits longest; None when there is none. The lease is this worker's until it runs out."""
-    candidate = aliased(Job)
-    oldest = (
-        select(candidate.id)
-        .where(candidate.state == JobState.QUEUED)
-        .order_by(candidate.queued_at, candidate.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
+    """Take the job whose turn it is (`db.queries.turns`); None when there is none.
+
+    The lease is this worker's until it runs out.
+    """
+    await_turn(session)
     moved = move(
         session,
         JobState.QUEUED,
         JobState.RUNNING,
-        Job.id == oldest,
+        Job.id == next_job(),
         attempt=Job.attempt + 1,
         worker=worker,
         lease_expires_at=now_plus(lease_seconds),
@@ -125,6 +121,7 @@ def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob
         .where(Job.id == moved[0].job_id)
         .execution_options(populate_existing=True)
     ).one()
+    note_turn(session, job.team_id)
     students = session.scalars(
         select(Model).join(JobStudent, JobStudent.model_id == Model.id).where(JobStudent.job_id == job.id)
     )

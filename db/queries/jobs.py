@@ -48,6 +48,7 @@ def create_job(
         spec=spec,
         idempotency_key=idempotency_key,
         last_seq=1,
+        priority=spec.priority,
     )
     try:
         with session.begin_nested():

@@ -16,6 +16,8 @@ from db.models import Attempt, Event, Job
 from modelpress.spec.event import StateChanged
 from modelpress.spec.state import TRANSITIONS, JobState
 
+HELD = (JobState.RUNNING, JobState.CANCELLING)  # by a worker
+
 # Columns of a job that no worker holds, and of one that waits for the next.
 NOBODYS: dict[str, Any] = {"worker": None, "lease_expires_at": None}
 WAITING: dict[str, Any] = {**NOBODYS, "progress": None, "started_at": None}

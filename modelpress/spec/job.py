@@ -136,3 +136,10 @@ class JobSpec(Recipe):
         default=None,
         description="Id of an uploaded data set; may be left out when no step trains. Without it, no accuracy.",
     )
+    priority: int = Field(
+        default=0,
+        ge=-10,
+        le=10,
+        description="Of the team's waiting jobs, one of a higher priority is taken first. It says nothing to other "
+        "teams.",
+    )

@@ -147,8 +147,8 @@ class TestClaim:
         assert {row.event.state for row in started} == {"running"}
         assert len(started) == 40
 
-    def test_a_worker_passes_by_a_job_that_another_is_just_claiming(self, database, tenant):
-        """Not None, which would send it to sleep beside a job that waits."""
+    def test_a_worker_waits_for_the_claim_of_another(self, database, tenant):
+        """Not None, which would send it to sleep beside a job that waits; and not the same job."""
         jobs = [tenant.submit(tenant.upload_model()).id for _ in range(2)]
         asking = threading.Event()
         claims = []
@@ -162,7 +162,8 @@ class TestClaim:
             assert claim_job(session, "first", 30).id == jobs[0]
             other.start()
             asking.wait()
-            other.join(timeout=0.5)  # on SQLite it waits for this session to end
+            other.join(timeout=0.5)
+            assert not claims
         other.join()
         assert claims[0].id == jobs[1]
 

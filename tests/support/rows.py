@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from db.database import Database
 from db.models import Dataset, Job, Model
@@ -57,11 +58,17 @@ class Tenant:
             return create_dataset(session, self.team_id, name="images", sha256=sha256 or any_sha256(), size=2_000)
 
     def submit(
-        self, model: Model, dataset: Dataset | None = None, *, sparsity: float = 0.5, students: Sequence[Model] = ()
+        self,
+        model: Model,
+        dataset: Dataset | None = None,
+        *,
+        sparsity: float = 0.5,
+        students: Sequence[Model] = (),
+        **more: Any,
     ) -> Job:
-        """A job in the queue."""
+        """A job in the queue; `more` is what else its spec says."""
         with self.database.session() as session:
-            spec = spec_for(model, dataset, sparsity=sparsity, students=students)
+            spec = spec_for(model, dataset, sparsity=sparsity, students=students, **more)
             job, _ = create_job(session, self.team_id, spec)
             return job
 
@@ -73,7 +80,12 @@ def new_tenant(database: Database, name: str = "a team") -> Tenant:
 
 
 def spec_for(
-    model: Model, dataset: Dataset | None = None, *, sparsity: float = 0.5, students: Sequence[Model] = ()
+    model: Model,
+    dataset: Dataset | None = None,
+    *,
+    sparsity: float = 0.5,
+    students: Sequence[Model] = (),
+    **more: Any,
 ) -> JobSpec:
     """A job that trains these uploaded students one after the other, and prunes the last without training."""
     distill = [Distill(student=Uploaded(model=student.id), training=Training()) for student in students]
@@ -82,4 +94,5 @@ def spec_for(
         model=model.id,
         dataset=None if dataset is None else dataset.id,
         steps=(*distill, Prune(sparsity=sparsity)),
+        **more,
     )

@@ -1,0 +1,67 @@
+"""Whose turn it is: the rule by which workers take jobs.
+
+1. Of the teams with a job that waits, the one of which workers hold the fewest jobs comes first; of several, the one
+   that was served longest ago.
+2. Of its jobs, the one of the highest priority; of several, the one that waits longest.
+
+So no team's hundred jobs delay another's first one, and where every team has work, each holds the same number of
+workers. A priority orders the jobs of one team and says nothing to other teams.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, exists, func, select, text, update
+from sqlalchemy.orm import Session, aliased
+
+from db.models import Job, Team
+from db.queries.transitions import HELD
+from modelpress.spec.state import JobState
+
+# Any number that no other lock on the server has.
+_CLAIM_LOCK = 0x6D6F64656C636C6D  # "modelclm"
+
+# A worker that freezes in the middle of its claim is cut off by PostgreSQL after so long, and the others go on.
+_FROZEN_CLAIM = "5s"
+
+
+def await_turn(session: Session) -> None:
+    """Let claims happen one after the other, until this session ends.
+
+    Fifty workers that ask in the same moment would all find the same team to be next. On SQLite a writing session is
+    alone already.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_FROZEN_CLAIM}'"))
+        session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
+
+
+def next_job() -> ScalarSelect[Any]:
+    """Id of the job that is next. A row that somebody is just writing (it may be cancelled) is left out."""
+    waiting, held, candidate = aliased(Job), aliased(Job), aliased(Job)
+    has_work = exists().where(waiting.team_id == Team.id, _waits(waiting))
+    holding = select(func.count()).where(held.state.in_(HELD), held.team_id == Team.id).scalar_subquery()
+    team = (
+        select(Team.id).where(has_work).order_by(holding, func.coalesce(Team.turn, 0), Team.id).limit(1)
+    ).scalar_subquery()
+    return (
+        select(candidate.id)
+        .where(_waits(candidate), candidate.team_id == team)
+        .order_by(candidate.priority.desc(), candidate.queued_at, candidate.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+
+
+def note_turn(session: Session, team_id: str) -> None:
+    """The team was served just now."""
+    newest = select(func.coalesce(func.max(Team.turn), 0)).scalar_subquery()
+    session.execute(
+        update(Team).where(Team.id == team_id).values(turn=newest + 1).execution_options(synchronize_session=False)
+    )
+
+
+def _waits(job: type[Job]) -> ColumnElement[bool]:
+    return job.state == JobState.QUEUED
