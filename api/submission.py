@@ -8,9 +8,11 @@ from api.refusals import NotReady, NotThere, UnfitSpec, UnusableUpload
 from db.errors import NotFound
 from db.models import Dataset, Job, Model
 from db.queries import jobs, uploads
+from db.queries.workers import known_capacities
 from modelpress.spec.check import check
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.job import JobSpec
+from modelpress.spec.needs import Needs
 from modelpress.spec.resources import FieldError
 from modelpress.spec.state import UploadState
 from modelpress.spec.steps import uploaded_students
@@ -49,6 +51,32 @@ def check_spec(session: Session, team_id: str, spec: JobSpec) -> None:
     misfits = check(spec, inspections[spec.model], dataset.inspection if dataset else None, inspections)
     if misfits:
         raise UnfitSpec([FieldError(where=misfit.where, message=misfit.message) for misfit in misfits])
+    _require_worker(session, spec.needs)
+
+
+def _require_worker(session: Session, needs: Needs) -> None:
+    """What no worker has that was there of late is refused; where none was, the job waits for the first one."""
+    known = known_capacities(session)
+    lacking = [capacity.lacks(needs) for capacity in known]
+    if not lacking or not all(lacking):
+        return
+    there = "; ".join(capacity.in_words() for capacity in known)
+    # What every worker lacks by itself; else only the combination is too much.
+    alone = [field for field in lacking[0] if all(field in lacks for lacks in lacking)]
+    errors = [
+        FieldError(
+            where=f"needs.{field}",
+            message=f"no worker has {lacking[0][field]}; those of this service have: {there}. Ask for less, or ask the "
+            "operator for such a worker",
+        )
+        for field in alone
+    ]
+    together = FieldError(
+        where="needs",
+        message=f"no worker has all of this at once; those of this service have: {there}. Ask for less, or ask the "
+        "operator for such a worker",
+    )
+    raise UnfitSpec(errors or [together])
 
 
 def _model(session: Session, team_id: str, model_id: str, where: str) -> Model:

@@ -7,6 +7,7 @@
                                  --< checkpoints
                                  --< artifacts
                       jobs >--< models           (job_students: what students begin as)
+    workers                                      (what each has; jobs and attempts name them)
 
 A row of `models` or `datasets` is deleted by setting `deleted_at`: jobs keep referring to it. `worker` and
 `lease_expires_at` are set while a worker holds a row, `attempt` is the fence: a worker's write counts only while the
@@ -179,6 +180,10 @@ class Job(Base):
     losses: Mapped[int] = mapped_column(default=0)
     # Of its spec, where the claim can ask for it. The server's default is for processes of the version before.
     priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    needs_device: Mapped[str] = mapped_column(String(16), default="any", server_default="any")
+    needs_cores: Mapped[int] = mapped_column(default=1, server_default="1")
+    needs_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    needs_gpu_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     worker: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     progress: Mapped[Progress | None]  # the newest of the newest attempt
@@ -194,7 +199,22 @@ class Job(Base):
 
 
 # What a claim asks: has this team a job that waits, how many are held, and which of those that wait is next?
-Index("ix_jobs_turn", Job.state, Job.team_id, Job.priority.desc(), Job.queued_at, Job.id)
+# The last column is for the places in the queue, which are counted in the index alone.
+Index("ix_jobs_turn", Job.state, Job.team_id, Job.priority.desc(), Job.queued_at, Job.id, Job.needs_device)
+
+
+class Worker(Base):
+    """A process that carries out jobs, and what it has for one (`modelpress.spec.needs.Capacity`)."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(String(16))
+    cores: Mapped[int]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    gpu_memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime]  # alive until then; it renews this
 
 
 class JobStudent(Base):

@@ -23,6 +23,7 @@ import modelpress
 from db.database import Database, open_database
 from db.errors import DatabaseError
 from db.queries import claims
+from modelpress.spec.needs import Capacity
 from service.jail.machine import prctl
 from service.jail.walls import Available, JailUnavailable, require
 from service.launch import PR_SET_CHILD_SUBREAPER
@@ -32,8 +33,10 @@ from service.wakeup import INSPECTIONS_QUEUE, JOBS_QUEUE, Wakeup
 from storage.open_store import open_store
 from worker import metrics
 from worker.app import make_worker_app, run_worker, stop_before_start
+from worker.capacity import find_capacity
 from worker.housekeeper import Housekeeper
 from worker.poller import Poller
+from worker.presence import Presence
 from worker.reach import exposed
 from worker.run_inspection import take_inspection
 from worker.run_job import take_job
@@ -52,14 +55,22 @@ class Kind:
 
     queue: str
     take: Callable[[Workplace], bool]
-    has_waiting: Callable[[Session], bool]
+    has_waiting: Callable[[Session, Capacity | None], bool]
     wake: Callable[[Wakeup], bool]
     metrics_port_offset: int
+    capacity: Callable[[Settings], Capacity] | None  # None where nobody has to know what the worker has
 
 
 KINDS = {
-    "jobs": Kind(JOBS_QUEUE, take_job, claims.has_waiting_jobs, Wakeup.jobs, 0),
-    "inspections": Kind(INSPECTIONS_QUEUE, take_inspection, claims.has_waiting_inspections, Wakeup.inspections, 1),
+    "jobs": Kind(JOBS_QUEUE, take_job, claims.has_waiting_jobs, Wakeup.jobs, 0, find_capacity),
+    "inspections": Kind(
+        INSPECTIONS_QUEUE,
+        take_inspection,
+        lambda session, _capacity: claims.has_waiting_inspections(session),
+        Wakeup.inspections,
+        1,
+        None,
+    ),
 }
 
 
@@ -81,11 +92,18 @@ def main() -> int:
         return 2
     configure_logs(settings, f"worker.{kind_name}")
     _tell_of_jail(settings, walls)
-    workplace = Workplace(settings, database, store, worker=f"{socket.gethostname()}-{kind_name}-{os.getpid()}")
+    kind = KINDS[kind_name]
+    workplace = Workplace(
+        settings,
+        database,
+        store,
+        worker=f"{socket.gethostname()}-{kind_name}-{os.getpid()}",
+        capacity=None if kind.capacity is None else kind.capacity(settings),
+    )
     # What a killed launcher leaves behind comes to us, to be killed (see worker.child).
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        return _run(workplace, KINDS[kind_name])
+        return _run(workplace, kind)
     finally:
         database.dispose()
 
@@ -102,18 +120,28 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     workshop = Workshop(workplace, kind.take)
     app = make_worker_app(settings, kind.queue, workshop.work)
     wakeup = Wakeup(settings)
-    poller = Poller(workplace, workshop, has_waiting=kind.has_waiting, wake=lambda: kind.wake(wakeup))
+    poller = Poller(
+        workplace,
+        workshop,
+        has_waiting=lambda session: kind.has_waiting(session, workplace.capacity),
+        wake=lambda: kind.wake(wakeup),
+    )
     housekeeper = Housekeeper(workplace)
+    presence = None if workplace.capacity is None else Presence(workplace, workplace.capacity)
+    if presence is not None:
+        presence.start()
     poller.start()
     housekeeper.start()
     kind.wake(wakeup)  # for what waited while no worker was there
-    log.info("worker_started", worker=workplace.worker)
+    log.info("worker_started", worker=workplace.worker, has=workplace.capacity and workplace.capacity.in_words())
     try:
         return run_worker(app, kind.queue, workplace.worker, workplace.stop)
     finally:
         workplace.stop.set()
         poller.join()
         housekeeper.join()
+        if presence is not None:
+            presence.end()
         wakeup.close()
         log.info("worker_ended", worker=workplace.worker)
 

@@ -47,7 +47,7 @@ def take_job(workplace: Workplace) -> bool:
     """Claim the next job and carry it out. False when none waits."""
     settings = workplace.settings
     with workplace.database.session() as session:
-        job = claims.claim_job(session, workplace.worker, settings.lease_seconds)
+        job = claims.claim_job(session, workplace.worker, settings.lease_seconds, workplace.capacity)
     if job is None:
         return False
     metrics.CLAIMS.labels("job").inc()

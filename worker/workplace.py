@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from db.database import Database
+from modelpress.spec.needs import Capacity
 from service.settings import Settings
 from storage.store import Store, StoreUnavailable
 from worker import metrics
@@ -57,6 +58,7 @@ class Workplace:
     database: Database
     store: Store
     worker: str  # name of this process, as attempts show it
+    capacity: Capacity | None = None  # what it has for a job; None in a process that takes no jobs
     stop: threading.Event = field(default_factory=threading.Event)  # set when the process shall end
 
     def write(self, heartbeat: Heartbeat, transaction: Callable[[Session], Result]) -> Result:

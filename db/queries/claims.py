@@ -32,11 +32,12 @@ from db.queries.metrics import epoch_metrics, report_metrics
 from db.queries.model_input import ModelInput
 from db.queries.reaper import Reaped, lose_once_more, reap
 from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
-from db.queries.turns import await_turn, next_job, note_turn
+from db.queries.turns import await_turn, has_waiting_jobs, next_job, note_turn
 from db.queries.uploads import hold_bytes
 from modelpress.spec.event import CheckpointPart, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
 from modelpress.spec.job import JobSpec
+from modelpress.spec.needs import Capacity
 from modelpress.spec.report import Report
 from modelpress.spec.state import JobState
 
@@ -80,22 +81,19 @@ class ClaimedJob:
     checkpoint: Mapping[CheckpointPart, KeptFile] = field(default_factory=dict)  # of an earlier attempt
 
 
-def has_waiting_jobs(session: Session) -> bool:
-    """True when a job waits for a worker."""
-    return session.scalar(select(Job.id).where(Job.state == JobState.QUEUED).limit(1)) is not None
+def claim_job(
+    session: Session, worker: str, lease_seconds: float, capacity: Capacity | None = None
+) -> ClaimedJob | None:
+    """Take the job whose turn it is (`db.queries.turns`) of those that fit this worker; None when there is none.
 
-
-def claim_job(session: Session, worker: str, lease_seconds: float) -> ClaimedJob | None:
-    """Take the job whose turn it is (`db.queries.turns`); None when there is none.
-
-    The lease is this worker's until it runs out.
+    Without a capacity, every job fits. The lease is this worker's until it runs out.
     """
     await_turn(session)
     moved = move(
         session,
         JobState.QUEUED,
         JobState.RUNNING,
-        Job.id == next_job(),
+        Job.id == next_job(capacity),
         attempt=Job.attempt + 1,
         worker=worker,
         lease_expires_at=now_plus(lease_seconds),

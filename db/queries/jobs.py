@@ -49,6 +49,7 @@ def create_job(
         idempotency_key=idempotency_key,
         last_seq=1,
         priority=spec.priority,
+        **{f"needs_{name}": value for name, value in spec.needs.model_dump().items()},
     )
     try:
         with session.begin_nested():

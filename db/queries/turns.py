@@ -1,5 +1,6 @@
 """Whose turn it is: the rule by which workers take jobs.
 
+0. Only jobs count whose needs the asking worker fulfils.
 1. Of the teams with a job that waits, the one of which workers hold the fewest jobs comes first; of several, the one
    that was served longest ago.
 2. Of its jobs, the one of the highest priority; of several, the one that waits longest.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, exists, func, select, text, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, select, text, true, update
 from sqlalchemy.orm import Session, aliased
 
 from db.models import Job, Team
 from db.queries.transitions import HELD
+from modelpress.spec.needs import Capacity
 from modelpress.spec.state import JobState
 
 # Any number that no other lock on the server has.
@@ -37,17 +39,25 @@ def await_turn(session: Session) -> None:
         session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
 
 
-def next_job() -> ScalarSelect[Any]:
-    """Id of the job that is next. A row that somebody is just writing (it may be cancelled) is left out."""
+def has_waiting_jobs(session: Session, capacity: Capacity | None = None) -> bool:
+    """True when a job waits that a worker with this capacity can take (None: one that can take any)."""
+    return session.scalar(select(Job.id).where(_waits(Job, capacity)).limit(1)) is not None
+
+
+def next_job(capacity: Capacity | None = None) -> ScalarSelect[Any]:
+    """Id of the job that is next for a worker with this capacity (None: one that can take any).
+
+    A row that somebody is just writing (it may be cancelled) is left out.
+    """
     waiting, held, candidate = aliased(Job), aliased(Job), aliased(Job)
-    has_work = exists().where(waiting.team_id == Team.id, _waits(waiting))
+    has_work = exists().where(waiting.team_id == Team.id, _waits(waiting, capacity))
     holding = select(func.count()).where(held.state.in_(HELD), held.team_id == Team.id).scalar_subquery()
     team = (
         select(Team.id).where(has_work).order_by(holding, func.coalesce(Team.turn, 0), Team.id).limit(1)
     ).scalar_subquery()
     return (
         select(candidate.id)
-        .where(_waits(candidate), candidate.team_id == team)
+        .where(_waits(candidate, capacity), candidate.team_id == team)
         .order_by(candidate.priority.desc(), candidate.queued_at, candidate.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -63,5 +73,15 @@ def note_turn(session: Session, team_id: str) -> None:
     )
 
 
-def _waits(job: type[Job]) -> ColumnElement[bool]:
-    return job.state == JobState.QUEUED
+def _waits(job: type[Job], capacity: Capacity | None) -> ColumnElement[bool]:
+    return and_(job.state == JobState.QUEUED, true() if capacity is None else _fits(job, capacity))
+
+
+def _fits(job: type[Job], capacity: Capacity) -> ColumnElement[bool]:
+    # As `Capacity.lacks` has it.
+    return and_(
+        job.needs_device.in_(("any", capacity.device)),
+        job.needs_cores <= capacity.cores,
+        job.needs_memory_bytes <= capacity.memory_bytes,
+        job.needs_gpu_memory_bytes <= capacity.gpu_memory_bytes,
+    )

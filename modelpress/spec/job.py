@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from modelpress.spec.config import Config
+from modelpress.spec.needs import Needs
 from modelpress.spec.steps import Step
 
 
@@ -143,3 +144,4 @@ class JobSpec(Recipe):
         description="Of the team's waiting jobs, one of a higher priority is taken first. It says nothing to other "
         "teams.",
     )
+    needs: Needs = Field(default=Needs(), description="What the worker that carries it out must have.")

@@ -15,6 +15,7 @@ from db.queries.claims import keep_checkpoint, release
 from modelpress.spec.event import Progress
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import ModelInspection
+from modelpress.spec.needs import Capacity
 from modelpress.spec.resources import Job, JobCheck, Page
 from tests.conftest import DIALECTS
 from tests.support.api_server import ApiServer, Tenant
@@ -25,6 +26,8 @@ from tests.support.uploads import dataset_inspection, model_inspection, npz_file
 PRUNE = {"kind": "prune", "sparsity": 0.5}
 TRAIN = {"kind": "finetune", "training": {"epochs": 1}}
 LONG = {"wait": 30}
+CPU = Capacity(device="cpu", cores=4, memory_bytes=8 << 30)
+GPU = Capacity(device="cuda", cores=16, memory_bytes=64 << 30, gpu_memory_bytes=24 << 30)
 
 
 @pytest.fixture(params=DIALECTS)
@@ -282,6 +285,43 @@ class TestIdempotency:
     def test_a_key_that_is_too_long(self, client: httpx.Client, spec: dict[str, Any]) -> None:
         response = client.post("/v1/jobs", json=spec, headers={"Idempotency-Key": "x" * 201})
         assert read_problem(response, 422, "invalid-request").errors[0].where == "Idempotency-Key"
+
+
+class TestNeeds:
+    def test_what_no_worker_has_is_refused_by_name(
+        self, server: ApiServer, client: httpx.Client, spec: dict[str, Any]
+    ) -> None:
+        server.be_there("small", CPU)
+        needs = {"device": "cuda", "cores": 5, "memory_bytes": CPU.memory_bytes}
+        found = read_problem(client.post("/v1/jobs", json=spec | {"needs": needs}), 422, "incompatible-spec")
+        assert {error.where for error in found.errors} == {"needs.device", "needs.cores"}
+        assert all("cpu, 4 cores, 8.0 GiB of memory" in error.message for error in found.errors)
+        assert client.get("/v1/jobs").json()["items"] == []
+
+    def test_what_no_worker_has_at_once_is_refused(
+        self, server: ApiServer, client: httpx.Client, spec: dict[str, Any]
+    ) -> None:
+        server.be_there("small", CPU)
+        server.be_there("gpu", GPU)
+        found = read_problem(
+            client.post("/v1/jobs", json=spec | {"needs": {"device": "cpu", "cores": 16}}), 422, "incompatible-spec"
+        )
+        (error,) = found.errors
+        assert error.where == "needs"
+        assert GPU.in_words() in error.message
+
+    def test_without_any_worker_or_while_one_is_away_a_job_waits(
+        self, server: ApiServer, client: httpx.Client, spec: dict[str, Any]
+    ) -> None:
+        needs = {"device": "cuda"}
+        assert client.post("/v1/jobs", json=spec | {"needs": needs}).status_code == 202
+        server.be_there("small", CPU)
+        server.be_there("gpu", GPU, seconds=-1.0)
+        assert client.post("/v1/jobs", json=spec | {"needs": needs}).status_code == 202
+
+    def test_gpu_memory_needs_a_gpu(self, client: httpx.Client, spec: dict[str, Any]) -> None:
+        response = client.post("/v1/jobs", json=spec | {"needs": {"gpu_memory_bytes": 1}})
+        assert "device: cuda" in read_problem(response, 422, "invalid-request").errors[0].message
 
 
 class TestLook:

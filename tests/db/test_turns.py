@@ -18,10 +18,12 @@ from db.queries import turns
 from db.queries.claims import claim_job, release, succeed
 from db.queries.jobs import cancel
 from db.queries.turns import next_job
+from modelpress.spec.needs import Capacity
 from tests.support.reports import a_report
 from tests.support.rows import new_tenant
 
 TEAMS = 3
+CAPACITY = Capacity(device="cuda", cores=8, memory_bytes=1 << 36, gpu_memory_bytes=1 << 35)
 
 
 @dataclass
@@ -158,7 +160,7 @@ def test_a_worker_that_freezes_in_its_claim_is_cut_off(database, monkeypatch):
 def test_a_claim_reads_no_job_but_by_the_index_of_turns(database):
     """So finished jobs cost it nothing, however many there are."""
     with database.session() as session:
-        statement = select(next_job()).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        statement = select(next_job(CAPACITY)).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
         if database.dialect == "sqlite":
             plan = [row.detail for row in session.execute(text(f"EXPLAIN QUERY PLAN {statement}"))]
             reads = [line for line in plan if "jobs" in line]

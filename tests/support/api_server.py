@@ -17,9 +17,11 @@ from db.database import Database, open_database
 from db.queries.claims import ClaimedJob, add_artifact, append_events, claim_job, fail, succeed
 from db.queries.inspections import claim_inspection, finish_inspection
 from db.queries.teams import create_key, create_team
+from db.queries.workers import renew_worker
 from modelpress.spec.event import Progress, StageDone, Warned
 from modelpress.spec.failure import Failure
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
+from modelpress.spec.needs import Capacity
 from service.settings import Settings
 from storage.store import Store
 from tests.support.reports import a_report
@@ -78,6 +80,11 @@ class ApiServer:
         dataset = client.post("/v1/datasets", content=npz_file())
         self.inspect(dataset_inspection())
         return model.json()["id"], dataset.json()["id"]
+
+    def be_there(self, worker: str, capacity: Capacity, seconds: float = 30.0) -> None:
+        """Play a worker that says what it has."""
+        with self.database.session() as session:
+            renew_worker(session, worker, capacity, seconds)
 
     def claim(self) -> ClaimedJob:
         """Play the worker: take the next job."""
