@@ -36,6 +36,7 @@ from modelpress.spec.report import (
 )
 from modelpress.spec.resources import Artifact, Attempt, Dataset, Job, JobCheck, JobEvent, Model, Page
 from modelpress.spec.state import JobState, UploadState
+from modelpress.spec.waiting import Waiting, WaitingReason
 
 MODEL_ID = "mdl_0019f3c0a1b25e8d03c4b7a96f12"
 STUDENT_ID = "mdl_0019f3c0a8c95e8d03c4b7a96f12"
@@ -279,6 +280,8 @@ QUEUED_JOB = Job(
     state=JobState.QUEUED,
     spec=_PRUNE,
     queue_position=1,
+    expected_start=_LATER,
+    waiting=Waiting(reason=WaitingReason.TURN, message="it is taken when its turn comes"),
     attempt=0,
     created_at=_NOON,
 )
@@ -287,6 +290,8 @@ RUNNING_JOB = QUEUED_JOB.model_copy(
     update={
         "state": JobState.RUNNING,
         "queue_position": None,
+        "expected_start": None,
+        "waiting": None,
         "attempt": 1,
         "attempts": (Attempt(number=1, worker="worker-1", started_at=_NOON, finished_at=None, outcome=None),),
         "started_at": _NOON,

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from db import models as rows
 from db.queries import jobs
+from db.queries.places import Place, places
 from modelpress.spec.event import StateChanged
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.resources import Artifact, Attempt, Dataset, Job, JobEvent, Model
@@ -48,17 +49,30 @@ def to_dataset(row: rows.Dataset) -> Dataset:
     )
 
 
-def to_job(session: Session, row: rows.Job, *, attempts: bool = True) -> Job:
-    """A job; asks for its place in the queue and, unless told not to, for its attempts."""
+def to_job(session: Session, row: rows.Job) -> Job:
+    """A job; asks for its place in the queue and for its attempts."""
+    tries = tuple(to_attempt(each) for each in jobs.attempts(session, row.id))
+    return _to_job(row, places(session, [row]).get(row.id), tries)
+
+
+def to_jobs(session: Session, found: Sequence[rows.Job]) -> list[Job]:
+    """Jobs of a list, without their attempts; asks for their places in the queue."""
+    waiting = places(session, found)
+    return [_to_job(row, waiting.get(row.id), ()) for row in found]
+
+
+def _to_job(row: rows.Job, place: Place | None, attempts: tuple[Attempt, ...]) -> Job:
     return Job(
         id=row.id,
         name=row.name,
         state=row.state,
         spec=row.spec,
         progress=row.progress,
-        queue_position=jobs.queue_position(session, row),
+        queue_position=place and place.position,
+        expected_start=place and place.expected_start,
+        waiting=place and place.waiting,
         attempt=row.attempt,
-        attempts=tuple(to_attempt(each) for each in jobs.attempts(session, row.id)) if attempts else (),
+        attempts=attempts,
         failure=row.failure,
         ratios=row.ratios,
         created_at=row.created_at,

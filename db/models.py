@@ -164,6 +164,7 @@ class Job(Base):
         UniqueConstraint("team_id", "idempotency_key"),
         Index(None, "team_id", "id"),
         Index(None, "state", "queued_at", "id"),
+        Index(None, "finished_at"),
     )
 
     id: Mapped[str] = _id()

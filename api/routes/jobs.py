@@ -26,7 +26,7 @@ from api.refusals import (
     UnfitSpec,
     UnusableUpload,
 )
-from api.resources import to_job
+from api.resources import to_job, to_jobs
 from api.submission import check_spec, submit
 from db.errors import IdempotencyMismatch, InvalidTransition
 from db.queries import jobs
@@ -112,7 +112,7 @@ def list_jobs(services: ServicesParam, caller: Reader, query: Annotated[JobListQ
         rows = jobs.list_jobs(
             session, caller.team_id, state=query.state, model=query.model, after=query.after, limit=query.limit + 1
         )
-        return to_page([to_job(session, row, attempts=False) for row in rows], query.limit)
+        return to_page(to_jobs(session, rows), query.limit)
 
 
 @router.get(
@@ -191,5 +191,7 @@ def _read(services: Services, team_id: str, job_id: str) -> tuple[Job, int, str]
         if row is None:
             raise NotThere("job", job_id)
         job = to_job(session, row)
-    # The place in the queue changes when other jobs do, without a new version of this one.
-    return job, row.version, f'W/"{row.version}-{job.queue_position or 0}"'
+    # The place in the queue changes when other jobs do, and what it waits for with the workers, without a new version
+    # of this one. The expected start moves with every look: it makes no new answer by itself.
+    reason = "" if job.waiting is None else f"-{job.waiting.reason}"
+    return job, row.version, f'W/"{row.version}-{job.queue_position or 0}{reason}"'

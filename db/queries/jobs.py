@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.clock import UtcTimestamp, now
+from db.clock import now
 from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotFound
 from db.ids import new_id
 from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Model
@@ -89,18 +89,6 @@ def list_jobs(
     if after is not None:
         query = query.where(Job.id < after)
     return list(session.scalars(query.order_by(Job.id.desc()).limit(limit)))
-
-
-def queue_position(session: Session, job: Job) -> int | None:
-    """1 for the job that is claimed next, over all teams; None when it is not queued.
-
-    It changes without a change of the job's version.
-    """
-    if job.state is not JobState.QUEUED:
-        return None
-    place = tuple_(literal(job.queued_at, UtcTimestamp()), literal(job.id))
-    ahead = select(func.count()).where(Job.state == JobState.QUEUED, tuple_(Job.queued_at, Job.id) < place)
-    return (session.scalar(ahead) or 0) + 1
 
 
 def attempts(session: Session, job_id: str) -> list[Attempt]:

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, Transfe
 from rich.progress import Progress as Bars
 
 from modelpress.spec.event import Progress
+from modelpress.spec.resources import Job
+from modelpress.spec.waiting import WaitingReason
 
 # Without a terminal, a line for each stage and for each further tenth of the job.
 PLAIN_SHARE = 0.1
@@ -111,6 +113,19 @@ def describe(progress: Progress) -> str:
         f"{name} {progress.metrics[name]:.3g}" for name in ("loss", "accuracy", "sparsity") if name in progress.metrics
     ]
     return ", ".join(parts)
+
+
+def describe_wait(job: Job) -> str:
+    """`waiting, place 3 in the queue, about 2026-01-31 17:05`, and why if it is for more than its turn."""
+    parts = ["waiting"]
+    if job.queue_position is not None:
+        parts.append(f"place {job.queue_position} in the queue")
+    if job.expected_start is not None:
+        parts.append(f"about {job.expected_start.astimezone():%Y-%m-%d %H:%M}")
+    words = ", ".join(parts)
+    if job.waiting is not None and job.waiting.reason is not WaitingReason.TURN:
+        words += f": {job.waiting.message}"
+    return words
 
 
 def time_left(progress: Progress) -> str:

@@ -17,6 +17,7 @@ from modelpress.spec.job import JobSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Origin, Ratios
 from modelpress.spec.state import JobState, UploadState
+from modelpress.spec.waiting import Waiting
 
 
 class Upload(Resource):
@@ -77,7 +78,17 @@ class Job(Resource):
     state: JobState = Field(description="Where it stands.")
     spec: JobSpec = Field(description="What was asked for, with every default filled in.")
     progress: Progress | None = Field(default=None, description="The newest progress; null before the first.")
-    queue_position: int | None = Field(default=None, description="1 is next; null unless queued.")
+    queue_position: int | None = Field(
+        default=None,
+        description="1 is taken next, of the jobs of all teams that are for the same kind of worker; null unless "
+        "queued.",
+    )
+    expected_start: datetime | None = Field(
+        default=None,
+        description="Estimate, UTC, from the position, the workers that are alive and how long jobs ran of late; null "
+        "unless queued, and where there is nothing to go by.",
+    )
+    waiting: Waiting | None = Field(default=None, description="What it waits for; null unless queued.")
     attempt: int = Field(description="Number of the newest attempt; 0 before the first.")
     attempts: tuple[Attempt, ...] = Field(default=(), description="Tries of workers at it, oldest first.")
     failure: Failure | None = Field(default=None, description="Why it failed.")

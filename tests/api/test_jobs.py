@@ -354,6 +354,27 @@ class TestLook:
         assert after.status_code == 200
         assert after.json()["queue_position"] == 1
 
+    def test_a_waiting_job_says_what_for_and_when_it_starts(
+        self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
+    ) -> None:
+        job = submit(priority=3, needs={"device": "cuda"})
+        assert job.spec.priority == 3
+        assert job.waiting is not None
+        assert (job.waiting.reason, job.expected_start) == ("no_worker", None)
+        before = client.get(f"/v1/jobs/{job.id}")
+        server.be_there("small", CPU)
+        after = client.get(f"/v1/jobs/{job.id}", headers={"If-None-Match": before.headers["etag"]})
+        assert after.status_code == 200
+        assert after.json()["waiting"]["reason"] == "no_fitting_worker"
+        server.be_there("gpu", GPU)
+        (listed,) = Page[Job].model_validate(client.get("/v1/jobs").json()).items
+        assert listed.waiting is not None
+        assert (listed.waiting.reason, listed.queue_position) == ("turn", 1)
+        assert listed.expected_start is not None
+        server.claim()
+        taken = Job.model_validate(client.get(f"/v1/jobs/{job.id}").json())
+        assert (taken.waiting, taken.expected_start, taken.queue_position) == (None, None, None)
+
     def test_an_answer_that_the_caller_has_is_not_sent_again(
         self, server: ApiServer, client: httpx.Client, submit: Callable[..., Job]
     ) -> None:

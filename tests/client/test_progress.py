@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime
 
 import pytest
 from rich.console import Console
 
-from modelpress.client.progress import ByteBar, JobBars, describe, time_left
+from modelpress.client.progress import ByteBar, JobBars, describe, describe_wait, time_left
 from modelpress.spec.event import Progress
+from modelpress.spec.state import JobState
+from modelpress.spec.waiting import Waiting, WaitingReason
+from tests.client.resources import make_job
 
 
 def _at(fraction: float, step: int | None = 0) -> Progress:
@@ -69,3 +73,16 @@ def test_bytes_are_shown_in_a_terminal_alone(terminal: bool) -> None:
     assert isinstance(console.file, io.StringIO)
     assert ("[model].pt" in console.file.getvalue()) is terminal
     assert ("1.0/2.0 MB" in console.file.getvalue()) is terminal
+
+
+def test_what_a_job_waits_for_in_a_few_words() -> None:
+    job = make_job(JobState.QUEUED)
+    turn = Waiting(reason=WaitingReason.TURN, message="it is taken when its turn comes")
+    placed = job.model_copy(update={"queue_position": 3, "waiting": turn})
+    assert describe_wait(placed) == "waiting, place 3 in the queue"
+    start = datetime(2026, 1, 31, 17, 5).astimezone()
+    assert describe_wait(placed.model_copy(update={"expected_start": start})) == (
+        "waiting, place 3 in the queue, about 2026-01-31 17:05"
+    )
+    alone = Waiting(reason=WaitingReason.NO_WORKER, message="no worker is alive")
+    assert describe_wait(placed.model_copy(update={"waiting": alone})).endswith("queue: no worker is alive")

@@ -20,7 +20,6 @@ from db.queries.jobs import (
     get_job,
     get_report,
     list_jobs,
-    queue_position,
     retry,
     version,
 )
@@ -114,27 +113,6 @@ def test_lists_filter_and_page(database, tenant):
     assert ids(state=JobState.CANCELLED) == [jobs[3], jobs[0]]
     assert ids(state=JobState.QUEUED, model=two.id, after=jobs[4]) == [jobs[1]]
     assert ids(model="mdl_none") == []
-
-
-def test_the_queue_is_first_come_first_served_over_all_teams(database, tenant):
-    other = new_tenant(database, "other")
-    ours, theirs = tenant.upload_model(), other.upload_model()
-    jobs = [tenant.submit(ours), other.submit(theirs), tenant.submit(ours), other.submit(theirs)]
-
-    def positions():
-        with database.session(read_only=True) as session:
-            return [queue_position(session, session.get(Job, job.id)) for job in jobs]
-
-    assert positions() == [1, 2, 3, 4]
-    with database.session() as session:
-        cancel(session, other.team_id, jobs[1].id)
-    assert positions() == [1, None, 2, 3]
-    with database.session() as session:
-        assert claim_job(session, "w", 30).id == jobs[0].id
-    assert positions() == [None, None, 1, 2]
-    with database.session() as session:
-        retry(session, other.team_id, jobs[1].id)
-    assert positions() == [None, 3, 1, 2]
 
 
 class TestIdempotency:

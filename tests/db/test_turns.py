@@ -151,10 +151,14 @@ def test_a_worker_that_freezes_in_its_claim_is_cut_off(database, monkeypatch):
     monkeypatch.setattr(turns, "_FROZEN_CLAIM", "300ms")
     tenant = new_tenant(database)
     job = tenant.submit(tenant.upload_model())
-    with ThreadPoolExecutor(1) as pool, pytest.raises(DBAPIError), database.session() as frozen:
-        assert claim_job(frozen, "frozen", 30).id == job.id
-        other = pool.submit(lambda: _claim(database, "other"))
-        assert other.result(timeout=30) == (job.id, 1)
+
+    def freeze():
+        with database.session() as session, ThreadPoolExecutor(1) as pool:
+            assert claim_job(session, "frozen", 30).id == job.id
+            assert pool.submit(_claim, database, "other").result(timeout=30) == (job.id, 1)
+
+    with pytest.raises(DBAPIError):
+        freeze()
 
 
 def test_a_claim_reads_no_job_but_by_the_index_of_turns(database):

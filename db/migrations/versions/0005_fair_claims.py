@@ -21,7 +21,7 @@ JOB_COLUMNS = (
     ("needs_memory_bytes", sa.BigInteger(), "0"),
     ("needs_gpu_memory_bytes", sa.BigInteger(), "0"),
 )
-TURN = ["state", "team_id", sa.text("priority DESC"), "queued_at", "id", "needs_device"]
+TURN: list[str | sa.TextClause] = ["state", "team_id", sa.text("priority DESC"), "queued_at", "id", "needs_device"]
 
 
 def upgrade() -> None:
@@ -40,9 +40,11 @@ def upgrade() -> None:
     for name, kind, default in JOB_COLUMNS:
         op.add_column("jobs", sa.Column(name, kind, nullable=False, server_default=default))
     op.create_index("ix_jobs_turn", "jobs", TURN)
+    op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_jobs_finished_at", "jobs")
     op.drop_index("ix_jobs_turn", "jobs")
     for name, _kind, _default in reversed(JOB_COLUMNS):
         op.drop_column("jobs", name)

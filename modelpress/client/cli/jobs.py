@@ -10,7 +10,7 @@ import typer
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
 from modelpress.client.job import JobHandle
-from modelpress.client.progress import ByteBar, JobBars
+from modelpress.client.progress import ByteBar, JobBars, describe_wait
 from modelpress.client.recipe import Flags, choose_document
 from modelpress.client.table import result_table
 from modelpress.spec.resources import Job
@@ -32,6 +32,10 @@ def submit(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Id of the uploaded data set.")] = None,
     name: options.Name = None,
     seed: options.Seed = None,
+    priority: Annotated[
+        int | None,
+        typer.Option("--priority", help="Of your team's waiting jobs, one of a higher priority is taken first."),
+    ] = None,
     distill: options.Distill = None,
     factorize: options.Factorize = None,
     prune: options.Prune = None,
@@ -49,12 +53,18 @@ def submit(
     """Hand in a job and print its id.
 
     Steps come from a file, a ready recipe, or from flags; flags are done in the order distill, factorize, prune.
-    --model, --dataset, --name and --seed win over what the file says.
+    --model, --dataset, --name, --seed and --priority win over what the file says.
     """
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
     spec = choose_document(recipe, flags) | {
         field: value
-        for field, value in (("model", model), ("dataset", dataset), ("name", name), ("seed", seed))
+        for field, value in (
+            ("model", model),
+            ("dataset", dataset),
+            ("name", name),
+            ("seed", seed),
+            ("priority", priority),
+        )
         if value is not None
     }
     with Client(url) as client:
@@ -88,7 +98,7 @@ def jobs(
     if as_json:
         screen.answer_json(found)
         return
-    headings = ("id", "name", "state", "done", "steps", "model", "compression", "submitted")
+    headings = ("id", "name", "state", "done", "priority", "starts", "steps", "model", "compression", "submitted")
     screen.answer_table(headings, [_row(job) for job in found])
 
 
@@ -145,7 +155,7 @@ def _watch(job: JobHandle) -> None:
     try:
         with JobBars(screen.err()) as bars:
             if job.resource.queue_position is not None:
-                bars.say(job.id, f"waiting, place {job.resource.queue_position} in the queue")
+                bars.say(job.id, describe_wait(job.resource))
             job.wait(on_progress=lambda progress: bars.show(job.id, progress))
             bars.say(job.id, "succeeded")
     except KeyboardInterrupt:
@@ -163,6 +173,18 @@ def _label(job: Job) -> str:
 
 def _row(job: Job) -> tuple[str, ...]:
     done = "" if job.progress is None else f"{100 * job.progress.fraction:.0f}%"
+    if job.queue_position is not None:
+        done = f"place {job.queue_position}"
     ratio = "" if job.ratios is None else f"{job.ratios.stored_bytes:.3g}x"
-    steps = screen.steps_of(job.spec)
-    return (job.id, job.name, job.state.value, done, steps, job.spec.model, ratio, screen.when(job.created_at))
+    return (
+        job.id,
+        job.name,
+        job.state.value,
+        done,
+        str(job.spec.priority),
+        "" if job.expected_start is None else screen.when(job.expected_start),
+        screen.steps_of(job.spec),
+        job.spec.model,
+        ratio,
+        screen.when(job.created_at),
+    )
