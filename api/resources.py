@@ -71,6 +71,7 @@ def _to_job(row: rows.Job, place: Place | None, attempts: tuple[Attempt, ...]) -
         queue_position=place and place.position,
         expected_start=place and place.expected_start,
         waiting=place and place.waiting,
+        wait_expires_at=row.wait_expires_at if place else None,
         attempt=row.attempt,
         attempts=attempts,
         failure=row.failure,

@@ -18,13 +18,17 @@ from modelpress.spec.state import UploadState
 from modelpress.spec.steps import uploaded_students
 
 
-def submit(session: Session, team_id: str, spec: JobSpec, idempotency_key: str | None) -> tuple[Job, bool]:
+def submit(
+    session: Session, team_id: str, spec: JobSpec, idempotency_key: str | None, wait_limit_seconds: float | None
+) -> tuple[Job, bool]:
     """The job, and True when it is new. Raises what `check_spec` raises, and what `db.queries.jobs.create_job` does.
 
     A replay is answered before the check: what was accepted stays accepted, whatever became of its inputs.
     """
     try:
-        job, created = jobs.create_job(session, team_id, spec, idempotency_key=idempotency_key)
+        job, created = jobs.create_job(
+            session, team_id, spec, idempotency_key=idempotency_key, wait_limit_seconds=wait_limit_seconds
+        )
     except NotFound:
         check_spec(session, team_id, spec)  # says which field names what is missing
         raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Dialect, Float, String, bindparam
+from sqlalchemy import ColumnElement, DateTime, Dialect, Float, SQLColumnExpression, String, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -89,6 +89,8 @@ def now() -> ColumnElement[datetime]:
     return _Now()
 
 
-def now_plus(seconds: float) -> ColumnElement[datetime]:
-    """The database's time, `seconds` later (earlier when negative)."""
+def now_plus(seconds: float | SQLColumnExpression[Any]) -> ColumnElement[datetime]:
+    """The database's time, `seconds` later (earlier when negative). A column of seconds must not be null."""
+    if isinstance(seconds, SQLColumnExpression):
+        return _NowPlus(seconds)
     return _NowPlus(bindparam(None, float(seconds), type_=Float(), unique=True))

@@ -165,6 +165,7 @@ class Job(Base):
         Index(None, "team_id", "id"),
         Index(None, "state", "queued_at", "id"),
         Index(None, "finished_at"),
+        Index(None, "state", "wait_expires_at"),
     )
 
     id: Mapped[str] = _id()
@@ -195,6 +196,8 @@ class Job(Base):
     report: Mapped[Report | None] = mapped_column(deferred=True, deferred_raiseload=True)
     created_at: Mapped[datetime] = mapped_column(default=now())
     queued_at: Mapped[datetime] = mapped_column(default=now())  # its place in the queue; kept when a worker is lost
+    wait_limit_seconds: Mapped[float | None]  # of its spec, or of the service when it was accepted; null for none
+    wait_expires_at: Mapped[datetime | None]  # while it is queued and has such a limit
     started_at: Mapped[datetime | None]  # of the newest attempt
     finished_at: Mapped[datetime | None]
 

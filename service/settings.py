@@ -110,6 +110,12 @@ class Settings(BaseSettings):
         default=2, ge=0.1, le=600, description="How often an idle worker looks for work by itself, seconds."
     )
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts of a job whose workers are lost, times.")
+    wait_limit_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="Longest time of a job in the queue where the job does not say, seconds; empty for none.",
+    )
     job_timeout_seconds: float = Field(default=86_400, gt=0, description="Longest run of a job, seconds.")
     checkpoint_seconds: float = Field(
         default=60,

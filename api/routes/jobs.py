@@ -91,7 +91,7 @@ def submit_job(
         response.status_code = 200
         return JobCheck(spec=spec)
     with services.database.session() as session:
-        row, created = submit(session, caller.team_id, spec, idempotency_key)
+        row, created = submit(session, caller.team_id, spec, idempotency_key, services.settings.wait_limit_seconds)
         job = to_job(session, row)
     background.add_task(services.wakeup.jobs)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -99,6 +99,7 @@ def claim_job(
         lease_expires_at=now_plus(lease_seconds),
         progress=None,
         progress_recorded_at=None,
+        wait_expires_at=None,
         started_at=now(),
     )
     if not moved:

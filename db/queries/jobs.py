@@ -8,13 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.clock import now
+from db.clock import now, now_plus
 from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotFound
 from db.ids import new_id
 from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Model
 from db.queries.checkpoints import supersede_checkpoints
 from db.queries.texts import storable
-from db.queries.transitions import move, write_event
+from db.queries.transitions import WAITING, move, write_event
 from modelpress.spec.event import StateChanged
 from modelpress.spec.job import JobSpec
 from modelpress.spec.report import Report
@@ -23,9 +23,16 @@ from modelpress.spec.steps import uploaded_students
 
 
 def create_job(
-    session: Session, team_id: str, spec: JobSpec, *, idempotency_key: str | None = None
+    session: Session,
+    team_id: str,
+    spec: JobSpec,
+    *,
+    idempotency_key: str | None = None,
+    wait_limit_seconds: float | None = None,
 ) -> tuple[Job, bool]:
     """A new job in the queue, and True; or the job that this key has made before, and False.
+
+    `wait_limit_seconds` is the limit of a job that asks for none.
 
     Raises NotFound when the model, the data set or a student is not there, IdempotencyMismatch when the key came
     before with another spec, InvalidText.
@@ -39,6 +46,7 @@ def create_job(
     missing = _missing_input(session, team_id, (spec.model, *students), spec.dataset)
     if missing is not None:
         raise NotFound(*missing)
+    wait_limit = spec.wait_limit_seconds or wait_limit_seconds
     job = Job(
         id=new_id("job"),
         team_id=team_id,
@@ -48,6 +56,8 @@ def create_job(
         spec=spec,
         idempotency_key=idempotency_key,
         last_seq=1,
+        wait_limit_seconds=wait_limit,
+        wait_expires_at=None if wait_limit is None else now_plus(wait_limit),
         priority=spec.priority,
         **{f"needs_{name}": value for name, value in spec.needs.model_dump().items()},
     )
@@ -162,12 +172,11 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
         reason="retried",
         queued_at=now(),
         losses=0,
-        progress=None,
         failure=None,
         ratios=None,
         report=None,
-        started_at=None,
         finished_at=None,
+        **WAITING,
     )
     supersede_checkpoints(session, job_id)  # whoever may not have come to drop them yet
     session.refresh(job)

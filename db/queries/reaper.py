@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, aliased
@@ -14,22 +15,30 @@ from db.queries.transitions import NOBODYS, WAITING, Moved, close_attempt, move
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.state import JobState
 
+WAITED_TOO_LONG = Failure(
+    kind=FailureKind.TIMEOUT,
+    message="it waited for a worker longer than its `wait_limit_seconds`, or the service's own limit, allow; retry it, "
+    "submit it with a longer limit, a higher priority or fewer `needs`, or ask the operator for more workers",
+)
+
 
 @dataclass(frozen=True)
 class Reaped:
-    """What was taken back from workers whose lease ran out, by id."""
+    """What was taken back from workers whose lease ran out, and what has waited too long, by id."""
 
     requeued: list[str] = field(default_factory=list)  # jobs that wait again
     failed: list[str] = field(default_factory=list)  # jobs that lost too many workers
+    expired: list[str] = field(default_factory=list)  # jobs that waited longer than their limit
     cancelled: list[str] = field(default_factory=list)  # jobs that were to be cancelled anyway
     requeued_uploads: list[str] = field(default_factory=list)  # models and data sets to be inspected again
     rejected_uploads: list[str] = field(default_factory=list)  # models and data sets that lost too many inspectors
 
 
 def reap(session: Session, max_attempts: int) -> Reaped:
-    """Take back what is held by workers whose lease ran out.
+    """Take back what is held by workers whose lease ran out, and end what has waited longer than its limit.
 
-    A job waits again, until it has lost `max_attempts` workers since it was last asked for: then it fails.
+    A lost worker's job waits again, until it has lost `max_attempts` workers since it was last asked for: then it
+    fails.
     """
     failure = Failure(
         kind=FailureKind.WORKER_LOST,
@@ -51,10 +60,20 @@ def reap(session: Session, max_attempts: int) -> Reaped:
     )
     for job in stopped:
         close_attempt(session, job, "lost", reason)
+    expired = move(
+        session,
+        JobState.QUEUED,
+        JobState.FAILED,
+        _overdue(JobState.QUEUED, "wait_expires_at"),
+        reason=WAITED_TOO_LONG.message,
+        failure=WAITED_TOO_LONG,
+        finished_at=now(),
+    )
     requeued_uploads, rejected_uploads = reap_inspections(session, max_attempts)
     return Reaped(
         requeued=[job.job_id for job in requeued],
         failed=[job.job_id for job in given_up],
+        expired=[job.job_id for job in expired],
         cancelled=[job.job_id for job in stopped],
         requeued_uploads=requeued_uploads,
         rejected_uploads=rejected_uploads,
@@ -92,11 +111,15 @@ def lose_once_more(
 
 
 def _lapsed(state: JobState) -> ColumnElement[bool]:
-    # Rows that another reaper, or a late heartbeat, is just writing are left to it.
+    return _overdue(state, "lease_expires_at")
+
+
+def _overdue(state: JobState, deadline: Literal["lease_expires_at", "wait_expires_at"]) -> ColumnElement[bool]:
+    # Rows that another reaper, a late heartbeat or a claim is just writing are left to it.
     candidate = aliased(Job)
-    lapsed = (
+    overdue = (
         select(candidate.id)
-        .where(candidate.state == state, candidate.lease_expires_at < now())
+        .where(candidate.state == state, getattr(candidate, deadline) < now())
         .with_for_update(skip_locked=True)
     )
-    return Job.id.in_(lapsed) & (Job.lease_expires_at < now())
+    return Job.id.in_(overdue) & (getattr(Job, deadline) < now())

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, update
+from sqlalchemy import ColumnElement, case, update
 from sqlalchemy.orm import Session
 
-from db.clock import now
+from db.clock import now, now_plus
 from db.models import Attempt, Event, Job
 from modelpress.spec.event import StateChanged
 from modelpress.spec.state import TRANSITIONS, JobState
@@ -20,7 +20,12 @@ HELD = (JobState.RUNNING, JobState.CANCELLING)  # by a worker
 
 # Columns of a job that no worker holds, and of one that waits for the next.
 NOBODYS: dict[str, Any] = {"worker": None, "lease_expires_at": None}
-WAITING: dict[str, Any] = {**NOBODYS, "progress": None, "started_at": None}
+WAITING: dict[str, Any] = {
+    **NOBODYS,
+    "progress": None,
+    "started_at": None,
+    "wait_expires_at": case((Job.wait_limit_seconds.is_not(None), now_plus(Job.wait_limit_seconds))),
+}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, select, text, true, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select, text, true, update
 from sqlalchemy.orm import Session, aliased
 
+from db.clock import now
 from db.models import Job, Team
 from db.queries.transitions import HELD
 from modelpress.spec.needs import Capacity
@@ -74,7 +75,9 @@ def note_turn(session: Session, team_id: str) -> None:
 
 
 def _waits(job: type[Job], capacity: Capacity | None) -> ColumnElement[bool]:
-    return and_(job.state == JobState.QUEUED, true() if capacity is None else _fits(job, capacity))
+    # One that has waited too long is the reaper's, even if no worker was there to reap it in time.
+    in_time = or_(job.wait_expires_at.is_(None), job.wait_expires_at > now())
+    return and_(job.state == JobState.QUEUED, in_time, true() if capacity is None else _fits(job, capacity))
 
 
 def _fits(job: type[Job], capacity: Capacity) -> ColumnElement[bool]:

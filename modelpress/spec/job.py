@@ -145,3 +145,10 @@ class JobSpec(Recipe):
         "teams.",
     )
     needs: Needs = Field(default=Needs(), description="What the worker that carries it out must have.")
+    wait_limit_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="Longest time in the queue, each time that it is put there; then it fails as `timeout`. Null for "
+        "the service's own limit, if it has one. What it runs does not count.",
+    )

@@ -89,6 +89,9 @@ class Job(Resource):
         "unless queued, and where there is nothing to go by.",
     )
     waiting: Waiting | None = Field(default=None, description="What it waits for; null unless queued.")
+    wait_expires_at: datetime | None = Field(
+        default=None, description="When it fails if no worker has taken it until then, UTC; null where it may wait."
+    )
     attempt: int = Field(description="Number of the newest attempt; 0 before the first.")
     attempts: tuple[Attempt, ...] = Field(default=(), description="Tries of workers at it, oldest first.")
     failure: Failure | None = Field(default=None, description="Why it failed.")

@@ -26,7 +26,7 @@ from db.queries.claims import (
     release,
     succeed,
 )
-from db.queries.jobs import artifacts, attempts, cancel, events_after, get_job, get_report, retry
+from db.queries.jobs import artifacts, attempts, cancel, create_job, events_after, get_job, get_report, retry
 from db.queries.metrics import metrics
 from db.queries.model_input import ModelInput
 from modelpress.spec.event import Progress, StageDone, StateChanged, Warned
@@ -566,3 +566,71 @@ class TestReap:
         assert sorted(taken) == sorted(jobs)
         with database.session(read_only=True) as session:
             assert set(session.scalars(select(Job.losses))) == {1}
+
+
+class TestWaitLimit:
+    """A job that waited longer than its limit fails; what it runs does not count."""
+
+    def _overdue(self, database, job):
+        with database.session() as session:
+            session.execute(
+                update(Job)
+                .where(Job.id == job.id, Job.wait_expires_at.is_not(None))
+                .values(wait_expires_at=now_plus(-1))
+            )
+
+    def _reap(self, database):
+        with database.session() as session:
+            return reap(session, 3)
+
+    def _left(self, database, job):
+        with database.session(read_only=True) as session:
+            expires, present = session.execute(select(Job.wait_expires_at, now()).where(Job.id == job.id)).one()
+        return None if expires is None else (expires - present).total_seconds()
+
+    def test_it_fails_and_says_what_to_do(self, database, tenant):
+        job = tenant.submit(tenant.upload_model(), wait_limit_seconds=60)
+        other = tenant.submit(tenant.upload_model())
+        assert 50 < self._left(database, job) <= 60
+        assert self._reap(database) == Reaped()
+        self._overdue(database, job)
+        self._overdue(database, other)
+        assert self._reap(database) == Reaped(expired=[job.id])
+        found = _get(tenant, job)
+        assert (found.state, found.failure.kind, found.attempt) == (JobState.FAILED, FailureKind.TIMEOUT, 0)
+        assert "wait_limit_seconds" in found.failure.message
+        assert found.finished_at is not None
+        assert _events(database, job)[-1] == StateChanged(state="failed", attempt=0, reason=found.failure.message)
+        assert _get(tenant, other).state is JobState.QUEUED
+
+    def test_no_worker_takes_it_before_it_is_reaped(self, database, tenant):
+        self._overdue(database, job := tenant.submit(tenant.upload_model(), wait_limit_seconds=60))
+        with database.session(read_only=True) as session:
+            assert not has_waiting_jobs(session)
+        assert _claim(database) is None
+        assert self._reap(database).expired == [job.id]
+
+    def test_while_it_runs_the_limit_rests_and_begins_anew_in_the_queue(self, database, tenant):
+        job = tenant.submit(tenant.upload_model(), wait_limit_seconds=60)
+        _claim(database)
+        assert self._left(database, job) is None
+        with database.session() as session:
+            assert release(session, job.id, 1, "shutdown")
+        assert 50 < self._left(database, job) <= 60
+        _claim(database, lease=LAPSED)
+        assert self._reap(database).requeued == [job.id]
+        assert 50 < self._left(database, job) <= 60
+        self._overdue(database, job)
+        assert self._reap(database).expired == [job.id]
+        with database.session() as session:
+            assert retry(session, tenant.team_id, job.id).failure is None
+        assert 50 < self._left(database, job) <= 60
+
+    def test_the_services_limit_is_for_jobs_that_ask_for_none(self, database, tenant):
+        model = tenant.upload_model()
+        with database.session() as session:
+            asked = create_job(session, tenant.team_id, spec_for(model, wait_limit_seconds=500), wait_limit_seconds=60)
+            silent = create_job(session, tenant.team_id, spec_for(model), wait_limit_seconds=60)
+        assert 490 < self._left(database, asked[0]) <= 500
+        assert 50 < self._left(database, silent[0]) <= 60
+        assert self._left(database, tenant.submit(model)) is None

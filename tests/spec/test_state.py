@@ -16,6 +16,7 @@ def test_the_transitions_are_those_of_the_drawing() -> None:
         ("cancelled", "queued"),  # f
         ("running", "queued"),  # g
         ("cancelling", "cancelled"),  # h
+        ("queued", "failed"),  # i
     }
     assert {(before.value, after.value) for before, afters in TRANSITIONS.items() for after in afters} == drawn
 

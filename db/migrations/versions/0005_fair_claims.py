@@ -1,4 +1,5 @@
-"""What a claim asks for: whose turn it is, which of a team's jobs comes first, and which worker fits.
+"""What a claim asks for: whose turn it is, which of a team's jobs comes first, which worker fits, and until when
+a job may wait.
 
 Processes of the version before go on beside it: what they write has defaults. They claim by age alone, and take jobs
 that need more than they have.
@@ -39,13 +40,19 @@ def upgrade() -> None:
     op.add_column("teams", sa.Column("turn", sa.BigInteger(), nullable=True))
     for name, kind, default in JOB_COLUMNS:
         op.add_column("jobs", sa.Column(name, kind, nullable=False, server_default=default))
+    op.add_column("jobs", sa.Column("wait_limit_seconds", sa.Float(53), nullable=True))
+    op.add_column("jobs", sa.Column("wait_expires_at", MOMENT, nullable=True))
     op.create_index("ix_jobs_turn", "jobs", TURN)
+    op.create_index("ix_jobs_state_wait_expires_at", "jobs", ["state", "wait_expires_at"])
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"])
 
 
 def downgrade() -> None:
     op.drop_index("ix_jobs_finished_at", "jobs")
+    op.drop_index("ix_jobs_state_wait_expires_at", "jobs")
     op.drop_index("ix_jobs_turn", "jobs")
+    op.drop_column("jobs", "wait_expires_at")
+    op.drop_column("jobs", "wait_limit_seconds")
     for name, _kind, _default in reversed(JOB_COLUMNS):
         op.drop_column("jobs", name)
     op.drop_column("teams", "turn")
