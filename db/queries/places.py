@@ -15,9 +15,11 @@ round earlier, and so on.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from statistics import median
 
 from sqlalchemy import case, func, select
@@ -70,8 +72,8 @@ def places(session: Session, jobs: Sequence[Job]) -> dict[str, Place]:
         # A job that was taken between our two looks counts as the next.
         own = ahead.get(job.id, dict.fromkeys(_LANES, 0))
         lanes = {lane: position(standings, job.team_id, own[lane], lane) for lane in _lanes(job, workers)}
-        starts = [start for lane, place in lanes.items() if (start := schedules.start(job.spec.needs, lane, place))]
-        found[job.id] = Place(min(lanes.values()), min(starts, default=None), _waiting(job.spec.needs, workers))
+        begins = [begin for lane, place in lanes.items() if (begin := schedules.start(job.spec.needs, lane, place))]
+        found[job.id] = Place(min(lanes.values()), min(begins, default=None), _waiting(job.spec.needs, workers))
     return found
 
 
@@ -87,19 +89,16 @@ def position(standings: Mapping[str, Standing], team_id: str, ahead: int, lane: 
     return before + 1
 
 
-def start_seconds(free: Sequence[float], duration: float | None, place: int) -> float | None:
-    """Seconds until the job at this place (from 1) starts.
+def starts(free: Sequence[float], duration: float | None) -> Iterator[float]:
+    """In how many seconds the first job of the queue starts, the second, and so on.
 
-    `free` says in how many seconds each worker is free, infinity where nobody knows; each job ahead takes `duration`
-    seconds. None where that is not enough to go by.
+    `free` says in how many seconds each worker is free, infinity where nobody knows; each job takes `duration` seconds.
+    It ends where that is not enough to go by.
     """
-    if not free:
-        return None
     ends = list(free)
     heapq.heapify(ends)
-    for _ in range(place - 1):
-        heapq.heapreplace(ends, ends[0] + (float("inf") if duration is None else duration))
-    return ends[0] if ends[0] < float("inf") else None
+    while ends and ends[0] < math.inf:
+        yield heapq.heapreplace(ends, ends[0] + (math.inf if duration is None else duration))
 
 
 class _Schedules:
@@ -110,14 +109,22 @@ class _Schedules:
         self._now: datetime = session.execute(select(now())).scalar_one()
         self._duration = _usual_seconds(session)
         self._busy = self._busy_seconds(session) if workers else {}
+        self._started: dict[tuple[Needs, Device], tuple[list[float], Iterator[float]]] = {}  # so far, and those ahead
 
     def start(self, needs: Needs, lane: Device, place: int) -> datetime | None:
         """Expected start of a job with these needs at this place in the lane, to the second."""
-        fitting = [
-            name for name, capacity in self._workers.items() if capacity.device == lane and not capacity.lacks(needs)
-        ]
-        seconds = start_seconds([self._busy.get(name, 0.0) for name in fitting], self._duration, place)
-        return None if seconds is None else (self._now + timedelta(seconds=seconds)).replace(microsecond=0)
+        if (needs, lane) not in self._started:
+            free = [
+                self._busy.get(name, 0.0)
+                for name, capacity in self._workers.items()
+                if capacity.device == lane and not capacity.lacks(needs)
+            ]
+            self._started[needs, lane] = [], starts(free, self._duration)
+        found, ahead = self._started[needs, lane]
+        found.extend(islice(ahead, max(0, place - len(found))))
+        if len(found) < place:
+            return None
+        return (self._now + timedelta(seconds=found[place - 1])).replace(microsecond=0)
 
     def _busy_seconds(self, session: Session) -> dict[str, float]:
         """In how many seconds each worker that holds a job is free."""
@@ -129,7 +136,7 @@ class _Schedules:
             elif self._duration is not None and started_at is not None:
                 left = self._duration - (self._now - started_at).total_seconds()
             else:
-                left = float("inf")
+                left = math.inf
             busy[worker] = max(0.0, left)
         return busy
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.models import Job
@@ -116,10 +116,11 @@ def _lapsed(state: JobState) -> ColumnElement[bool]:
 
 def _overdue(state: JobState, deadline: Literal["lease_expires_at", "wait_expires_at"]) -> ColumnElement[bool]:
     # Rows that another reaper, a late heartbeat or a claim is just writing are left to it.
-    candidate = aliased(Job)
+    jobs = Job.__table__
+    candidate = jobs.alias()
     overdue = (
-        select(candidate.id)
-        .where(candidate.state == state, getattr(candidate, deadline) < now())
+        select(candidate.c.id)
+        .where(candidate.c.state == state, candidate.c[deadline] < now())
         .with_for_update(skip_locked=True)
     )
-    return Job.id.in_(overdue) & (getattr(Job, deadline) < now())
+    return and_(Job.id.in_(overdue), jobs.c[deadline] < now())
