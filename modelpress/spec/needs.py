@@ -10,14 +10,14 @@ from modelpress.spec.config import Config, Resource
 
 Device = Literal["cpu", "cuda"]
 
-MOST_BYTES = 1 << 50
+MOST_BYTES = 10**15
 _GIB = 1 << 30
 
 
 class Needs(Config):
     """What a job needs; a worker that lacks some of it leaves the job to others."""
 
-    device: Device | Literal["any"] = Field(
+    device: Literal["any", "cpu", "cuda"] = Field(
         default="any",
         description="What it must be computed on: `cuda` for a worker with a GPU, `cpu` for one that computes on the "
         "processor, `any` for whichever comes first.",
