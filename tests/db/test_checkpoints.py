@@ -9,6 +9,7 @@ from db.models import Checkpoint
 from db.queries.checkpoints import KeptFile, checkpoint_of, drop_checkpoint, keep_checkpoint, unneeded_checkpoints
 from db.queries.claims import ClaimedJob, cancelled, claim_job, fail, lose, reap, release
 from db.queries.jobs import attempts, cancel, events_after, get_job, retry
+from db.queries.stored_bytes import is_needed
 from db.queries.uploads import delete_model
 from modelpress.spec.event import StateChanged
 from modelpress.spec.failure import Failure, FailureKind
@@ -152,7 +153,8 @@ def test_bytes_that_something_else_needs_stay(database, tenant, job):
     shared = _keep(database, other, 1, "steps", any_sha256())
     _keep(database, job, 1, "training", shared)
     with database.session() as session:
-        assert delete_model(session, tenant.team_id, model.id) is None  # the checkpoint still is the same bytes
+        delete_model(session, tenant.team_id, model.id)
+        assert is_needed(session, sha256)  # the checkpoint still is the same bytes
     with database.session() as session:
         fail(session, job.id, 1, FAILURE)
     assert _clear(database) == {sha256}

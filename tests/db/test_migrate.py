@@ -164,6 +164,7 @@ def test_processes_before_checkpoints_go_on_beside_them(empty_url):
             name: table for name, table in before.items() if name != "attempts"
         }
         with opened(empty_url) as database:
+            database.migrate()
             tenant = new_tenant(database)
             job = tenant.submit(tenant.upload_model(sha256="a" * 64))
         with engine.begin() as connection:  # the statement of the version before

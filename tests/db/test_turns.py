@@ -161,7 +161,7 @@ def test_a_worker_that_freezes_in_its_claim_is_cut_off(database, monkeypatch):
         freeze()
 
 
-def test_a_claim_reads_no_job_but_by_the_index_of_turns(database):
+def test_a_claim_reads_no_job_but_by_an_index_of_states(database):
     """So finished jobs cost it nothing, however many there are."""
     with database.session() as session:
         statement = select(next_job(CAPACITY)).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
@@ -173,7 +173,8 @@ def test_a_claim_reads_no_job_but_by_the_index_of_turns(database):
             plan = list(session.scalars(text(f"EXPLAIN {statement}")))
             reads = [line for line in plan if " on jobs" in line]
     assert len(reads) == 3
-    assert all("ix_jobs_turn" in line for line in reads), plan
+    # PostgreSQL, with few rows, is as ready to take another index that begins with the state.
+    assert all("ix_jobs_turn" in line or "ix_jobs_state" in line for line in reads), plan
 
 
 def _claim(database, worker):
