@@ -3,10 +3,13 @@
 Run by its path with an interpreter that loads nothing (`python -I -S launch.py ...`), so it and what it imports use
 the standard library alone. The engine is shut in before its first instruction (service/jail). Everything it starts,
 whatever sessions or groups it makes, becomes a child of this process when its own parent ends
-(PR_SET_CHILD_SUBREAPER). When the engine ends, when this process is told to (SIGTERM), or when the worker dies
-(PR_SET_PDEATHSIG), it kills what is left, waits until all of it is gone, and ends.
+(PR_SET_CHILD_SUBREAPER). When the engine ends, when this process is told to (SIGTERM), when the worker dies
+(PR_SET_PDEATHSIG) or falls silent, it kills what is left, waits until all of it is gone, and ends.
 
-Exit code: the engine's; 128 + the signal when one ended the engine; 143 when told to stop.
+A worker that is frozen (SIGSTOP, a machine that hangs) is not dead, but loses its lease: what it had started would go
+on beside the next attempt. So its signs of life come down a pipe, this process's standard input.
+
+Exit code: the engine's; 128 + the signal when one ended the engine; 143 when told to stop; 137 after a silence.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -33,6 +37,9 @@ OOM_SCORE = 500
 
 # Processor time between the two limits on it, seconds.
 _GRACE_SECONDS = 5
+
+# How often this process looks for a sign of life, seconds.
+_LOOK_SECONDS = 0.5
 
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -86,6 +93,9 @@ def start(command: list[str], *, file_bytes: int, open_files: int, cpu_seconds: 
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, sys.stdin.fileno())
+        os.close(nothing)
         if walls is not None:
             walls.close()
         os.execvp(command[0], command)  # noqa: S606  # the command is the operator's own, from the settings
@@ -105,10 +115,22 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
     resource.setrlimit(which, (soft, hard))
 
 
-def watch(pid: int) -> int:
-    """Wait for the engine's end or for the order to stop; gives the exit code."""
+def watch(pid: int, silence_seconds: float | None) -> int:
+    """Wait for the engine's end, for the order to stop, or for so long a silence; gives the exit code."""
+    heard = time.monotonic()
     while True:
-        if signal.sigwait(_WATCHED) != signal.SIGCHLD:
+        if silence_seconds is None:
+            number = signal.sigwait(_WATCHED)
+        else:
+            found = signal.sigtimedwait(_WATCHED, _LOOK_SECONDS)
+            if _hears_something():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > silence_seconds:
+                return 128 + signal.SIGKILL
+            if found is None:
+                continue
+            number = signal.Signals(found.si_signo)
+        if number != signal.SIGCHLD:
             return 128 + signal.SIGTERM
         while True:
             try:
@@ -122,6 +144,13 @@ def watch(pid: int) -> int:
                 return code if code >= 0 else 128 - code
 
 
+def _hears_something() -> bool:
+    try:
+        return os.read(sys.stdin.fileno(), 1 << 16) != b""
+    except BlockingIOError:
+        return False
+
+
 def main() -> int:
     """Start the engine, wait, sweep."""
     parser = argparse.ArgumentParser()
@@ -129,6 +158,9 @@ def main() -> int:
     parser.add_argument("--file-bytes", type=int, required=True)
     parser.add_argument("--open-files", type=int, required=True)
     parser.add_argument("--cpu-seconds", type=int, required=True, help="of each process")
+    parser.add_argument(
+        "--silence-seconds", type=float, help="after which the worker is taken for frozen; never without"
+    )
     parser.add_argument("--walls", type=Walls.read, help="what the engine may reach; everything without it")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
@@ -137,6 +169,7 @@ def main() -> int:
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != arguments.parent:
         return 128 + signal.SIGTERM  # the worker died before we could ask to be told
+    os.set_blocking(sys.stdin.fileno(), False)
     pid = start(
         arguments.command,
         file_bytes=arguments.file_bytes,
@@ -144,7 +177,7 @@ def main() -> int:
         cpu_seconds=arguments.cpu_seconds,
         walls=arguments.walls,
     )
-    code = watch(pid)
+    code = watch(pid, arguments.silence_seconds)
     sweep()
     return code
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -68,11 +69,13 @@ class Child:
         cpu_seconds: int,
         log_bytes: int,
         walls: Walls | None,
+        silence_seconds: float | None = None,
     ) -> None:
         """Start `command` with `folder` as its last argument, in that folder.
 
         `file_bytes` bounds each file that it writes, `cpu_seconds` the processor time of each of its processes,
-        `log_bytes` what is kept of its output in log.txt. `walls` are what it may reach; None for everything.
+        `log_bytes` what is kept of its output in log.txt. `walls` are what it may reach; None for everything. When
+        nobody has called `wait` for `silence_seconds`, it is killed by its launcher: this process is frozen.
         Raises OSError when no process can be started.
         """
         # What was there before is not ours to sweep.
@@ -92,18 +95,22 @@ class Child:
                     str(cpu_seconds),
                 ),
                 *(() if walls is None else ("--walls", walls.write())),
+                *(() if silence_seconds is None else ("--silence-seconds", str(silence_seconds))),
                 "--",
                 *(*command, str(folder)),
             ],
             cwd=folder,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            bufsize=0,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             close_fds=True,
         )
-        assert self._process.stdout is not None  # noqa: S101  # asked for above
+        assert self._process.stdin is not None  # noqa: S101  # asked for above
+        assert self._process.stdout is not None  # noqa: S101
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._log = threading.Thread(
             target=_keep_log,
             args=(self._process.stdout, folder / LOG_FILE, log_bytes),
@@ -119,10 +126,17 @@ class Child:
 
     def wait(self, timeout: float) -> int | None:
         """The exit code (see launch.py), or None when it still runs after `timeout` seconds."""
+        self._give_sign_of_life()
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
+
+    def _give_sign_of_life(self) -> None:
+        assert self._process.stdin is not None  # noqa: S101  # asked for above
+        # A full pipe has signs enough in it, and a broken one nobody to see them.
+        with suppress(BlockingIOError, BrokenPipeError):
+            self._process.stdin.write(b".")
 
     def tree(self) -> list[psutil.Process]:
         """The launcher and every process below it."""
@@ -146,6 +160,8 @@ class Child:
                 _kill(process)
             psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
         self._log.join(PATIENCE_SECONDS)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 def _kill(process: psutil.Process) -> None:

@@ -33,6 +33,9 @@ TICK_SECONDS = 0.2
 # How long a training may take for a last checkpoint when the worker shall end: a batch, and a file.
 CHECKPOINT_PATIENCE_SECONDS = 5.0
 
+# Of the lease: after so long without a sign of life from here the launcher kills the engine.
+SILENCE_SHARE = 0.5
+
 # As the launcher gives it (see service/launch.py), and of the launcher itself.
 _KILLED = (128 + signal.SIGKILL, -signal.SIGKILL)
 
@@ -80,6 +83,8 @@ def run_engine(
         cpu_seconds=math.ceil(seconds * (os.cpu_count() or 1)),
         walls=walls_for(folder, task, settings),
         log_bytes=settings.log_limit_bytes,
+        # A beat can be a third of the lease old when this process freezes: so long before its end.
+        silence_seconds=settings.lease_seconds * SILENCE_SHARE,
     )
     log.info("engine_started", pid=child.pid)
     relay = None

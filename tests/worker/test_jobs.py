@@ -160,17 +160,18 @@ def test_the_job_of_a_killed_worker_goes_to_another(site):
     assert not left[0].exists()
 
 
-def test_a_worker_that_lost_its_lease_ends_its_child_and_writes_nothing_more(site):
+def test_the_child_of_a_frozen_worker_ends_with_its_lease_and_the_worker_writes_nothing_more(site):
     with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=3) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         worker.send_signal(signal.SIGSTOP)  # frozen, as by a machine that swaps
         try:
+            # The launcher misses its signs of life, and does not leave the engine to compute beside the next attempt.
+            wait_for(lambda: not _sleepers(site.home), "the end of the first engine", seconds=5)
             with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2, log="other.log"):
                 done = site.wait_for_state(job, *FINAL)
         finally:
             worker.send_signal(signal.SIGCONT)
-        wait_for(lambda: not _sleepers(site.home), "the end of the first engine", seconds=5)
         wait_for(lambda: "outcome=lost" in site.log(), "the first worker to see it", seconds=5)
     assert done.state is JobState.SUCCEEDED
     assert site.job(job).version == done.version
