@@ -18,7 +18,7 @@ from demo import cifar10, digits
 from demo.comparison import compare
 from demo.original import TrainingReport
 from demo.prepared import Prepared
-from demo.recipes import read_recipes, with_epochs, within_budget
+from demo.recipes import RECIPES, read_recipes, with_epochs, within_budget
 from demo.service import running_service
 from modelpress.client import ModelPressError
 from modelpress.client.progress import JobBars
@@ -77,7 +77,7 @@ def _prepare(options: argparse.Namespace, folder: Path, console: Console) -> Pre
 
 
 def _recipes(options: argparse.Namespace, prepared: Prepared) -> list[dict[str, Any]]:
-    recipes = [with_epochs(recipe, options.epochs) for recipe in read_recipes(options.dataset)]
+    recipes = [with_epochs(recipe, options.epochs) for recipe in read_recipes(options.dataset, options.only)]
     if options.dataset == "digits" or options.epochs is not None:
         return recipes
     budget = options.budget or (None if cifar10.has_gpu() else CPU_BUDGET_MINUTES)
@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         default="digits",
         help="digits: a small VGG, no download, minutes. cifar10: VGG-19, as in the paper",
     )
+    parser.add_argument("--only", nargs="+", choices=RECIPES, default=RECIPES, help="recipes (all)")
     parser.add_argument("--epochs", type=_positive, help="epochs of every training in the recipes, instead of theirs")
     parser.add_argument(
         "--budget", type=float, metavar="MINUTES", help="scale the epochs of cifar10's recipes down to about so long"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ from modelpress.client.recipe import read_document
 FOLDER = Path(__file__).parent / "recipes"
 
 
-def read_recipes(dataset: str) -> list[dict[str, Any]]:
-    """The recipes of `demo/recipes/<dataset>`, in the order of their file names."""
-    return [read_document(path) for path in sorted((FOLDER / dataset).glob("*.yaml"))]
+RECIPES = ("prune", "factorize", "distill", "distill-then-prune")
+"""Names of the files, which are numbered, for each data set."""
+
+
+def read_recipes(dataset: str, names: Collection[str] = RECIPES) -> list[dict[str, Any]]:
+    """The recipes of `demo/recipes/<dataset>` of these names, in the order of RECIPES."""
+    paths = ((FOLDER / dataset / f"{number}-{name}.yaml", name) for number, name in enumerate(RECIPES, start=1))
+    return [read_document(path) for path, name in paths if name in names]
 
 
 def with_epochs(recipe: dict[str, Any], epochs: int | None) -> dict[str, Any]:
