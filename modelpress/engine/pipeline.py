@@ -135,7 +135,10 @@ class _Job:
         files = prover.write_files(network, self.recipe, self.folder / ARTIFACTS_FOLDER, self.tracker.warn)
         self.tracker.enter("verification")
         with naming("verifying the files"):
-            verified = prover.prove(network, files)
+            # In a deep network sums of coarse steps go far apart by rounding alone: no reason to lose the other files.
+            unnamed = self.recipe.wanted_artifacts if self.recipe.artifacts is None else ()
+            optional = [kind for kind in unnamed if not gives_network_outputs(kind)]
+            verified = prover.prove(network, files, optional, self.tracker.warn)
         report = self._report(network, done.figures, verified)
         write_result(report, self.folder / REPORT_FILE)
         (self.folder / MODEL_CARD_FILE).write_text(model_card(report), encoding="utf-8")

@@ -31,6 +31,9 @@ class Request(Config):
     """What the fresh process is asked."""
 
     files: tuple[WrittenFile, ...] = Field(min_length=1, description="To be proven; the figures are of the first.")
+    optional: tuple[ArtifactKind, ...] = Field(
+        default=(), description="Nobody named these: one whose outputs are wrong is left out, and fails nothing."
+    )
     network: Path = Field(description="Compact or safetensors: the file that is counted, layer by layer.")
     weights: str = Field(description="`hash_weights` of the network in memory.")
     probe: Path = Field(description="Images and the outputs that the network in memory gave for them, .npz.")
@@ -49,7 +52,8 @@ class Request(Config):
 class Verified(Config):
     """What it answers."""
 
-    proofs: tuple[ArtifactProof, ...] = Field(description="Of each file, without ratios.")
+    proofs: tuple[ArtifactProof, ...] = Field(description="Of each file that is not left out, without ratios.")
+    left_out: dict[ArtifactKind, str] = Field(default_factory=dict, description="Optional ones that failed, and why.")
     measurement: Measurement = Field(description="Of the first file, with the latencies of all.")
     original_latencies: tuple[Latency, ...] = Field(default=(), description="Taken in turns with the result's.")
 

@@ -125,10 +125,16 @@ class Prover:
             files.append(WrittenFile(kind=kind, path=path))
         return tuple(files)
 
-    def prove(self, network: Network, files: tuple[WrittenFile, ...]) -> Verified:
+    def prove(
+        self,
+        network: Network,
+        files: tuple[WrittenFile, ...],
+        optional: Collection[ArtifactKind] = (),
+        warn: Callable[[str], None] = LOG.warning,
+    ) -> Verified:
         """Proofs of all files, the figures of the first of them, and latencies of original and result.
 
-        Raises VerificationFailed.
+        An `optional` file that gives other outputs is removed, and `warn` told. Raises VerificationFailed for others.
         """
         counted = files[0].path
         # An exporter folds and renames weights: they are counted in our own format.
@@ -140,7 +146,13 @@ class Prover:
         if onnx.exists() and self._original is not None and ArtifactKind.ONNX in self._original.exported:
             timed[ArtifactKind.ONNX] = onnx
         result = TimedFiles(network=counted, exported={kind: timed[kind] for kind in ArtifactKind if kind in timed})
-        return verify(self._request(network, files, counted, result), self._scratch)
+        request = self._request(network, files, counted, result)
+        verified = verify(request.model_copy(update={"optional": tuple(optional)}), self._scratch)
+        for file in files:
+            if file.kind in verified.left_out:
+                warn(f"{file.path.name} is left out: {verified.left_out[file.kind]}")
+                file.path.unlink()
+        return verified
 
     def _export(self, exports: _Exports, kind: ArtifactKind, name: str) -> tuple[Path | None, str | None]:
         """The network's exported file in the scratch folder, or why there is none."""

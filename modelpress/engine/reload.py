@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -97,17 +97,26 @@ def check_files(request: Request) -> Verified:
                 f"{path.name} does not hold the weights of the network it was written from; the disk or the memory "
                 "of this machine may be faulty: try again, on another machine if it comes back"
             )
-    proofs = [_prove(file, modules, request) for file in request.files]
+    files, proofs, left_out = [], [], {}
+    for file in request.files:
+        try:
+            proofs.append(_prove(file, modules, request))
+            files.append(file)
+        except VerificationFailed as error:
+            if file.kind not in request.optional:
+                raise
+            left_out[file.kind] = error.message
     device = request.device if request.heldout is not None else "cpu"
     reset_peak_memory(device)
     judge = _Judge(request, modules)
-    proofs[0] = judge.measured(proofs[0], request.files[0])
+    proofs[0] = judge.measured(proofs[0], files[0])
     peak = peak_memory(device)  # of the first file alone, as it is for the original
-    proofs[1:] = [judge.measured(*pair) for pair in zip(proofs[1:], request.files[1:], strict=True)]
+    proofs[1:] = [judge.measured(*pair) for pair in zip(proofs[1:], files[1:], strict=True)]
     macs, layers = layer_figures(network.module, network.description)
-    original, result = _latencies(request, modules)
+    original, result = _latencies(request, modules, left_out)
     return Verified(
         proofs=tuple(proofs),
+        left_out=left_out,
         measurement=Measurement(
             measured_on="file",
             parameters=count_parameters(network.module),
@@ -254,7 +263,9 @@ class _Judge:
         return torch.cat(outputs)
 
 
-def _latencies(request: Request, modules: Mapping[Path, nn.Module]) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
+def _latencies(
+    request: Request, modules: Mapping[Path, nn.Module], left_out: Collection[ArtifactKind]
+) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
     """Of the original and of the result, in each runtime: one image with one thread, a large batch with all."""
     if request.timed is None:
         return (), ()
@@ -275,6 +286,8 @@ def _latencies(request: Request, modules: Mapping[Path, nn.Module]) -> tuple[tup
         of_result = [torch_contender(modules[request.network])]
         for paths, contenders in ((original, of_original), (result, of_result)):
             for kind, path in paths.exported.items():
+                if kind in left_out:
+                    continue
                 if path in graphs:
                     contenders.append(graph_contender(graphs[path]))
                 elif batch == 1 or not ARTIFACT_FILES[kind].fixed_batch:

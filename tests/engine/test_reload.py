@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import struct
 from pathlib import Path
 
@@ -59,18 +60,31 @@ def test_the_network_under_test_is_alive(network: Network) -> None:
     assert float(_outputs(network).std(dim=0).min()) > 0.01
 
 
-@pytest.fixture
-def request_(network: Network, tmp_path: Path) -> Request:
-    """All artifacts of a network, with what the fresh process needs to check them."""
-    files = tuple(WrittenFile(kind=kind, path=tmp_path / ARTIFACT_FILES[kind].filename) for kind in DEFAULT_ARTIFACTS)
+def _files(folder: Path) -> tuple[WrittenFile, ...]:
+    return tuple(WrittenFile(kind=kind, path=folder / ARTIFACT_FILES[kind].filename) for kind in DEFAULT_ARTIFACTS)
+
+
+@pytest.fixture(scope="module")
+def written(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all artifacts of a network, with what the fresh process needs to check them."""
+    folder = tmp_path_factory.mktemp("written")
+    files = _files(folder)
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (40, *SHAPE), dtype=torch.uint8, generator=generator)
     for file in files[:4]:
         WRITERS[file.kind](network, file.path)
     QUANTIZERS[files[4].kind](files[3].path, files[4].path, [normalise(images, PREPROCESSING)])
     labels = torch.randint(0, 10, (40,), generator=generator)
-    write_heldout(images, labels, tmp_path / "heldout.npz")
-    write_probe(network, probe_images(SHAPE, images, PREPROCESSING), tmp_path / "probe.npz")
+    write_heldout(images, labels, folder / "heldout.npz")
+    write_probe(network, probe_images(SHAPE, images, PREPROCESSING), folder / "probe.npz")
+    return folder
+
+
+@pytest.fixture
+def request_(network: Network, written: Path, tmp_path: Path) -> Request:
+    """Files of a test's own, which it may damage."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    files = _files(tmp_path)
     return Request(
         files=files,
         network=files[0].path,
@@ -155,6 +169,18 @@ def test_an_8_bit_file_that_kernels_compute_otherwise_is_found(
     monkeypatch.setattr(reload, "_run_file", overflowing)
     with pytest.raises(VerificationFailed, match=r"model\.int8\.onnx does not give .* a difference of .* is allowed"):
         check_files(request_)
+    # Where nobody named it, the other files stand.
+    files = [file.path for file in request_.files]
+    original = TimedFiles(network=files[1], exported={})
+    result = TimedFiles(network=files[0], exported={ArtifactKind.ONNX: files[3], ArtifactKind.ONNX_INT8: files[4]})
+    update = {"optional": (ArtifactKind.ONNX_INT8,), "timed": (original, result)}
+    verified = check_files(request_.model_copy(update=update))
+    assert "a difference of" in verified.left_out[ArtifactKind.ONNX_INT8]
+    assert [proof.kind for proof in verified.proofs] == list(DEFAULT_ARTIFACTS[:4])
+    assert {(latency.runtime, latency.precision) for latency in verified.measurement.latencies} == {
+        ("pytorch", "fp32"),
+        ("onnxruntime", "fp32"),
+    }
 
 
 def test_one_altered_bit_of_a_weight_is_found(request_: Request, tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
     missing and the unexpected keys and the shapes that differ; then nothing was copied.
     """
     check_shapes(module, {name: tuple(tensor.shape) for name, tensor in state.items()}, source)
-    module.load_state_dict(state, strict=True)
+    # Modules that tell versions of their state apart (MNASNet's) find theirs: the names and shapes are of this one.
+    versioned = module.state_dict()
+    versioned.update(state)
+    module.load_state_dict(versioned, strict=True)
 
 
 def check_shapes(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
