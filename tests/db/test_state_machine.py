@@ -25,6 +25,8 @@ from modelpress.spec.state import TRANSITIONS, JobState
 from tests.support.reports import a_report
 from tests.support.rows import new_tenant
 
+pytestmark = pytest.mark.slow
+
 Q, R, X = JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING
 S, F, C = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 MOST_LOSSES = 2

@@ -44,6 +44,8 @@ from modelpress.spec.training import Training
 from tests.support.archives import picture, write_zip
 from tests.support.work_folder import ARCHITECTURE, CLASSES, WorkFolder, patterned_images
 
+pytestmark = pytest.mark.slow
+
 PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,))
 TRAINING = {"epochs": 2, "learning_rate": 0.02, "batch_size": 32, "precision": "fp32"}
 PRUNE = {"kind": "prune", "sparsity": 0.75}
@@ -546,7 +548,6 @@ def test_a_missing_extra_ends_the_job_before_anything_is_read(
         _compress(folder, task)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind, file in ARTIFACT_FILES.items() if file.extra is not None])
 def test_a_file_for_another_runtime_is_proven_and_timed_in_it(
     kind: ArtifactKind, module: nn.Module, folder: WorkFolder

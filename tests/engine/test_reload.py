@@ -27,6 +27,8 @@ from modelpress.spec.job import ARTIFACT_FILES, DEFAULT_ARTIFACTS, ArtifactKind
 from modelpress.spec.network import NetworkDescription, Preprocessing
 from modelpress.spec.report import Latency
 
+pytestmark = pytest.mark.slow
+
 PREPROCESSING = Preprocessing(mean=(0.5,), std=(0.25,))
 SHAPE = (1, 32, 32)
 

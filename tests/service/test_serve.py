@@ -26,6 +26,8 @@ from tests.support import scripted_engine
 from tests.support.processes import service_environment
 from tests.support.rows import Tenant
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 
 

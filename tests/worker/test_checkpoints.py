@@ -20,6 +20,8 @@ from tests.worker.conftest import Site, wait_for
 from tests.worker.test_jobs import FINAL, _artifacts, _log, _sleepers
 from worker.checkpoint_keeper import CheckpointKeeper, open_checkpoint
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"lease_seconds": 2, "poll_seconds": 0.2}
 
 

@@ -29,6 +29,8 @@ from tests.support.free_port import free_port
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
 from tests.worker.conftest import wait_for
 
+pytestmark = pytest.mark.slow
+
 FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from db.queries.jobs import attempts
 from modelpress.spec.state import JobState
 from service.settings import Settings
@@ -9,6 +11,8 @@ from service.wakeup import Wakeup
 from tests.support.free_port import free_port
 from tests.support.redis import redis_server
 from tests.worker.conftest import wait_for
+
+pytestmark = pytest.mark.slow
 
 FINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 

@@ -27,6 +27,8 @@ from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, TASK, Comp
 from tests.support.networks import describe, network
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"epochs": 8, "learning_rate": 0.01, "batch_size": 32, "precision": "fp32"}
 STEPS = [
     {"kind": "factorize", "rank": {"kind": "ratio", "value": 0.3}, "training": {**TRAINING, "epochs": 1}},

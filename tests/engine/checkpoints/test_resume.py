@@ -27,6 +27,8 @@ from tests.support.image_data import noise
 from tests.support.networks import describe, network
 from tests.support.tiny import tiny_network
 
+pytestmark = pytest.mark.slow
+
 STEP: TypeAdapter[Step] = TypeAdapter(Step)  # type: ignore[type-arg, valid-type]  # an annotated union
 # Six steps each epoch; of the last batch there are three images.
 DATA = noise(43, size=32)
