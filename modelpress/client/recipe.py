@@ -51,8 +51,9 @@ def choose_document(source: str | None, flags: Flags) -> dict[str, Any]:
 
 
 def read_recipe(document: Mapping[str, Any]) -> Recipe:
-    """A recipe; what says which model it is for (`model`, `dataset`, `name`) is left aside. Raises InvalidRecipe."""
-    fields = {name: value for name, value in document.items() if name not in {"model", "dataset", "name"}}
+    """A recipe; what a job says beside it (`model`, `dataset`, `priority`...) is left aside. Raises InvalidRecipe."""
+    beside = JobSpec.model_fields.keys() - Recipe.model_fields.keys()
+    fields = {name: value for name, value in document.items() if name not in beside}
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:

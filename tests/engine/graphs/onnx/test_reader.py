@@ -149,7 +149,7 @@ def test_a_network_of_tensorflow(tmp_path: Path) -> None:
     }
     network = network_of(write(tmp_path / "model.onnx", nodes, constants, shape=("unk__1", 9, 7, 3)))
     layers = {name: type(layer).__name__ for name, layer in network.named_modules() if name}
-    wanted = {"m.first": "Conv2d", "m.deep": "Conv2d", "m.dense": "Linear"}
+    wanted = {"m.first": "Conv2d", "m.depthwise": "Conv2d", "m.dense": "Linear"}
     assert {name: layers.get(name) for name in wanted} == wanted
     assert "ReLU6" in layers.values()
 
