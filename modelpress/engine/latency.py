@@ -22,7 +22,7 @@ from modelpress.spec.report import Latency
 # turn after every run would charge the small one for what the large one evicted), short enough that a machine that
 # slows down slows both.
 _BLOCK_SECONDS = 0.05
-LATENCY_SECONDS = 0.5  # of each network
+LATENCY_SECONDS = 0.3  # of each network
 _MOST_RUNS = 2000
 # A large batch takes long, and its time hardly varies.
 _LEAST_RUNS, _LEAST_BATCH_RUNS = 10, 3

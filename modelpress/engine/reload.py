@@ -78,7 +78,7 @@ TOLERANCE = {
     ArtifactKind.OPENVINO: 1e-3,
     ArtifactKind.EXECUTORCH: 1e-3,
 }
-_BATCH_SECONDS = 0.3  # of each network, for the latency of a large batch
+_BATCH_SECONDS = 0.2  # of each network, for the latency of a large batch
 
 
 def check_files(request: Request) -> Verified:

@@ -72,7 +72,13 @@ def dataset(client: Client, inputs: Inputs) -> Dataset:
 def finished(client: Client, model: Model, dataset: Dataset) -> JobHandle:
     """A job that has succeeded."""
     job = client.submit(
-        {"name": "slim", "model": model.id, "dataset": dataset.id, "steps": [{"kind": "prune", "sparsity": 0.75}]}
+        {
+            "name": "slim",
+            "model": model.id,
+            "dataset": dataset.id,
+            "steps": [{"kind": "prune", "sparsity": 0.75}],
+            "artifacts": ["compact", "safetensors"],
+        }
     )
     job.wait(timeout=600)
     return job

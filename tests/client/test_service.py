@@ -121,10 +121,7 @@ def test_a_job_reports_what_its_downloaded_files_are(finished: JobHandle, tmp_pa
     paths = finished.download(tmp_path / "new" / "folder")
     assert sorted(path.name for path in paths) == [
         "log.txt",
-        "model.int8.onnx",
         "model.mpz",
-        "model.onnx",
-        "model.pt2",
         "model.safetensors",
         "model_card.md",
         "report.json",

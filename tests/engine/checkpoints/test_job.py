@@ -88,14 +88,19 @@ def next_attempt(folder: WorkFolder, path: Path) -> tuple[WorkFolder, dict[str, 
 
 
 def without_times(report: Report) -> dict[str, Any]:
-    """What a report says but for what a clock has measured."""
+    """What a report says but for what a clock has measured, and for the last digits of sums over images.
+
+    Those depend on where the memory of each process lies.
+    """
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
             timed = ("seconds", "started_at", "latencies", "latency", "images_per_second", "time_share")
             timed = (*timed, "peak_memory_bytes", "final_loss")
             return {key: strip(one) for key, one in value.items() if key not in timed}
-        return [strip(one) for one in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [strip(one) for one in value]
+        return float(f"{value:.5g}") if isinstance(value, float) else value
 
     return strip(report.model_dump(mode="json"))
 
