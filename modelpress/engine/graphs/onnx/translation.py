@@ -103,7 +103,7 @@ class Translation:
         if name in self._sizes:
             return self._sizes[name]
         found = self._constants.get(name)
-        if found is not None and found.dtype.kind in "iu" and found.ndim <= 1:
+        if found is not None and found.dtype.kind in "iu" and found.ndim <= 1 and found.size <= _MOST_SIZES:
             return tuple(int(number) for number in found.reshape(-1))
         return None
 
