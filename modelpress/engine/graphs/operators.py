@@ -39,8 +39,8 @@ narrow ne.Scalar ne.Tensor neg neg_ new_full new_ones new_zeros norm.ScalarOpt_d
 one_hot ones ones_like outer
 pad permute pixel_shuffle pixel_unshuffle pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor prelu prod.dim_int
 reciprocal reflection_pad1d reflection_pad2d relu relu_ relu6 relu6_ remainder.Scalar remainder.Tensor repeat
-repeat_interleave.self_int replication_pad1d replication_pad2d reshape rms_norm rnn_tanh.input rnn_relu.input roll
-round rsqrt rsub.Scalar rsub.Tensor
+repeat_interleave.self_int replication_pad1d replication_pad2d reshape reshape_as rms_norm
+rnn_tanh.input rnn_relu.input roll round rsqrt rsub.Scalar rsub.Tensor
 scalar_tensor scaled_dot_product_attention scatter.src select.int selu selu_ sigmoid sigmoid_ sign silu silu_ sin sinh
 slice.Tensor softmax.int softplus softshrink split.Tensor split_with_sizes split.sizes sqrt square
 squeeze squeeze.dim squeeze.dims stack std.correction std.dim sub.Scalar sub.Tensor sub_.Scalar sub_.Tensor
