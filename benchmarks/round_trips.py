@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.format_networks import Subject, images, network
-from modelpress.engine.formats.registry import QUANTIZERS
 from modelpress.engine.graphs.exported import difference
 from modelpress.engine.inspect_model import inspect_model
 from modelpress.engine.measure import count_parameters
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.engine.proof_request import WrittenFile
-from modelpress.engine.proving import Prover, write
+from modelpress.engine.proving import Exports, Prover
 from modelpress.engine.reload import TOLERANCE
 from modelpress.spec.failure import CompressionError
 from modelpress.spec.inspection import ModelFormat
@@ -190,12 +189,13 @@ def _written(
         return dict.fromkeys(kinds, Trip("not_asked", reason="its `.pt2` file was not read"))
     found: dict[ArtifactKind, Trip] = {}
     files = []
+    exports = Exports(given, folder / ARTIFACT_FILES[ArtifactKind.ONNX].filename)
     for kind in ArtifactKind:
         if kind not in kinds:
             continue
         path = folder / ARTIFACT_FILES[kind].filename
         try:
-            _write(given, kind, path, images(subject, _CALIBRATION, seed=3))
+            exports.write(kind, path, [images(subject, _CALIBRATION, seed=3)])
         except CompressionError as error:
             found[kind] = Trip("refused", reason=error.message)
         except Exception as error:  # noqa: BLE001  # as where they are read
@@ -203,16 +203,6 @@ def _written(
         else:
             files.append(WrittenFile(kind=kind, path=path))
     return found | _proven(given, tuple(files), folder)
-
-
-def _write(given: Network, kind: ArtifactKind, path: Path, calibration: Tensor) -> None:
-    if kind not in QUANTIZERS:
-        write(given, kind, path)
-        return
-    onnx = path.with_name(ARTIFACT_FILES[ArtifactKind.ONNX].filename)
-    if not onnx.exists():
-        write(given, ArtifactKind.ONNX, onnx)
-    QUANTIZERS[kind](onnx, path, [calibration])
 
 
 def _proven(given: Network, files: tuple[WrittenFile, ...], folder: Path) -> dict[ArtifactKind, Trip]:

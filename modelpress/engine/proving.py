@@ -86,7 +86,7 @@ class Prover:
         self, original: Network, kinds: Collection[ArtifactKind], written: Path
     ) -> tuple[TimedFiles, dict[ArtifactKind, str]]:
         runtimes = {ARTIFACT_FILES[kind].runtime for kind in kinds}
-        exports = _Exports(original, self._scratch / "original.onnx")
+        exports = Exports(original, self._scratch / "original.onnx")
         exported = {
             kind: self._export(exports, kind, f"original.{kind}")
             for kind in ArtifactKind
@@ -107,7 +107,7 @@ class Prover:
         """
         kinds = recipe.wanted_artifacts
         onnx = folder / ARTIFACT_FILES[ArtifactKind.ONNX].filename
-        exports = _Exports(network, onnx if ArtifactKind.ONNX in kinds else self._scratch / FINAL_ONNX)
+        exports = Exports(network, onnx if ArtifactKind.ONNX in kinds else self._scratch / FINAL_ONNX)
         files = []
         for kind in ArtifactKind:
             if kind not in kinds:
@@ -154,7 +154,7 @@ class Prover:
                 file.path.unlink()
         return verified
 
-    def _export(self, exports: _Exports, kind: ArtifactKind, name: str) -> tuple[Path | None, str | None]:
+    def _export(self, exports: Exports, kind: ArtifactKind, name: str) -> tuple[Path | None, str | None]:
         """The network's exported file in the scratch folder, or why there is none."""
         path = self._scratch / name
         try:
@@ -197,8 +197,11 @@ class Prover:
         )
 
 
-class _Exports:
-    """Writes the files of one network; the ONNX file that some are made of is `onnx`, which is written once."""
+class Exports:
+    """Writes the files of one network; the ONNX file that some are made of is `onnx`, which is written once.
+
+    The path must be free at first: what lies there is taken for it.
+    """
 
     def __init__(self, network: Network, onnx: Path) -> None:
         self._network, self._onnx = network, onnx
