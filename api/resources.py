@@ -76,6 +76,7 @@ def _to_job(row: rows.Job, place: Place | None, attempts: tuple[Attempt, ...]) -
         attempts=attempts,
         failure=row.failure,
         ratios=row.ratios,
+        reused_from=row.reused_from,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

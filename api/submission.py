@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import structlog
 from sqlalchemy.orm import Session
 
 from api.refusals import NotReady, NotThere, UnfitSpec, UnusableUpload
 from db.errors import NotFound
 from db.models import Dataset, Job, Model
 from db.queries import jobs, uploads
+from db.queries.reuse import Twin, find_twin, identity_of
 from db.queries.workers import known_capacities
 from modelpress.spec.check import check
 from modelpress.spec.inspection import ModelInspection
@@ -16,12 +18,22 @@ from modelpress.spec.needs import Needs
 from modelpress.spec.resources import FieldError
 from modelpress.spec.state import UploadState
 from modelpress.spec.steps import uploaded_students
+from storage.store import StorageError, Store
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 def submit(
-    session: Session, team_id: str, spec: JobSpec, idempotency_key: str | None, wait_limit_seconds: float | None
+    session: Session,
+    store: Store,
+    team_id: str,
+    spec: JobSpec,
+    idempotency_key: str | None,
+    wait_limit_seconds: float | None,
 ) -> tuple[Job, bool]:
-    """The job, and True when it is new. Raises what `check_spec` raises, and what `db.queries.jobs.create_job` does.
+    """The job, and True when it is new; it has succeeded where one was the same and its result is there.
+
+    Raises what `check_spec` raises, and what `db.queries.jobs.create_job` does.
 
     A replay is answered before the check: what was accepted stays accepted, whatever became of its inputs.
     """
@@ -34,7 +46,22 @@ def submit(
         raise
     if created:
         check_spec(session, team_id, spec)
+        if (twin := find_reusable(session, store, team_id, spec)) is not None:
+            jobs.take_result(session, job, twin)
     return job, created
+
+
+def find_reusable(session: Session, store: Store, team_id: str, spec: JobSpec) -> Twin | None:
+    """The job whose result one that was checked is given; None where it is to be run."""
+    if not spec.reuse:
+        return None
+    twin = find_twin(session, team_id, identity_of(session, spec))
+    try:
+        return twin if twin is not None and all(map(store.exists, twin.files)) else None
+    except StorageError as error:
+        # It waits for a worker then, which looks again.
+        log.warning("store_unreachable", error=str(error))
+        return None
 
 
 def check_spec(session: Session, team_id: str, spec: JobSpec) -> None:

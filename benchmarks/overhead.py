@@ -92,7 +92,7 @@ def run_directly(model: Path, dataset: Path, asked: Recipe) -> float:
 
 def run_through_service(client: Client, model: str, dataset: str, asked: Recipe) -> float:
     """Seconds from the claim to the end of the attempt."""
-    job = client.submit(JobSpec(model=model, dataset=dataset, **asked.model_dump()))
+    job = client.submit(JobSpec(model=model, dataset=dataset, reuse=False, **asked.model_dump()))
     job.wait()
     attempt = job.refresh().attempts[-1]
     assert attempt.finished_at is not None

@@ -22,13 +22,23 @@ class Document(TypeDecorator[T]):
     impl = JSON(none_as_null=True)
     cache_ok = True
 
-    def __init__(self, adapter: TypeAdapter[T]) -> None:
+    def __init__(self, adapter: TypeAdapter[T], unless: tuple[tuple[str, Any], ...] = ()) -> None:
+        """`unless`: fields that are left out where they have this value, their default.
+
+        For fields of what is asked for, where an unknown one is an error: processes of the version before read on.
+        """
         super().__init__()
-        self.adapter = adapter
+        self.adapter, self.unless = adapter, unless
 
     def process_bind_param(self, value: T | None, dialect: Dialect) -> Any:  # noqa: ARG002 (SQLAlchemy's signature)
         """To the database."""
-        return None if value is None else json.loads(self.adapter.dump_json(value))
+        if value is None:
+            return None
+        document = json.loads(self.adapter.dump_json(value))
+        for name, default in self.unless:
+            if document[name] == default:
+                del document[name]
+        return document
 
     def process_result_value(self, value: Any, dialect: Dialect) -> T | None:  # noqa: ARG002 (SQLAlchemy's signature)
         """From the database. Raises pydantic's ValidationError when it holds what the spec does not know."""

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 
-PREFIXES = frozenset({"team", "key", "mdl", "dts", "job", "art", "ckp"})
+PREFIXES = frozenset({"team", "key", "mdl", "dts", "job", "art", "ckp", "stp"})
 
 _RANDOM_BITS = 64
 _lock = threading.Lock()

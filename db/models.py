@@ -5,6 +5,7 @@
           --< datasets  --<      --< events      (numbered per job)
                                  --< metrics
                                  --< checkpoints
+                                 --< step_results   (of a team: what longer recipes begin with)
                                  --< artifacts
                       jobs >--< models           (job_students: what students begin as)
     workers                                      (what each has; jobs and attempts name them)
@@ -36,6 +37,7 @@ from modelpress.spec.report import Origin, Ratios, Report
 from modelpress.spec.state import JobState, UploadState
 
 ID_LENGTH = 40
+LOG_KIND = "log"
 
 
 def _words(enum: type[StrEnum]) -> Enum:
@@ -72,7 +74,7 @@ class Base(DeclarativeBase):
         ModelInspection: Document(TypeAdapter(ModelInspection)),
         DatasetInspection: Document(TypeAdapter(DatasetInspection)),
         Failure: Document(TypeAdapter(Failure)),
-        JobSpec: Document(TypeAdapter(JobSpec)),
+        JobSpec: Document(TypeAdapter(JobSpec), unless=(("reuse", True),)),
         Progress: Document(TypeAdapter(Progress)),
         Ratios: Document(TypeAdapter(Ratios)),
         Report: Document(TypeAdapter(Report)),
@@ -166,6 +168,7 @@ class Job(Base):
         Index(None, "state", "queued_at", "id"),
         Index(None, "finished_at"),
         Index(None, "state", "wait_expires_at"),
+        Index(None, "identity", "team_id"),
     )
 
     id: Mapped[str] = _id()
@@ -175,6 +178,11 @@ class Job(Base):
     dataset_id: Mapped[str | None] = _refers_to("datasets.id", index=True)
     spec: Mapped[JobSpec]
     idempotency_key: Mapped[str | None]
+    # modelpress.spec.identity.job_identity, by the release that accepted it, then by that which runs it.
+    identity: Mapped[str | None] = mapped_column(String(64))
+    # The job whose result it was given. No foreign key, which SQLite adds to no table that is there. Jobs are never
+    # deleted.
+    reused_from: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # +1 in every write that a reader can see
     last_seq: Mapped[int] = mapped_column(default=0)  # of its events
@@ -263,6 +271,27 @@ class Checkpoint(Base):
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
+class StepResult(Base):
+    """What the first steps of a recipe made: the bytes of a checkpoint, for longer recipes that begin alike.
+
+    A row stays until its bytes are gone, so that whatever dies in between, nothing is left in the store for ever.
+    """
+
+    __tablename__ = "step_results"
+    __table_args__ = (Index(None, "team_id", "fingerprint"),)
+
+    id: Mapped[str] = _id()
+    team_id: Mapped[str] = _refers_to("teams.id")
+    job_id: Mapped[str] = _refers_to("jobs.id")  # that did them
+    fingerprint: Mapped[str] = mapped_column(String(64))  # modelpress.spec.identity.step_fingerprints
+    steps: Mapped[int]  # how many
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    superseded: Mapped[bool] = mapped_column(default=False)  # by that of a job which was to run it all
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    last_used_at: Mapped[datetime] = mapped_column(default=now())
+
+
 class Event(Base):
     """What happened to a job, numbered from 1 within the job."""
 
@@ -297,7 +326,7 @@ class Metric(Base):
 
 
 class Artifact(Base):
-    """A file that an attempt at a job made. Its log is one too (`kind` is log)."""
+    """A file that an attempt at a job made. Its log is one too (`kind` is LOG_KIND)."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("job_id", "attempt", "filename"),)

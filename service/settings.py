@@ -124,6 +124,12 @@ class Settings(BaseSettings):
         description="How often the state of a training is kept, seconds: as much of it is lost with a worker at most. "
         "That of large networks is kept less often, so that it takes a twentieth of their time at most.",
     )
+    step_results_limit_bytes: int = Field(
+        default=20 * _GIB,
+        ge=0,
+        description="What the first steps of jobs made is kept for longer recipes that begin alike, so many bytes for "
+        "each team, those that were used last; 0 to keep none.",
+    )
     inspection_timeout_seconds: float = Field(
         default=600, gt=0, description="Longest inspection of an upload, seconds."
     )

@@ -5,7 +5,8 @@
     size        the bytes are right, and a row says another size
     unneeded    no row names the bytes, and nobody has put them of late
 
-An upload whose bytes are missing or damaged is rejected, which tells its owner to upload it again. What a job made
+An upload whose bytes are missing or damaged is rejected, which tells its owner to upload it again. What was only kept
+because another job may begin alike is forgotten, and computed anew where it is wanted. What a job made
 cannot be made good by its owner or by us, and a job that has ended keeps its end: such bytes are named, and whatever
 is left of them is kept for the operator, who may have them in a backup.
 """
@@ -19,6 +20,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from db.database import Database
+from db.queries.step_results import forget_step_results
 from db.queries.stored_bytes import Holder, holders, reject_uploads
 from db.queries.uploads import hold_bytes
 from modelpress.spec.failure import Failure, FailureKind
@@ -52,12 +54,17 @@ class Finding:
     @property
     def advice(self) -> str:
         """What was done, or what to do."""
+        kept_for_others = all(holder.kind == "step_result" for holder in self.holders)
+        if self.is_repaired and self.fault is Fault.UNNEEDED:
+            return "removed"
         if self.is_repaired:
-            return "removed" if self.fault is Fault.UNNEEDED else "rejected: its owner has to upload it again"
+            return "forgotten" if kept_for_others else "rejected: its owner has to upload it again"
         if self.fault is Fault.UNNEEDED:
             return "--repair removes it"
         if self.fault is Fault.SIZE:
             return f"the row says {self.holders[0].size} bytes: report it"
+        if kept_for_others:
+            return "--repair forgets it: a job that would begin with it computes it anew"
         if _of_jobs(self.holders):
             return "restore it from a backup, or run the job again"
         return "restore it from a backup, or --repair rejects the upload"
@@ -103,6 +110,7 @@ class _Check:
                 return
             if self._repair:
                 reject_uploads(session, sha256, _NEEDS_UPLOAD)
+                forget_step_results(session, sha256)
         yield Finding(Fault.MISSING, sha256, None, named, self._repair and not _of_jobs(named))
 
     def read(self, kept: Kept, named: Iterable[Holder]) -> Iterator[Finding]:
@@ -118,6 +126,7 @@ class _Check:
                 return
             if self._repair:
                 reject_uploads(session, kept.sha256, _NEEDS_UPLOAD)
+                forget_step_results(session, kept.sha256)
                 if not _of_jobs(relying):
                     # Before the commit, other than bytes that are whole: nothing is lost with these, and once the lock
                     # is gone the same bytes may have been uploaded again.

@@ -14,7 +14,7 @@ import structlog
 
 from db.database import Database
 from db.queries import checkpoints
-from modelpress.spec.event import CheckpointPart
+from modelpress.spec.event import Checkpointed, CheckpointPart
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from storage.store import PIECE_BYTES, StorageError, Store, Writer
 from worker.workplace import Interrupted
@@ -29,14 +29,14 @@ class CheckpointKeeper:
         self,
         folder: Path,
         store: Store,
-        keep: Callable[[CheckpointPart, Writer], bool],
+        keep: Callable[[Checkpointed, Writer], bool],
         *,
         limit_bytes: int,
     ) -> None:
         """`keep` makes written bytes the job's checkpoint; False when the job is no longer ours. None is longer."""
         self._folder, self._store, self._keep, self._limit_bytes = folder, store, keep, limit_bytes
         self._changed = threading.Condition()
-        self._waiting: dict[CheckpointPart, None] = {}  # in the order in which they came
+        self._waiting: dict[CheckpointPart, Checkpointed] = {}  # in the order in which they came
         self._kept: dict[CheckpointPart, int] = {}  # how many of each were put
         self._is_ended = self._is_abandoned = False
         self._thread = threading.Thread(
@@ -47,10 +47,10 @@ class CheckpointKeeper:
         """Begin to keep."""
         self._thread.start()
 
-    def note(self, part: CheckpointPart) -> None:
-        """There is a new file of this part."""
+    def note(self, told: Checkpointed) -> None:
+        """There is a new file."""
         with self._changed:
-            self._waiting[part] = None
+            self._waiting[told.part] = told
             self._changed.notify_all()
 
     def kept(self, part: CheckpointPart) -> int:
@@ -74,9 +74,10 @@ class CheckpointKeeper:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (part := self._next()) is not None:
+        while (told := self._next()) is not None:
+            part = told.part
             try:
-                if not self._put(part):
+                if not self._put(told):
                     return
             except Interrupted:
                 return
@@ -86,16 +87,15 @@ class CheckpointKeeper:
             except Exception:
                 log.exception("checkpoint_broke", part=part)
 
-    def _next(self) -> CheckpointPart | None:
+    def _next(self) -> Checkpointed | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_ended)
             if self._is_abandoned or not self._waiting:
                 return None
-            part = next(iter(self._waiting))
-            del self._waiting[part]
-            return part
+            return self._waiting.pop(next(iter(self._waiting)))
 
-    def _put(self, part: CheckpointPart) -> bool:
+    def _put(self, told: Checkpointed) -> bool:
+        part = told.part
         file = open_checkpoint(self._folder, part)
         if file is None:  # gone by what makes it needless, of which we will be told
             return True
@@ -108,7 +108,7 @@ class CheckpointKeeper:
                     return True
                 writer.write(piece)
             writer.prepare()
-            if not self._keep(part, writer):
+            if not self._keep(told, writer):
                 return False
         self._kept[part] = self.kept(part) + 1
         log.info("checkpoint_kept", part=part, size=writer.size)

@@ -65,7 +65,8 @@ def run_engine(
     """Run the engine on `folder` to its end; a `Failure` is a limit that it broke. `task` is None for an inspection.
 
     When this returns or raises no process of it is left and, unless the work is lost, every event is written; and the
-    last checkpoint is kept, where another attempt will go on. A job has both `append` and `checkpoints`.
+    last checkpoint is kept, where another attempt will go on or a job may begin alike. A job has both `append` and
+    `checkpoints`.
     Raises Interrupted when the work must not go on, OSError when no process can be started.
     """
     settings = workplace.settings
@@ -92,13 +93,13 @@ def run_engine(
         relay = Relay(folder / EVENTS_FILE, append, checkpoints.note)
         relay.start()
         checkpoints.start()
-    goes_on = False  # another attempt does
+    is_of_use = False  # what it has kept: to another attempt, or to jobs that begin alike
     try:
         ending = _wait(workplace, child, watch, heartbeat)
-        goes_on = isinstance(ending, Exited) and was_killed(folder, ending.code)
+        is_of_use = isinstance(ending, Exited)
     except Interrupted as interrupted:
         if interrupted.reason is Stopped.SHUTDOWN:
-            goes_on = True
+            is_of_use = True
             if relay is not None and checkpoints is not None and relay.is_training:
                 _await_checkpoint(folder, child, checkpoints, heartbeat)
         raise
@@ -108,7 +109,7 @@ def run_engine(
             relay.finish()
             while not relay.finished(TICK_SECONDS) and heartbeat.verdict() is not Verdict.LOST:
                 pass
-            if goes_on:
+            if is_of_use:
                 checkpoints.finish()
                 while not checkpoints.finished(TICK_SECONDS) and heartbeat.verdict() is not Verdict.LOST:
                     pass

@@ -10,6 +10,7 @@ import structlog
 from service.stored_bytes import GRACE_SECONDS, sweep_shard
 from storage.store import StorageError
 from worker import metrics
+from worker.step_results import clear_step_results
 from worker.work_folder import clear_leftovers
 from worker.workplace import PASSING, Workplace
 
@@ -61,6 +62,10 @@ class Housekeeper:
         if swept := store.sweep(GRACE_SECONDS):
             log.warning("interrupted_uploads_removed", number=swept)
         if store.take_turn(_TURN_SECONDS):
+            if dropped := clear_step_results(
+                self._workplace.database, store, self._workplace.settings.step_results_limit_bytes
+            ):
+                log.info("step_results_dropped", number=dropped)
             self._sweep_store()
 
     def _sweep_store(self) -> None:

@@ -10,7 +10,14 @@ import structlog
 from db.queries.checkpoints import KeptFile
 from db.queries.model_input import ModelInput
 from modelpress.spec.event import CheckpointPart
-from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, INPUTS_FOLDER, DatasetFile, ModelFile
+from modelpress.spec.task import (
+    CHECKPOINT_FILES,
+    CHECKPOINT_FOLDER,
+    INPUTS_FOLDER,
+    REUSED_FILE,
+    DatasetFile,
+    ModelFile,
+)
 from storage.store import Corrupt, NotStored, Store
 from worker.failures import NoInput
 
@@ -57,6 +64,16 @@ def lay_checkpoint(store: Store, checkpoint: Mapping[CheckpointPart, KeptFile], 
             store.fetch(kept.sha256, path)
         except (NotStored, Corrupt) as error:
             log.error("checkpoint_gone", part=part, sha256=kept.sha256, error=str(error))
+
+
+def lay_first_steps(store: Store, sha256: str, folder: Path) -> bool:
+    """Lay what the first steps of another job made; False where it is gone or damaged. Raises StorageError, OSError."""
+    try:
+        store.fetch(sha256, folder / REUSED_FILE)
+    except (NotStored, Corrupt) as error:
+        log.error("step_result_gone", sha256=sha256, error=str(error))
+        return False
+    return True
 
 
 def _lay(store: Store, sha256: str, path: Path, what: str) -> None:

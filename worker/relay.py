@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from modelpress.spec.event import ENGINE_EVENT, Checkpointed, CheckpointPart, EngineEvent, Progress, StageDone, Warned
+from modelpress.spec.event import ENGINE_EVENT, Checkpointed, EngineEvent, Progress, StageDone, Warned
 from worker.workplace import PASSING
 
 INTERVAL_SECONDS = 0.25
@@ -84,7 +84,7 @@ class Relay:
     """The thread that carries events on. While the database is away they wait in the file."""
 
     def __init__(
-        self, path: Path, append: Callable[[Sequence[Told]], bool], note: Callable[[CheckpointPart], None]
+        self, path: Path, append: Callable[[Sequence[Told]], bool], note: Callable[[Checkpointed], None]
     ) -> None:
         """`append` writes events; False when the job is no longer ours. `note` is told of checkpoints."""
         self._file = EventFile(path)
@@ -132,7 +132,7 @@ class Relay:
             del self._batch[:BATCH_EVENTS]
             for event in batch:
                 if isinstance(event, Checkpointed):
-                    self._note(event.part)
+                    self._note(event)
                 elif isinstance(event, Progress):
                     self.is_training = event.epoch is not None
 

@@ -7,6 +7,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from db.models import LOG_KIND
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.report import Report
 from modelpress.spec.task import ARTIFACTS_FOLDER, LOG_FILE, MODEL_CARD_FILE, REPORT_FILE
@@ -15,7 +16,6 @@ from storage.store import Store, Stored
 RESULT_BYTES = 64 << 20
 """Longest report or inspection that is read."""
 
-LOG_KIND = "log"
 MODEL_CARD_KIND = "model_card"
 
 

@@ -17,7 +17,8 @@ from structlog.contextvars import bound_contextvars
 
 from db.queries import claims
 from db.queries.claims import ClaimedJob
-from modelpress.spec.event import CheckpointPart
+from db.queries.step_results import FirstSteps, keep_step_result
+from modelpress.spec.event import Checkpointed
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.job import Recipe
 from modelpress.spec.report import Report
@@ -29,9 +30,10 @@ from worker.checkpoint_keeper import CheckpointKeeper, clear_checkpoints
 from worker.engine_run import Exited, read_failure, run_engine, was_killed
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
-from worker.inputs import lay_checkpoint, lay_dataset, lay_model, lay_students
+from worker.inputs import lay_checkpoint, lay_dataset, lay_first_steps, lay_model, lay_students
 from worker.relay import Told
 from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log, store_model_card
+from worker.step_results import clear_step_results
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
 
@@ -100,6 +102,10 @@ class _JobRun:
             return self._fail(failure_of(error))
 
     def _work(self) -> str:
+        twin = self._job.twin
+        if twin is not None and self._reach_store(lambda: all(map(self._workplace.store.exists, twin.files))):
+            log.info("job_reused", twin=twin.job_id)
+            return self._end("succeeded", lambda s: claims.succeed_as(s, *self._key, twin.job_id))
         ending = self._run_engine(self._lay_task())
         if isinstance(ending, Failure):
             return self._fail(ending)
@@ -162,6 +168,11 @@ class _JobRun:
         if (sha256 := job.dataset) is not None:
             dataset = self._reach_store(lambda: lay_dataset(store, sha256, self._folder))
         self._reach_store(lambda: lay_checkpoint(store, job.checkpoint, self._folder))
+        reused_from = None
+        if (found := job.first_steps) is not None and self._reach_store(
+            lambda: lay_first_steps(store, found.sha256, self._folder)
+        ):
+            reused_from = found.job_id
         task = Compress(
             model=model,
             dataset=dataset,
@@ -171,6 +182,7 @@ class _JobRun:
             threads=self._workplace.settings.threads,
             processes=self._workplace.settings.processes,
             checkpoint_seconds=self._workplace.settings.checkpoint_seconds,
+            reused_from=reused_from,
         )
         (self._folder / TASK_FILE).write_text(task.model_dump_json())
         return task
@@ -196,12 +208,18 @@ class _JobRun:
         with self._workplace.database.session() as session:
             return claims.append_events(session, *self._key, events)
 
-    def _keep_checkpoint(self, part: CheckpointPart, writer: Writer) -> bool:
+    def _keep_checkpoint(self, told: Checkpointed, writer: Writer) -> bool:
         is_published = False
+        limit = self._workplace.settings.step_results_limit_bytes
+        # Where the file of the next step has taken its place meanwhile, it is that step's.
+        is_result = 0 < told.steps < len(self._job.fingerprints) and told.sha256 == writer.sha256
+        is_result = is_result and writer.size <= limit
 
         def transaction(session: Session) -> bool:
             nonlocal is_published
-            is_ours = claims.keep_checkpoint(session, *self._key, part, sha256=writer.sha256, size=writer.size)
+            is_ours = claims.keep_checkpoint(session, *self._key, told.part, sha256=writer.sha256, size=writer.size)
+            if is_ours and is_result:
+                self._keep_result(session, told.steps, writer)
             if is_ours and not is_published:  # else it is the second try of a transaction whose end nobody knows
                 writer.commit()
                 is_published = True
@@ -210,7 +228,20 @@ class _JobRun:
         is_ours = self._workplace.write(self._heartbeat, transaction)
         if is_ours:
             clear_checkpoints(self._workplace.database, self._workplace.store)
+            if is_result:
+                clear_step_results(self._workplace.database, self._workplace.store, limit)
         return is_ours
+
+    def _keep_result(self, session: Session, steps: int, writer: Writer) -> None:
+        job = self._job
+        keep_step_result(
+            session,
+            job.team_id,
+            FirstSteps(job.id, steps, writer.sha256),
+            job.fingerprints[steps],
+            size=writer.size,
+            replace=not job.spec.reuse,
+        )
 
     def _fail(self, failure: Failure) -> str:
         return self._end("failed", lambda session: claims.fail(session, *self._key, failure))

@@ -27,11 +27,12 @@ from api.refusals import (
     UnusableUpload,
 )
 from api.resources import to_job, to_jobs
-from api.submission import check_spec, submit
+from api.submission import check_spec, find_reusable, submit
 from db.errors import IdempotencyMismatch, InvalidTransition
 from db.queries import jobs
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import Job, JobCheck, Page
+from modelpress.spec.state import JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -55,7 +56,7 @@ IdempotencyKey = Annotated[
     summary="Submit a job",
     response_model=Job | JobCheck,
     dependencies=[Depends(require_json)],
-    responses=answer(202, "It waits for a worker.", examples.QUEUED_JOB)
+    responses=answer(202, "It waits for a worker, or has the result of one that was the same.", examples.QUEUED_JOB)
     | answer(200, "To a dry run: it would be accepted.", examples.JOB_CHECK, model=JobCheck)
     | problems(
         NoKey,
@@ -84,16 +85,29 @@ def submit_job(
     It is checked against the model, the data set and the models that students begin as now: a layer that does not
     exist, a rank that is too high, a student with other outputs or a step that needs data without data are refused,
     each by name.
+
+    Where the team has a job that was the same (model, data set, students, recipe and seed, by their content, under the
+    same version of ModelPress) and that succeeded, this one has succeeded at once with that one's report and files, and
+    `reused_from` names it. `reuse: false` has it run all the same.
     """
     if query.dry_run:
         with services.database.session(read_only=True) as session:
             check_spec(session, caller.team_id, spec)
+            twin = find_reusable(session, services.store, caller.team_id, spec)
         response.status_code = 200
-        return JobCheck(spec=spec)
+        return JobCheck(spec=spec, reused_from=twin and twin.job_id)
     with services.database.session() as session:
-        row, created = submit(session, caller.team_id, spec, idempotency_key, services.settings.wait_limit_seconds)
+        row, created = submit(
+            session,
+            services.store,
+            caller.team_id,
+            spec,
+            idempotency_key,
+            services.settings.wait_limit_seconds,
+        )
         job = to_job(session, row)
-    background.add_task(services.wakeup.jobs)
+    if job.state is JobState.QUEUED:
+        background.add_task(services.wakeup.jobs)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"

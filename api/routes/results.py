@@ -21,14 +21,13 @@ from api.queries import EventsQuery
 from api.refusals import MissingScope, NoKey, NoReport, NotThere
 from api.resources import to_artifact, to_event
 from api.transcript import transcript
-from db.models import Job
+from db.models import LOG_KIND, Job
 from db.queries import jobs
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Artifact, JobEvent
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
-LOG_KIND = "log"
 _TEXT = "text/plain; charset=utf-8"
 _EVENTS_PER_PAGE = 500
 _USUAL = problems(NoKey, MissingScope, NotThere, RequestValidationError)

@@ -31,11 +31,14 @@ from db.queries.lineage import lineage
 from db.queries.metrics import epoch_metrics, report_metrics
 from db.queries.model_input import ModelInput
 from db.queries.reaper import Reaped, lose_once_more, reap
+from db.queries.reuse import Twin, find_twin, give_result, reason_of
+from db.queries.step_results import FirstSteps, find_step_result
 from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
 from db.queries.turns import await_turn, has_waiting_jobs, next_job, note_turn
 from db.queries.uploads import hold_bytes
 from modelpress.spec.event import CheckpointPart, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
+from modelpress.spec.identity import Inputs, job_identity, step_fingerprints
 from modelpress.spec.job import JobSpec
 from modelpress.spec.needs import Capacity
 from modelpress.spec.report import Report
@@ -62,6 +65,7 @@ __all__ = [
     "release_inspection",
     "renew_inspection",
     "succeed",
+    "succeed_as",
 ]
 
 PROGRESS_SECONDS = 5.0  # between two rows of progress within one epoch: a day of work makes some 17,000
@@ -79,6 +83,9 @@ class ClaimedJob:
     dataset: str | None  # SHA-256 of its bytes
     students: Mapping[str, ModelInput] = field(default_factory=dict)  # by id
     checkpoint: Mapping[CheckpointPart, KeptFile] = field(default_factory=dict)  # of an earlier attempt
+    fingerprints: tuple[str, ...] = ()  # modelpress.spec.identity.step_fingerprints
+    twin: Twin | None = None  # the same job, whose result it can be given
+    first_steps: FirstSteps | None = None  # of another job, with which this one can begin
 
 
 def claim_job(
@@ -124,15 +131,29 @@ def claim_job(
     students = session.scalars(
         select(Model).join(JobStudent, JobStudent.model_id == Model.id).where(JobStudent.job_id == job.id)
     )
+    given = ModelInput.of(model, lineage(session, model))
+    beginnings = {student.id: ModelInput.of(student) for student in students}
+    inputs = Inputs(given.given, dataset, {name: student.given for name, student in beginnings.items()})
+    # Of this release, which carries it out, whichever accepted it.
+    job.identity = job_identity(inputs, job.spec)
+    fingerprints = step_fingerprints(inputs, job.spec)
+    twin = find_twin(session, job.team_id, job.identity) if job.spec.reuse else None
+    first_steps = None
+    if job.spec.reuse and twin is None and not checkpoint:
+        first_steps = find_step_result(session, job.team_id, fingerprints)
+    session.flush()
     return ClaimedJob(
         job.id,
         job.team_id,
         job.attempt,
         job.spec,
-        ModelInput.of(model, lineage(session, model)),
+        given,
         dataset,
-        {student.id: ModelInput.of(student) for student in students},
+        beginnings,
         checkpoint,
+        fingerprints,
+        twin,
+        first_steps,
     )
 
 
@@ -225,6 +246,14 @@ def succeed(session: Session, job_id: str, attempt: int, report: Report) -> bool
         session.add_all(report_metrics(job_id, attempt, report))
         session.flush()
     return ended
+
+
+def succeed_as(session: Session, job_id: str, attempt: int, twin: str) -> bool:
+    """The job is done with the result of its twin. False as well when it is being cancelled: call `cancelled` then."""
+    moved = give_result(session, job_id, JobState.RUNNING, twin, held(job_id, attempt))
+    if moved is not None:
+        close_attempt(session, moved, JobState.SUCCEEDED.value, reason_of(twin))
+    return moved is not None
 
 
 def fail(session: Session, job_id: str, attempt: int, failure: Failure, report: Report | None = None) -> bool:

@@ -13,6 +13,7 @@ from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotF
 from db.ids import new_id
 from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Model
 from db.queries.checkpoints import supersede_checkpoints
+from db.queries.reuse import Twin, give_result, identity_of
 from db.queries.texts import storable
 from db.queries.transitions import WAITING, move, write_event
 from modelpress.spec.event import StateChanged
@@ -55,6 +56,7 @@ def create_job(
         dataset_id=spec.dataset,
         spec=spec,
         idempotency_key=idempotency_key,
+        identity=identity_of(session, spec),
         last_seq=1,
         wait_limit_seconds=wait_limit,
         wait_expires_at=None if wait_limit is None else now_plus(wait_limit),
@@ -74,6 +76,12 @@ def create_job(
     write_event(session, job.id, 1, StateChanged(state=JobState.QUEUED.value, attempt=0))
     session.flush()
     return job, True
+
+
+def take_result(session: Session, job: Job, twin: Twin) -> None:
+    """Let a job that was accepted just now succeed with the result of its twin, unless a worker was quicker."""
+    give_result(session, job.id, JobState.QUEUED, twin.job_id)
+    session.refresh(job)
 
 
 def get_job(session: Session, team_id: str, job_id: str) -> Job | None:

@@ -7,6 +7,7 @@ from typing import cast
 
 from db.models import Model
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.identity import GivenModel
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Ancestor
@@ -22,6 +23,17 @@ class ModelInput:
     image_size: int | None  # height and width, where not the architecture's default
     preprocessing: Preprocessing | None
     lineage: tuple[Ancestor, ...] = ()  # asked for where a job takes the model
+
+    @property
+    def given(self) -> GivenModel:
+        """All that decides what is made of it."""
+        return GivenModel(
+            format=self.format,
+            architecture=self.architecture,
+            image_size=self.image_size,
+            preprocessing=self.preprocessing,
+            sha256=self.sha256,
+        )
 
     @classmethod
     def of(cls, row: Model, lineage: tuple[Ancestor, ...] = ()) -> ModelInput:

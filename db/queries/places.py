@@ -186,7 +186,7 @@ def _usual_seconds(session: Session) -> float | None:
     """Median of how long the jobs ran that ended last, of all teams; None where none did."""
     last = (
         select(Job.state, Job.started_at, Job.finished_at)
-        .where(Job.finished_at.is_not(None))
+        .where(Job.finished_at.is_not(None), Job.reused_from.is_(None))
         .order_by(Job.finished_at.desc())
         .limit(RECENT)
     )

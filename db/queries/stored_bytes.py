@@ -8,25 +8,29 @@ from typing import Literal
 from sqlalchemy import ColumnElement, false, select, true, update
 from sqlalchemy.orm import Session
 
-from db.models import Artifact, Checkpoint, Dataset, Model, Upload
+from db.models import Artifact, Checkpoint, Dataset, Model, StepResult, Upload
 from modelpress.spec.failure import Failure
 from modelpress.spec.state import UploadState
 
 # Every table whose `sha256` names bytes of the store, and its rows that still do: jobs keep their artifacts for ever,
 # what was uploaded can be deleted. Bytes of a table that is missing here would be dropped.
-HOLDERS: dict[type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint], ColumnElement[bool]] = {
+Holding = type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint] | type[StepResult]
+HolderKind = Literal["model", "dataset", "artifact", "checkpoint", "step_result"]
+HOLDERS: dict[Holding, ColumnElement[bool]] = {
     Model: Model.deleted_at.is_(None),
     Dataset: Dataset.deleted_at.is_(None),
     Artifact: true(),
     Checkpoint: true(),
+    StepResult: true(),
 }
 
 
-_KINDS: dict[type, Literal["model", "dataset", "artifact", "checkpoint"]] = {
+_KINDS: dict[type, HolderKind] = {
     Model: "model",
     Dataset: "dataset",
     Artifact: "artifact",
     Checkpoint: "checkpoint",
+    StepResult: "step_result",
 }
 
 
@@ -35,7 +39,7 @@ class Holder:
     """A row that names bytes."""
 
     id: str
-    kind: Literal["model", "dataset", "artifact", "checkpoint"]
+    kind: HolderKind
     is_rejected: bool  # an upload that no job will read any more
     sha256: str
     size: int  # bytes, as the row says
@@ -55,7 +59,7 @@ def holders(session: Session, begin: str) -> list[Holder]:
     ]
 
 
-def _is_rejected(table: type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint]) -> ColumnElement[bool]:
+def _is_rejected(table: Holding) -> ColumnElement[bool]:
     return table.state == UploadState.REJECTED if issubclass(table, Upload) else false()
 
 

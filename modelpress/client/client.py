@@ -165,19 +165,28 @@ class Client:
         """Delete a data set. Refused (409) while a job that is not at its end uses it."""
         self._connection.send(Request("DELETE", f"/v1/datasets/{dataset_id}", repeatable=False))
 
-    def submit(self, spec: JobSpec | Mapping[str, Any], *, idempotency_key: str | None = None) -> JobHandle:
+    def submit(
+        self, spec: JobSpec | Mapping[str, Any], *, reuse: bool | None = None, idempotency_key: str | None = None
+    ) -> JobHandle:
         """Hand in a job and return at once.
+
+        Where your team has a job that was the same and succeeded, this one has succeeded already, with that one's
+        result (`resource.reused_from` names it); `reuse=False` has it run, whatever the spec says.
 
         The same `idempotency_key` with the same spec always names the same job; one is drawn for each call when none
         is given, so that a repeat after a lost answer does not make a second job.
         """
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        response = self._connection.send(Request("POST", "/v1/jobs", json=_body(spec), headers=headers))
+        response = self._connection.send(Request("POST", "/v1/jobs", json=_body(spec, reuse), headers=headers))
         return JobHandle(self._connection, Job.model_validate_json(response.content))
 
-    def check(self, spec: JobSpec | Mapping[str, Any]) -> JobCheck:
-        """Ask whether a job would be accepted, without handing it in. Raises ApiError with what does not fit."""
-        response = self._connection.send(Request("POST", "/v1/jobs", params={"dry_run": "true"}, json=_body(spec)))
+    def check(self, spec: JobSpec | Mapping[str, Any], *, reuse: bool | None = None) -> JobCheck:
+        """Ask whether a job would be accepted, and whether it would be run, without handing it in.
+
+        Raises ApiError with what does not fit.
+        """
+        request = Request("POST", "/v1/jobs", params={"dry_run": "true"}, json=_body(spec, reuse))
+        response = self._connection.send(request)
         return JobCheck.model_validate_json(response.content)
 
     def job(self, job_id: str) -> JobHandle:
@@ -232,5 +241,6 @@ class Client:
         return upload
 
 
-def _body(spec: JobSpec | Mapping[str, Any]) -> Any:
-    return spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
+def _body(spec: JobSpec | Mapping[str, Any], reuse: bool | None) -> Any:
+    body = spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
+    return body if reuse is None else body | {"reuse": reuse}

@@ -7,7 +7,8 @@ artifacts     write the files
 verification  a fresh process reloads each file, compares and measures; original and result are timed in turns
 done          report and model card; then the goal, so that a job that misses it keeps its files and its figures
 
-What an earlier attempt has completed, as its checkpoint tells, is not done again (checkpoints/). Each step follows from
+What an earlier attempt has completed, as its checkpoint tells, is not done again (checkpoints/), nor are the first
+steps that another job with the same inputs has done; its measurements of the original are. Each step follows from
 the network before it, its part of the recipe and its seed alone, whatever process came to it.
 """
 
@@ -26,7 +27,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modelpress.engine.checkpoints.fingerprint import fingerprint
 from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
 from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
@@ -59,6 +59,7 @@ from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.spec.event import EngineEvent, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
+from modelpress.spec.identity import step_fingerprints
 from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind
 from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage, gives_network_outputs
 from modelpress.spec.steps import Distill, Step, step_training
@@ -103,7 +104,7 @@ class _Job:
         self.device = choose_device(task.device)
         self.threads = task.threads or available_cores()
         self.tracker = Tracker(emit, first_phases(self.recipe))
-        files = CheckpointFolder(folder, fingerprint(task), emit)
+        files = CheckpointFolder(folder, step_fingerprints(task.inputs, task.recipe), emit)
         self.checkpoints = JobCheckpoints(files, task.checkpoint_seconds, self.tracker.warn)
         self.logged_epoch: tuple[int | None, int] | None = None
 
@@ -113,6 +114,9 @@ class _Job:
         self.tracker.enter("loading")
         require_extras(self.recipe.wanted_artifacts)
         done = self.checkpoints.steps_done()
+        reused = None
+        if done is None and self.task.reused_from is not None:
+            reused = self.checkpoints.reused_steps(self.task.reused_from)
         if done is not None:
             self.started = datetime.fromisoformat(done.figures.started_at)
             self.tracker.go_on(done.seconds, done.figures.warnings)
@@ -124,7 +128,10 @@ class _Job:
         if done is None:
             baseline = self._measure_original(inputs, prover)
             self._tell_stage("baseline", baseline)
-            done = self._keep(None, baseline, [], prover.original_outputs)
+            if reused is None:
+                done = self._keep(None, baseline, [], prover.original_outputs)
+            else:
+                done = self._take_over(reused, baseline, prover.original_outputs)
         else:
             with naming("exporting the original"):
                 prover.take_original(inputs.original, self.recipe.wanted_artifacts, done.original_outputs)
@@ -202,6 +209,13 @@ class _Job:
             figures = done.figures
             done = self._keep(network, figures.baseline, [*figures.stages, stage], done.original_outputs)
         return done
+
+    def _take_over(self, reused: StepsDone, baseline: Measurement, outputs: Tensor | None) -> StepsDone:
+        """The steps of another job, behind this one's own measurement of the original."""
+        for stage in reused.figures.stages:
+            said = {"step": stage.index, "step_kind": stage.kind, "reused_from": stage.reused_from}
+            self._tell_stage("step", stage.measurement, **said)
+        return self._keep(reused.network, baseline, reused.figures.stages, outputs)
 
     def _keep(
         self, network: Network | None, baseline: Measurement, stages: Sequence[Stage], outputs: Tensor | None

@@ -45,6 +45,9 @@ class StageDone(Resource):
     stage: Literal["baseline", "step", "final"] = Field(description="What was measured.")
     step: int | None = Field(default=None, description="Index of the step, from 0; null outside steps.")
     step_kind: str | None = Field(default=None, description="Kind of the step; null outside steps.")
+    reused_from: str | None = Field(
+        default=None, description="Id of the job whose result of this step was taken; null for a step that was done."
+    )
     measurement: Measurement = Field(description="Its figures.")
 
 
@@ -69,6 +72,12 @@ class Checkpointed(Resource):
 
     kind: Literal["checkpoint"] = "checkpoint"
     part: CheckpointPart = Field(description="Which one. Behind `steps`, what there was of `training` is over.")
+    steps: int = Field(default=0, ge=0, description="Of `steps`: how many of the recipe's the file is the result of.")
+    sha256: str | None = Field(
+        default=None,
+        description="Of `steps`, where there are any: SHA-256 of that file, by which it is told from the next one "
+        "that may have taken its place.",
+    )
 
 
 Event = Annotated[Progress | StageDone | Warned | StateChanged, Field(discriminator="kind")]

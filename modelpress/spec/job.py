@@ -145,6 +145,11 @@ class JobSpec(Recipe):
         "teams.",
     )
     needs: Needs = Field(default=Needs(), description="What the worker that carries it out must have.")
+    reuse: bool = Field(
+        default=True,
+        description="Take the result of a job of the team's that was the same, and the results of the first steps of "
+        "one that began alike, in place of computing them again; false to run it all.",
+    )
     wait_limit_seconds: float | None = Field(
         default=None,
         ge=1,

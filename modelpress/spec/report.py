@@ -155,6 +155,11 @@ class Stage(Resource):
 
     index: int = Field(description="Index of the step in the recipe, from 0.")
     kind: str
+    reused_from: str | None = Field(
+        default=None,
+        description="Id of the job that did this step, whose result was taken; null where this job did it. Times, "
+        "latency and memory are then those of the machine and the hour of that job.",
+    )
     seconds: float = Field(description="Time it took, with its training and measurement.")
     measurement: Measurement = Field(description="The network after it.")
     layers: tuple[LayerChange, ...] = Field(default=(), description="What it did to each layer that it changed.")
@@ -246,6 +251,11 @@ class Provenance(Resource):
     machine: dict[str, JsonValue] = Field(description="Processor, cores, memory, GPU, operating system.")
     started_at: str = Field(description="When it began, UTC.")
     seconds: float = Field(description="Time from the beginning to the report.")
+    reused_from: str | None = Field(
+        default=None,
+        description="Id of the job that was the same and whose result this is, with its times and its machine; null "
+        "for a job that was run.",
+    )
 
 
 class Report(Resource):

@@ -96,6 +96,10 @@ class Job(Resource):
     attempts: tuple[Attempt, ...] = Field(default=(), description="Tries of workers at it, oldest first.")
     failure: Failure | None = Field(default=None, description="Why it failed.")
     ratios: Ratios | None = Field(default=None, description="Of a job that succeeded.")
+    reused_from: str | None = Field(
+        default=None,
+        description="Id of the job that was the same and whose result this one was given; null for one that is run.",
+    )
     created_at: datetime = Field(description="When it was accepted, UTC.")
     started_at: datetime | None = Field(default=None, description="When a worker first took it, UTC.")
     finished_at: datetime | None = Field(default=None, description="When it reached a final state, UTC.")
@@ -108,6 +112,11 @@ class JobCheck(Resource):
         default=True, description="Always true: a spec that does not fit is answered with a problem."
     )
     spec: JobSpec = Field(description="With every default filled in.")
+    reused_from: str | None = Field(
+        default=None,
+        description="Id of the job that was the same and whose result it would be given at once; null where it would "
+        "be run.",
+    )
 
 
 class JobEvent(Resource):

@@ -8,13 +8,16 @@
                |  +--> cancelled     |
                |  |(i) wait limit    |
                |  +--> failed        |
+               |  |(j) same work     |
+               |  +--> succeeded     |
                +--(g) released, or lease ran out
 
 a  the API accepts the job                     e  cancelled while it waits: at once
 b  a worker takes it, attempt + 1              f  failed or cancelled -> queued, by the user
 c  the worker that holds the attempt finishes  g  the worker stops, or it or its engine is lost; fails after N lost ones
 d  the user asks; the worker stops the child   h  the worker has stopped it, or its lease ran out
-                                               i  it waited longer than its limit; fails as timeout
+i  it waited longer than its limit; fails as timeout
+j  the team has a job that was the same and succeeded: it is given that one's result, in the moment that it is accepted
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class JobState(StrEnum):
 FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.SUCCEEDED}),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.CANCELLING, JobState.SUCCEEDED, JobState.FAILED}),
     # The child may finish in the moment between the request to cancel and its end: cancelled all the same.
     JobState.CANCELLING: frozenset({JobState.CANCELLED}),

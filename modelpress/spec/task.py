@@ -3,6 +3,7 @@
     task.json        in   one of the three tasks below
     inputs/          in   the files that the task names
     checkpoint/      in   what an earlier attempt left, and out: what the next one goes on from
+    reused.safetensors  in  what the first steps of another job made, where this one has the same
     checkpoint_wanted  in  laid when the engine is about to be stopped: it writes a checkpoint as soon as it can
     events.jsonl     out  one `EngineEvent` a line, appended and flushed as it happens
     log.txt          out  what the process printed (written by whoever started it)
@@ -21,12 +22,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Config
 from modelpress.spec.event import CheckpointPart
-from modelpress.spec.inspection import ModelFormat
+from modelpress.spec.identity import GivenModel, Inputs
 from modelpress.spec.job import Recipe
-from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Ancestor
 
 TASK_FILE = "task.json"
@@ -39,25 +38,17 @@ FAILURE_FILE = "failure.json"
 INPUTS_FOLDER = "inputs"
 ARTIFACTS_FOLDER = "artifacts"
 CHECKPOINT_FOLDER = "checkpoint"
+REUSED_FILE = "reused.safetensors"
 CHECKPOINT_WANTED_FILE = "checkpoint_wanted"
 CHECKPOINT_FILES: dict[CheckpointPart, str] = {"steps": "steps.safetensors", "training": "training.safetensors"}
 
 MOST_PROCESSES = 64
 
 
-class ModelFile(Config):
+class ModelFile(GivenModel):
     """A model's file and what its owner said of it."""
 
     path: str = Field(description="Relative to the work folder.")
-    format: ModelFormat = Field(description="Format of the file.")
-    architecture: ArchitectureRef | None = Field(
-        default=None, description="The network that its weights are for; null where the file itself says it."
-    )
-    image_size: int | None = Field(default=None, description="Height and width, where not the architecture's default.")
-    preprocessing: Preprocessing | None = Field(
-        default=None, description="What is done to pixels before the network; null where the owner did not say."
-    )
-    sha256: str = Field(description="SHA-256 of the file.")
     lineage: tuple[Ancestor, ...] = Field(default=(), description="The jobs that it comes from, the newest first.")
 
 
@@ -107,6 +98,16 @@ class Compress(Config):
         ge=0,
         description="Between two checkpoints of a training, seconds; null to keep none, not of completed steps either.",
     )
+    reused_from: str | None = Field(
+        default=None,
+        description=f"Id of the job whose first steps are not done again: {REUSED_FILE} is what they made. Null for "
+        "none.",
+    )
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the recipe is carried out on."""
+        return Inputs(self.model, None if self.dataset is None else self.dataset.sha256, self.students)
 
 
 Task = Annotated[InspectModel | InspectDataset | Compress, Field(discriminator="kind")]

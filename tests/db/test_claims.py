@@ -31,6 +31,7 @@ from db.queries.metrics import metrics
 from db.queries.model_input import ModelInput
 from modelpress.spec.event import Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.identity import Inputs, step_fingerprints
 from modelpress.spec.state import JobState
 from tests.support.reports import BASELINE, a_report
 from tests.support.rows import ARCHITECTURE, PREPROCESSING, new_tenant, spec_for
@@ -87,6 +88,9 @@ class TestClaim:
                 preprocessing=PREPROCESSING,
             ),
             dataset=dataset.sha256,
+            fingerprints=step_fingerprints(
+                Inputs(ModelInput.of(model).given, dataset.sha256), spec_for(model, dataset)
+            ),
         )
         found = _get(tenant, job)
         assert (found.state, found.attempt, found.worker) == (JobState.RUNNING, 1, "worker-1")

@@ -17,6 +17,7 @@ def test_the_transitions_are_those_of_the_drawing() -> None:
         ("running", "queued"),  # g
         ("cancelling", "cancelled"),  # h
         ("queued", "failed"),  # i
+        ("queued", "succeeded"),  # j
     }
     assert {(before.value, after.value) for before, afters in TRANSITIONS.items() for after in afters} == drawn
 

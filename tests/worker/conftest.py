@@ -102,9 +102,9 @@ class Site:
         path.write_bytes(content)
         return self.tenant.upload_dataset(sha256=self.store.put_file(path).sha256)
 
-    def submit(self) -> Job:
-        """A job for the scripted engine, and its wake-up."""
-        job = self.tenant.submit(self.store_model())
+    def submit(self, *, reuse: bool = False) -> Job:
+        """A job for the scripted engine, and its wake-up; all of them are the same."""
+        job = self.tenant.submit(self.store_model(), reuse=reuse)
         wakeup = Wakeup(self.settings)
         assert wakeup.jobs()
         wakeup.close()

@@ -12,6 +12,7 @@ import pytest
 
 from db.queries.checkpoints import checkpoint_of
 from db.queries.jobs import attempts, cancel
+from modelpress.spec.event import Checkpointed
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import JobState
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
@@ -210,7 +211,7 @@ class TestKeeper:
         keeper = CheckpointKeeper(work, LocalStore(work.parent / "store"), lambda *_: False, limit_bytes=100)
         keeper.start()
         self._write(work, "training", b"of a dead attempt")
-        keeper.note("training")
+        keeper.note(Checkpointed(part="training"))
         keeper.finish()
         assert keeper.finished(30)
         assert keeper.kept("training") == 0
@@ -219,8 +220,8 @@ class TestKeeper:
     def test_what_is_too_long_is_left_out_and_the_next_one_kept(self, work: Path):
         taken = []
 
-        def take(part, writer) -> bool:
-            taken.append((part, writer.size))
+        def take(told, writer) -> bool:
+            taken.append((told.part, writer.size))
             writer.commit()
             return True
 
@@ -228,7 +229,7 @@ class TestKeeper:
         self._write(work, "steps", b"x" * 101)
         self._write(work, "training", b"x" * 100)
         for part in ("steps", "training"):
-            keeper.note(part)
+            keeper.note(Checkpointed(part=part))
         keeper.start()
         keeper.finish()
         assert keeper.finished(30)
@@ -239,7 +240,7 @@ class TestKeeper:
     def test_what_is_abandoned_is_not_begun(self, work: Path):
         keeper = CheckpointKeeper(work, LocalStore(work.parent / "store"), lambda *_: True, limit_bytes=100)
         self._write(work, "training", b"x")
-        keeper.note("training")
+        keeper.note(Checkpointed(part="training"))
         keeper.abandon()
         keeper.start()
         assert keeper.finished(30)

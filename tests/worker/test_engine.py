@@ -134,6 +134,7 @@ def test_a_training_that_was_broken_off_twice_comes_to_the_same_file(embedded_si
             Prune(sparsity=0.75, schedule=Cubic(frequency=3), training=training),
         ),
         artifacts=(ArtifactKind.COMPACT,),
+        reuse=False,
     )
 
     def submit():

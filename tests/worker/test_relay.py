@@ -7,7 +7,7 @@ import os
 
 from sqlalchemy.exc import OperationalError
 
-from modelpress.spec.event import Warned
+from modelpress.spec.event import Checkpointed, Warned
 from worker import relay as module
 from worker.relay import EventFile, Relay
 
@@ -78,8 +78,8 @@ class _Table:
         self.messages: list[str] = []
         self.noted: list[tuple[str, int]] = []  # checkpoints, and how many messages came before
 
-    def note(self, part: str) -> None:
-        self.noted.append((part, len(self.messages)))
+    def note(self, told: Checkpointed) -> None:
+        self.noted.append((told.part, len(self.messages)))
 
     def append(self, events) -> bool:
         answer = self.answers.pop(0) if self.answers else True

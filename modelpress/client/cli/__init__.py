@@ -32,6 +32,7 @@ for command in (
     uploads.datasets,
     jobs.submit,
     jobs.jobs,
+    jobs.job,
     jobs.watch,
     jobs.report,
     jobs.log,

@@ -1,19 +1,19 @@
-"""`modelpress submit`, `jobs`, `watch`, `cancel`, `retry`, `download`, `report`, `log`."""
+"""`modelpress submit`, `jobs`, `job`, `watch`, `cancel`, `retry`, `download`, `report`, `log`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
 from modelpress.client.job import JobHandle
-from modelpress.client.progress import ByteBar, JobBars, describe_wait
+from modelpress.client.progress import ByteBar, JobBars, describe, describe_wait
 from modelpress.client.recipe import Flags, choose_document
 from modelpress.client.table import result_table
-from modelpress.spec.resources import Job
+from modelpress.spec.resources import Attempt, Job
 from modelpress.spec.state import JobState
 
 INTERRUPTED = 130
@@ -36,6 +36,25 @@ def submit(
         int | None,
         typer.Option("--priority", help="Of your team's waiting jobs, one of a higher priority is taken first."),
     ] = None,
+    wait_limit: Annotated[
+        float | None,
+        typer.Option("--wait-limit", min=1, metavar="SECONDS", help="Longest time in the queue; then it fails."),
+    ] = None,
+    device: Annotated[
+        Literal["any", "cpu", "cuda"] | None,
+        typer.Option("--device", help="What it must be computed on; cuda for a worker with a GPU."),
+    ] = None,
+    cores: Annotated[int | None, typer.Option("--cores", min=1, help="Processor cores that it needs.")] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="Main memory that it needs, such as 16GiB.")
+    ] = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option("--gpu-memory", metavar="SIZE", help="Memory of one GPU that it needs, with --device cuda."),
+    ] = None,
+    no_reuse: Annotated[
+        bool, typer.Option("--no-reuse", help="Run it all, also where the service has the result, or a part of it.")
+    ] = False,
     distill: options.Distill = None,
     factorize: options.Factorize = None,
     prune: options.Prune = None,
@@ -53,7 +72,8 @@ def submit(
     """Hand in a job and print its id.
 
     Steps come from a file, a ready recipe, or from flags; flags are done in the order distill, factorize, prune.
-    --model, --dataset, --name, --seed and --priority win over what the file says.
+    All other flags win over what the file says. A job that is the same as one of your team's that succeeded is given
+    that one's result at once.
     """
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
     spec = choose_document(recipe, flags) | {
@@ -64,6 +84,9 @@ def submit(
             ("name", name),
             ("seed", seed),
             ("priority", priority),
+            ("wait_limit_seconds", wait_limit),
+            ("needs", options.read_needs(device, cores, memory, gpu_memory)),
+            ("reuse", False if no_reuse else None),
         )
         if value is not None
     }
@@ -74,12 +97,16 @@ def submit(
                 screen.answer_json(check)
             else:
                 screen.answer("accepted: " + screen.steps_of(check.spec))
+                if check.reused_from is not None:
+                    screen.answer(f"it would be given the result of {check.reused_from}, which was the same")
             return
         job = client.submit(spec)
         if as_json and not wait:
             screen.answer_json(job.resource)
             return
         screen.answer(job.id)
+        if job.resource.reused_from is not None:
+            screen.hint(f"{reused(job.resource)}; `--no-reuse` runs it")
         if wait:
             _watch(job)
         else:
@@ -100,6 +127,21 @@ def jobs(
         return
     headings = ("id", "name", "state", "done", "priority", "starts", "steps", "model", "compression", "submitted")
     screen.answer_table(headings, [_row(job) for job in found])
+
+
+def job(job: options.JobId, url: options.Url = None, as_json: options.Json = False) -> None:
+    """Show how a job stands, and who tried it: for how long, and how that ended."""
+    with Client(url) as client:
+        found = client.job(job).resource
+    if as_json:
+        screen.answer_json(found)
+        return
+    screen.answer(f"{found.id}  {_label(found)}  {found.state.value}")
+    for line in (*_standing(found), *(() if found.failure is None else (found.failure.message,))):
+        screen.answer(line)
+    if found.attempts:
+        headings = ("attempt", "worker", "began", "took", "outcome", "why", "went on from")
+        screen.answer_table(headings, [_attempt_row(attempt) for attempt in found.attempts])
 
 
 def watch(job: options.JobId, url: options.Url = None) -> None:
@@ -141,6 +183,11 @@ def report(job: options.JobId, url: options.Url = None, as_json: options.Json = 
         screen.answer_json(found)
         return
     screen.out().print(result_table({_label(handle.resource): found}))
+    if handle.resource.reused_from is not None:
+        screen.answer(reused(handle.resource))
+    for stage in found.stages:
+        if stage.reused_from is not None:
+            screen.answer(f"step {stage.index} ({stage.kind}) was taken from {stage.reused_from}, with its times")
     for warning in found.warnings:
         screen.answer(f"warning: {warning}")
 
@@ -157,7 +204,7 @@ def _watch(job: JobHandle) -> None:
             if job.resource.queue_position is not None:
                 bars.say(job.id, describe_wait(job.resource))
             job.wait(on_progress=lambda progress: bars.show(job.id, progress))
-            bars.say(job.id, "succeeded")
+            bars.say(job.id, "succeeded" if job.resource.reused_from is None else reused(job.resource))
     except KeyboardInterrupt:
         screen.hint(
             f"{job.id} goes on; `modelpress watch {job.id}` shows it again, `modelpress cancel {job.id}` ends it"
@@ -165,6 +212,32 @@ def _watch(job: JobHandle) -> None:
         raise typer.Exit(INTERRUPTED) from None
     screen.out().print(result_table({_label(job.resource): job.report}))
     screen.hint(f"`modelpress download {job.id} FOLDER` fetches the files")
+
+
+def reused(job: Job) -> str:
+    """That a job was not run, and whose result it has."""
+    return f"not run: it has the result of {job.reused_from}, which was the same"
+
+
+def _standing(job: Job) -> list[str]:
+    lines = []
+    if job.reused_from is not None:
+        lines.append(reused(job))
+    if not job.state.final:
+        lines.append(describe_wait(job) if job.progress is None else describe(job.progress))
+    return lines
+
+
+def _attempt_row(attempt: Attempt) -> tuple[str, ...]:
+    return (
+        str(attempt.number),
+        attempt.worker,
+        screen.when(attempt.started_at),
+        "" if attempt.seconds is None else screen.duration(attempt.seconds),
+        attempt.outcome or "at work",
+        attempt.reason or "",
+        "" if attempt.continues is None else f"attempt {attempt.continues}",
+    )
 
 
 def _label(job: Job) -> str:

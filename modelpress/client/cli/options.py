@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +81,14 @@ ExistingFile = Annotated[
 ]
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?b|b|)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{middle}b": base**power
+    for middle, base in (("", 1000), ("i", 1024))
+    for power, prefix in enumerate("kmgt", 1)
+}
+
+
 def read_arguments(text: str | None, option: str = "--arguments") -> dict[str, Any]:
     """Arguments of an architecture from their JSON; `option` is what gave them. Raises typer.BadParameter."""
     if text is None:
@@ -111,6 +120,26 @@ def read_preprocessing(
     except ValueError as error:
         raise typer.BadParameter(f"--resize {resize!r}: {error}") from None
     return Preprocessing(mean=_numbers("--mean", mean), std=_numbers("--std", std), resize=policy)
+
+
+def read_needs(
+    device: str | None, cores: int | None, memory: str | None, gpu_memory: str | None
+) -> dict[str, Any] | None:
+    """What a job needs; None when nothing was given. Raises typer.BadParameter."""
+    needs = {
+        "device": device,
+        "cores": cores,
+        "memory_bytes": None if memory is None else _size("--memory", memory),
+        "gpu_memory_bytes": None if gpu_memory is None else _size("--gpu-memory", gpu_memory),
+    }
+    return {name: value for name, value in needs.items() if value is not None} or None
+
+
+def _size(option: str, text: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{option} {text!r}: write a size such as 16GiB, 500MB or a number of bytes")
+    return round(float(found[1]) * _UNITS[found[2].lower()])
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -73,3 +73,11 @@ def architecture_of(model: Model) -> str:
 def when(moment: datetime) -> str:
     """`2026-01-31 17:05`, in the time of this place."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float) -> str:
+    """`7.3 s`, `5 min 12 s`, `3 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

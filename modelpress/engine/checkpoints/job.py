@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 from torch import Tensor
 
-from modelpress.engine.checkpoints.folder import CheckpointFolder
+from modelpress.engine.checkpoints.folder import CheckpointFolder, Head
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint, part_of
 from modelpress.engine.checkpoints.step import KeptStep, StepCheckpoints
 from modelpress.engine.checkpoints.stored_network import network_snapshot, restored_network
@@ -63,19 +63,30 @@ class JobCheckpoints:
             if left is None:
                 self._folder.forget("training")  # of no use without
                 return None
-            head, whole = left
-            figures = part_of(whole, "figures").read(Figures)
-            outputs = part_of(whole, "outputs").tensors.get("original")
-            outputs = None if outputs is None else outputs.clone()
-            network = restored_network(part_of(whole, "network")) if head.step > 0 else None
-            if len(figures.stages) != head.step:
-                raise UnusableCheckpoint("it does not tell what its steps did")
+            done = _steps_done(*left)
         except UnusableCheckpoint as error:
             self._warn(f"the checkpoint of an earlier attempt is not used: {error}; the job starts from its beginning")
             self._folder.forget("steps", "training")
             return None
-        LOG.info("an earlier attempt completed the baseline and %d steps", head.step)
-        return StepsDone(figures, outputs, network, head.seconds)
+        LOG.info("an earlier attempt completed the baseline and %d steps", len(done.figures.stages))
+        return done
+
+    def reused_steps(self, job: str) -> StepsDone | None:
+        """What the first steps of another job made; None where that cannot be used.
+
+        Its measurement of the original is of another machine, or another hour: what this job's own figures are set
+        against is measured by itself.
+        """
+        try:
+            done = _steps_done(*self._folder.read_reused())
+        except UnusableCheckpoint as error:
+            self._warn(f"what the job {job} has made is not used: {error}; the job starts from its beginning")
+            return None
+        LOG.info("the first %d steps are those of the job %s", len(done.figures.stages), job)
+        stages = tuple(
+            stage.model_copy(update={"reused_from": stage.reused_from or job}) for stage in done.figures.stages
+        )
+        return replace(done, figures=done.figures.model_copy(update={"stages": stages}))
 
     def keep_steps(self, done: StepsDone) -> None:
         """Keep this in the place of what was kept before, the training of the latest step too."""
@@ -103,3 +114,14 @@ class JobCheckpoints:
         self._warn(f"the checkpoint of step {index} is not used: {error}; the step starts from its beginning")
         self._folder.forget("training")
         return KeptStep(self._folder, index, self._every)
+
+
+def _steps_done(head: Head, whole: Snapshot) -> StepsDone:
+    """What a file of completed steps holds. Raises UnusableCheckpoint."""
+    figures = part_of(whole, "figures").read(Figures)
+    outputs = part_of(whole, "outputs").tensors.get("original")
+    outputs = None if outputs is None else outputs.clone()
+    network = restored_network(part_of(whole, "network")) if head.step > 0 else None
+    if len(figures.stages) != head.step:
+        raise UnusableCheckpoint("it does not tell what its steps did")
+    return StepsDone(figures, outputs, network, head.seconds)

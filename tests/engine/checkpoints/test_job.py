@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from modelpress.engine.architectures.registry import build
-from modelpress.engine.checkpoints import fingerprint as module
-from modelpress.engine.checkpoints.fingerprint import fingerprint
 from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
 from modelpress.engine.checkpoints.snapshot import Snapshot
@@ -23,7 +21,7 @@ from modelpress.engine.checkpoints.step import KeptStep
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Checkpointed, EngineEvent, Progress, StageDone, Warned
 from modelpress.spec.report import Measurement, Report, Stage
-from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, TASK, Compress
+from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from tests.support.networks import describe, network
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 
@@ -146,6 +144,11 @@ def test_a_killed_job_goes_on_where_it_was(whole: WorkFolder, tmp_path: Path):
 MEASUREMENT = Measurement(measured_on="memory", parameters=10, nonzero_parameters=5, macs=20)
 
 
+def prints(task: str) -> tuple[str, ...]:
+    """Fingerprints of a task of two steps."""
+    return tuple(f"{task} {count}" for count in range(3))
+
+
 class Kept:
     """The checkpoints of a job that has completed one step and was at work on the second."""
 
@@ -162,7 +165,7 @@ class Kept:
         KeptStep(self._files("task"), 1, 0.0).keep(Snapshot({"a": torch.ones(2)}, {"b": 3}))
 
     def _files(self, task: str) -> CheckpointFolder:
-        return CheckpointFolder(self._work, task, lambda _: None)
+        return CheckpointFolder(self._work, prints(task), lambda _: None)
 
     def job(self, task: str = "task") -> JobCheckpoints:
         """As the next attempt finds them."""
@@ -237,25 +240,6 @@ def test_another_tasks_checkpoint_is_left_alone(kept: Kept):
 def test_a_checkpoint_that_cannot_be_written_costs_nothing_else(kept: Kept):
     told: list[EngineEvent] = []
     (kept.folder / "file").write_bytes(b"")
-    files = CheckpointFolder(kept.folder / "file", "task", told.append)
+    files = CheckpointFolder(kept.folder / "file", prints("task"), told.append)
     files.write("training", {}, step=0, seconds=0.0)
     assert told == []
-
-
-def test_a_fingerprint_is_that_of_inputs_recipe_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    task = TASK.validate_python(task_of(WorkFolder(tmp_path / "work")))
-    assert isinstance(task, Compress)
-    own = fingerprint(task)
-    same = task.model_copy(update={"threads": 2, "device": "auto", "checkpoint_seconds": 5.0})
-    moved = task.model.model_copy(update={"path": "inputs/another"})
-    assert fingerprint(same) == fingerprint(task.model_copy(update={"model": moved})) == own
-    other_model = task.model.model_copy(update={"sha256": "0" * 64})
-    others = [
-        task.model_copy(update={"model": other_model}),
-        task.model_copy(update={"dataset": None}),
-        task.model_copy(update={"students": {"mdl_1": other_model}}),
-        task.model_copy(update={"recipe": task.recipe.model_copy(update={"seed": 1})}),
-    ]
-    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
-    found = {own, fingerprint(task), *map(fingerprint, others)}
-    assert len(found) == 6

@@ -82,6 +82,9 @@ STEPS_TO_BREAK = {
 }
 
 
+PRINTS = ("before", "behind")  # of a task of one step
+
+
 class Killed(BaseException):
     """As if the process ended: nothing may catch it, and nothing of it is used again."""
 
@@ -104,7 +107,7 @@ class Attempts:
                 raise Killed
 
         # By a clock that stands still a checkpoint is due behind every batch.
-        checkpoints = KeptStep(CheckpointFolder(self.folder, "task", emit), 0, every, clock=lambda: 0.0)
+        checkpoints = KeptStep(CheckpointFolder(self.folder, PRINTS, emit), 0, every, clock=lambda: 0.0)
         given = replace(context(self.original, self.data, seed=5), checkpoints=checkpoints)
         torch.manual_seed(given.seed)  # as before every step of a job
         return STEPS[self.step.kind](copy.deepcopy(self.original), self.step, given)
@@ -202,7 +205,7 @@ def test_another_training_is_not_gone_on_with(original: Network, tmp_path: Path)
 
 def test_a_file_that_takes_long_to_write_is_written_less_often(tmp_path: Path):
     now = 0.0
-    kept = KeptStep(CheckpointFolder(tmp_path, "task", lambda _: advance()), 0, 60.0, clock=lambda: now)
+    kept = KeptStep(CheckpointFolder(tmp_path, PRINTS, lambda _: advance()), 0, 60.0, clock=lambda: now)
 
     def advance() -> None:
         nonlocal now
@@ -220,7 +223,7 @@ def test_a_file_that_takes_long_to_write_is_written_less_often(tmp_path: Path):
 
 
 def test_one_that_is_wanted_is_due_at_once(tmp_path: Path):
-    kept = KeptStep(CheckpointFolder(tmp_path, "task", lambda _: None), 0, 60.0, clock=lambda: 0.0)
+    kept = KeptStep(CheckpointFolder(tmp_path, PRINTS, lambda _: None), 0, 60.0, clock=lambda: 0.0)
     assert not kept.due()
     (tmp_path / CHECKPOINT_WANTED_FILE).touch()
     assert kept.due()

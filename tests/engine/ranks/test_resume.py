@@ -49,7 +49,7 @@ def test_what_two_processes_share_goes_on(tmp_path: Path):
     for folder in (whole, taken_up):
         folder.mkdir(exist_ok=True)
         (tmp_path / f"meeting {folder.name}").mkdir()
-        checkpoints = KeptStep(CheckpointFolder(folder, "task", copy_one), 0, 0.0, clock=lambda: 0.0)
+        checkpoints = KeptStep(CheckpointFolder(folder, ("before", "behind"), copy_one), 0, 0.0, clock=lambda: 0.0)
         with leading(tmp_path / f"meeting {folder.name}") as leader:
             results.append(_trained(original, leader, checkpoints))
     assert kept == 17 + 17 - until  # behind each of 18 batches but the last; then behind those that were left

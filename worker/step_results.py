@@ -1,0 +1,27 @@
+"""What the first steps of jobs made: kept for longer recipes, up to a limit, and dropped behind it."""
+
+from __future__ import annotations
+
+from db.database import Database
+from db.queries import step_results
+from storage.store import Store
+
+
+def clear_step_results(database: Database, store: Store, limit_bytes: int) -> int:
+    """Drop those that were superseded, and each team's least used ones above so many bytes; gives how many.
+
+    Raises StorageError and sqlalchemy's errors: what is left then is left to the next one who looks.
+    """
+    number = 0
+    while unneeded := _unneeded(database, limit_bytes):
+        for row_id, sha256 in unneeded:
+            with database.session() as session:
+                if step_results.drop_step_result(session, row_id, sha256):
+                    store.delete(sha256)
+        number += len(unneeded)
+    return number
+
+
+def _unneeded(database: Database, limit_bytes: int) -> list[tuple[str, str]]:
+    with database.session(read_only=True) as session:
+        return step_results.unneeded_step_results(session, limit_bytes)
