@@ -76,7 +76,9 @@ def submit(
     that one's result at once.
     """
     flags = Flags(distill, factorize, prune, epochs, learning_rate, batch_size, teacher, flip, crop_padding)
-    spec = choose_document(recipe, flags) | {
+    document = choose_document(recipe, flags)
+    needs = options.read_needs(device, cores, memory, gpu_memory)
+    spec = document | {
         field: value
         for field, value in (
             ("model", model),
@@ -85,7 +87,7 @@ def submit(
             ("seed", seed),
             ("priority", priority),
             ("wait_limit_seconds", wait_limit),
-            ("needs", options.read_needs(device, cores, memory, gpu_memory)),
+            ("needs", needs and {**(document.get("needs") or {}), **needs}),
             ("reuse", False if no_reuse else None),
         )
         if value is not None
@@ -106,7 +108,7 @@ def submit(
             return
         screen.answer(job.id)
         if job.resource.reused_from is not None:
-            screen.hint(f"{reused(job.resource)}; `--no-reuse` runs it")
+            screen.hint(f"{_reused(job.resource)}; `--no-reuse` runs it")
         if wait:
             _watch(job)
         else:
@@ -184,7 +186,7 @@ def report(job: options.JobId, url: options.Url = None, as_json: options.Json = 
         return
     screen.out().print(result_table({_label(handle.resource): found}))
     if handle.resource.reused_from is not None:
-        screen.answer(reused(handle.resource))
+        screen.answer(_reused(handle.resource))
     for stage in found.stages:
         if stage.reused_from is not None:
             screen.answer(f"step {stage.index} ({stage.kind}) was taken from {stage.reused_from}, with its times")
@@ -204,7 +206,7 @@ def _watch(job: JobHandle) -> None:
             if job.resource.queue_position is not None:
                 bars.say(job.id, describe_wait(job.resource))
             job.wait(on_progress=lambda progress: bars.show(job.id, progress))
-            bars.say(job.id, "succeeded" if job.resource.reused_from is None else reused(job.resource))
+            bars.say(job.id, "succeeded" if job.resource.reused_from is None else _reused(job.resource))
     except KeyboardInterrupt:
         screen.hint(
             f"{job.id} goes on; `modelpress watch {job.id}` shows it again, `modelpress cancel {job.id}` ends it"
@@ -214,7 +216,7 @@ def _watch(job: JobHandle) -> None:
     screen.hint(f"`modelpress download {job.id} FOLDER` fetches the files")
 
 
-def reused(job: Job) -> str:
+def _reused(job: Job) -> str:
     """That a job was not run, and whose result it has."""
     return f"not run: it has the result of {job.reused_from}, which was the same"
 
@@ -222,7 +224,7 @@ def reused(job: Job) -> str:
 def _standing(job: Job) -> list[str]:
     lines = []
     if job.reused_from is not None:
-        lines.append(reused(job))
+        lines.append(_reused(job))
     if not job.state.final:
         lines.append(describe_wait(job) if job.progress is None else describe(job.progress))
     return lines

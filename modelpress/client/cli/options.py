@@ -82,7 +82,7 @@ ExistingFile = Annotated[
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?b|b|)", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1} | {
+_UNITS: dict[str, int] = {"": 1, "b": 1} | {
     f"{prefix}{middle}b": base**power
     for middle, base in (("", 1000), ("i", 1024))
     for power, prefix in enumerate("kmgt", 1)
@@ -139,7 +139,7 @@ def _size(option: str, text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise typer.BadParameter(f"{option} {text!r}: write a size such as 16GiB, 500MB or a number of bytes")
-    return round(float(found[1]) * _UNITS[found[2].lower()])
+    return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
