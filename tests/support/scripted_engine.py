@@ -180,6 +180,25 @@ def keep(folder: Path, part: str, content: str) -> None:
     emit(folder, {"kind": "checkpoint", "part": part})
 
 
+def take_steps(folder: Path, template: str) -> None:
+    """Print what was reused, do the steps that are left, keep what each of them made; then do the task."""
+    task, reused = json.loads((folder / "task.json").read_text()), folder / "reused.safetensors"
+    content = reused.read_text() if reused.exists() else ""
+    say(json.dumps({"from": task["reused_from"], "content": content}))
+    (folder / "checkpoint").mkdir()
+    kinds = [step["kind"] for step in task["recipe"]["steps"]]
+    begun = content.count("+")
+    for count in range(begun, len(kinds)):
+        content += f"+{kinds[count]} of {folder.name}"
+        path = folder / "checkpoint" / "steps.safetensors"
+        path.write_text(content)
+        told = hashlib.sha256(content.encode()).hexdigest()
+        emit(folder, {"kind": "checkpoint", "part": "steps", "steps": count + 1, "sha256": told})
+        # The worker keeps the newest of those that it has heard of.
+        time.sleep(0.6)
+    finish(folder, template)
+
+
 def train_and_die(folder: Path, template: str) -> None:
     """Leave a checkpoint the first time; be killed each time."""
     (folder / "checkpoint").mkdir(exist_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,15 @@ import pytest
 import torch
 
 from modelpress.engine.architectures.registry import build
+from modelpress.engine.checkpoints.file import read_file
 from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
-from modelpress.engine.checkpoints.snapshot import Snapshot
+from modelpress.engine.checkpoints.snapshot import Snapshot, part_of
 from modelpress.engine.checkpoints.step import KeptStep
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Checkpointed, EngineEvent, Progress, StageDone, Warned
 from modelpress.spec.report import Measurement, Report, Stage
-from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
+from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, REUSED_FILE
 from tests.support.networks import describe, network
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 
@@ -113,9 +116,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> WorkFolder:
     return folder
 
 
-def test_a_killed_job_goes_on_where_it_was(whole: WorkFolder, tmp_path: Path):
-    first = WorkFolder(tmp_path / "first")
-    kill_when(first, task_of(first), is_training(1, epoch=2))
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> WorkFolder:
+    """The same job, whose engine was killed in the training of its second step."""
+    folder = WorkFolder(tmp_path_factory.mktemp("killed") / "work")
+    kill_when(folder, task_of(folder), is_training(1, epoch=2))
+    return folder
+
+
+def test_a_killed_job_goes_on_where_it_was(whole: WorkFolder, killed: WorkFolder, tmp_path: Path):
+    first = killed
     assert not (first.path / "report.json").exists()
     told = [event.part for event in first.events if isinstance(event, Checkpointed)]
     assert told[0] == "steps"  # behind the baseline
@@ -139,6 +149,34 @@ def test_a_killed_job_goes_on_where_it_was(whole: WorkFolder, tmp_path: Path):
     assert [event.stage for event in second.events if isinstance(event, StageDone)] == ["final"]
     assert second.sha256("artifacts/model.mpz") == whole.sha256("artifacts/model.mpz")
     assert without_times(second.report) == without_times(whole.report)
+
+
+def test_the_first_steps_of_another_job_lead_to_the_same_weights(whole: WorkFolder, killed: WorkFolder, tmp_path: Path):
+    (kept,) = [event for event in killed.events if isinstance(event, Checkpointed) and event.steps == 1]
+    file = f"{CHECKPOINT_FOLDER}/{CHECKPOINT_FILES['steps']}"
+    assert kept.sha256 == killed.sha256(file)
+
+    folder = WorkFolder(tmp_path / "work")
+    # Other files are asked for, which is no matter of the steps.
+    recipe = {"steps": STEPS, "artifacts": ["compact", "safetensors"]}
+    task = task_of(folder, recipe=recipe, reused_from="job_before")
+    shutil.copy(killed.path / file, folder.path / REUSED_FILE)
+    run = folder.run(task)
+    assert run.returncode == 0, run.stdout
+    assert folder.sha256("artifacts/model.mpz") == whole.sha256("artifacts/model.mpz")
+
+    stages = [(event.stage, event.step, event.reused_from) for event in folder.events if isinstance(event, StageDone)]
+    assert stages == [("baseline", None, None), ("step", 0, "job_before"), ("step", 1, None), ("final", None, None)]
+    assert {event.step for event in folder.events if isinstance(event, Progress)} == {None, 1}
+    report = folder.report
+    assert [stage.reused_from for stage in report.stages] == ["job_before", None]
+    own = whole.report
+    assert report.stages[0].layers == own.stages[0].layers
+    assert report.stages[1].measurement.accuracy == own.stages[1].measurement.accuracy
+    # The original is measured by this job, as other times were set against it else.
+    left = part_of(read_file(killed.path / file), "figures").read(Figures)
+    assert report.baseline.latencies != left.baseline.latencies
+    assert datetime.fromisoformat(report.provenance.started_at) > datetime.fromisoformat(left.started_at)
 
 
 MEASUREMENT = Measurement(measured_on="memory", parameters=10, nonzero_parameters=5, macs=20)
@@ -206,6 +244,48 @@ def test_what_was_done_comes_back(kept: Kept):
 def test_a_training_of_another_step_is_passed_by(kept: Kept):
     assert kept.job().of_step(0).take_saved() is None
     assert kept.warnings == []
+
+
+class TestReused:
+    """What another job's first steps made."""
+
+    def lay(self, kept: Kept) -> None:
+        (kept.folder / CHECKPOINT_FILES["steps"]).rename(kept.folder.parent / REUSED_FILE)
+
+    def test_it_says_whose_steps_they_are(self, kept: Kept):
+        self.lay(kept)
+        done = kept.job().reused_steps("job_before")
+        assert done is not None
+        assert done.network is not None
+        (stage,) = done.figures.stages
+        assert (stage.kind, stage.reused_from) == ("prune", "job_before")
+        assert kept.warnings == []
+        # Once more: who did it is told on.
+        kept.job().keep_steps(done)
+        self.lay(kept)
+        again = kept.job().reused_steps("job_between")
+        assert again is not None
+        assert again.figures.stages == (stage,)
+
+    def test_of_another_recipe_it_is_left_alone(self, kept: Kept):
+        self.lay(kept)
+        assert kept.job("another").reused_steps("job_before") is None
+        (warning,) = kept.warnings
+        assert "job_before" in warning
+        assert "belongs to another task" in warning
+
+    def test_it_is_no_checkpoint_of_our_own(self, kept: Kept):
+        self.lay(kept)
+        assert kept.job().steps_done() is None
+        assert kept.warnings == []
+
+    def test_what_is_told_names_the_bytes(self, kept: Kept):
+        told: list[EngineEvent] = []
+        JobCheckpoints(CheckpointFolder(kept.folder.parent, prints("task"), told.append), 60.0, print).keep_steps(
+            kept.done
+        )
+        content = (kept.folder / CHECKPOINT_FILES["steps"]).read_bytes()
+        assert told == [Checkpointed(part="steps", steps=1, sha256=hashlib.sha256(content).hexdigest())]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no safetensors", b"\xff" * 64], ids=["empty", "zip", "noise"])
