@@ -16,6 +16,7 @@ import modelpress
 from demo.digits import ARCHITECTURE
 from modelpress.client import Client, JobHandle
 from modelpress.client.cli import app, run
+from modelpress.spec.needs import Needs
 from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Dataset, Model
@@ -84,6 +85,7 @@ class TestWithoutAService:
             (["upload", "model", "README.md", "-a", "nin_cifar", "--arguments", "{"], 2, "--arguments is not JSON"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--mean", "0.5"], 2, "give both or neither"),
             (["upload", "model", "README.md", "-a", "nin_cifar", "--resize", "9"], 2, "give --mean and --std with it"),
+            (["submit", "--prune", "0.5", "--memory", "much"], 2, "--memory 'much': write a size such as 16GiB"),
             ([*COMPRESS, "--mean", "0", "--std", "1", "--resize", "9px"], 2, "--resize '9px': it must be `stretch`"),
             (["compress", "README.md", "-a", "nin", "-o", "x", "--prune", "0.5"], 2, "did you mean nin_cifar"),
             (["compress", "README.md", "-a", "nin_cifar", "-o", "x", "--prune", "1.5"], 2, "steps.0.sparsity"),
@@ -185,6 +187,50 @@ class TestOnTheService:
         assert run(["download", finished.id, str(tmp_path)]) == 0
         assert sorted(capsys.readouterr().out.split()) == sorted(map(str, tmp_path.iterdir()))
 
+    def test_the_same_job_again_is_not_run(
+        self,
+        here: RunningService,
+        client: Client,
+        model: Model,
+        dataset: Dataset,
+        finished: JobHandle,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(
+            yaml.safe_dump(finished.resource.spec.model_dump(mode="json", include={"steps", "artifacts"}))
+        )
+        words = ["submit", str(recipe), "--model", model.id, "--dataset", dataset.id]
+        assert run([*words, "--dry-run"]) == 0
+        assert f"given the result of {finished.id}" in capsys.readouterr().out
+        assert run([*words, "--dry-run", "--no-reuse"]) == 0
+        assert finished.id not in capsys.readouterr().out
+        assert run([*words, "--name", "again"]) == 0
+        said = capsys.readouterr()
+        assert f"not run: it has the result of {finished.id}" in said.err
+        job = client.job(said.out.strip())
+        assert job.state is JobState.SUCCEEDED
+        assert run(["report", job.id]) == 0
+        assert f"not run: it has the result of {finished.id}" in capsys.readouterr().out
+        assert run(["job", job.id]) == 0
+        assert f"again  succeeded\nnot run: it has the result of {finished.id}" in capsys.readouterr().out
+        own, other = ({path.name: path for path in handle.download(tmp_path / handle.id)} for handle in (job, finished))
+        assert own["model.mpz"].read_bytes() == other["model.mpz"].read_bytes()
+        forced = client.check(finished.resource.spec, reuse=False)
+        assert forced.reused_from is None
+
+    def test_the_attempts_of_a_job_are_shown(
+        self, here: RunningService, finished: JobHandle, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(["job", finished.id]) == 0
+        shown = capsys.readouterr().out
+        (attempt,) = finished.refresh().attempts
+        for part in (finished.id, "slim", "succeeded", attempt.worker, f"{attempt.seconds:.1f} s"):
+            assert part in shown
+        assert run(["job", finished.id, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["attempts"][0]["worker"] == attempt.worker
+
     def test_a_file_is_submitted_with_what_flags_add(
         self,
         here: RunningService,
@@ -195,13 +241,16 @@ class TestOnTheService:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         recipe = tmp_path / "recipe.yaml"
-        recipe.write_text("seed: 1\nsteps:\n- {kind: finetune, training: {epochs: 10000}}\n")
+        recipe.write_text("seed: 1\nneeds: {device: cpu}\nsteps:\n- {kind: finetune, training: {epochs: 10000}}\n")
         words = ["submit", str(recipe), "--model", model.id, "--dataset", dataset.id, "--seed", "5", "--name", "long"]
+        words += ["--cores", "1", "--memory", "0.5MiB", "--wait-limit", "900"]
         assert run([*words, "--dry-run"]) == 0
         assert capsys.readouterr().out == "accepted: finetune\n"
         assert run(words) == 0
         job = client.job(capsys.readouterr().out.strip())
-        assert (job.resource.spec.seed, job.resource.name, job.resource.spec.model) == (5, "long", model.id)
+        spec = job.resource.spec
+        assert (spec.seed, job.resource.name, spec.model, spec.wait_limit_seconds) == (5, "long", model.id, 900)
+        assert spec.needs == Needs(device="cpu", cores=1, memory_bytes=1 << 19)  # the device is the file's
         assert run(["cancel", job.id]) == 0
         assert capsys.readouterr().out.strip() in {"cancelled", "cancelling"}
         assert run(["watch", job.id]) == 1

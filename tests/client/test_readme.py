@@ -108,10 +108,11 @@ def test_the_examples_of_the_client_guide(
     checkout: Path, user_home: Path, inputs: Inputs, model: object, dataset: object
 ) -> None:
     shutil.copy(inputs.model, checkout / "model.safetensors")
-    # The second block of Python looks at a job that was lost and went on.
-    python, _, bash = (block for block in code_blocks(CLIENT) if block.language)
-    printed = _run(checkout, user_home, sys.executable, "-W", "error", "-c", python.code)
+    # The second block of Python looks at a job that was lost and went on; the third hands the first one's in again.
+    python, _, again, bash = (block for block in code_blocks(CLIENT) if block.language)
+    printed = _run(checkout, user_home, sys.executable, "-W", "error", "-c", f"{python.code}\n{again.code}")
     assert "result/model.mpz" in printed
+    assert "succeeded job_" in printed
     ids = f"MODEL={getattr(model, 'id', '')}; DATASET={getattr(dataset, 'id', '')}"
     assert list(_bash(checkout, user_home, [bash], ids).values()) == ["accepted: distill, prune\n"]
 

@@ -9,6 +9,7 @@ import pytest
 from db.database import Database
 from db.models import Artifact, Dataset, Model
 from db.queries.claims import add_artifact, claim_inspection, claim_job, finish_inspection
+from db.queries.step_results import FirstSteps, keep_step_result
 from db.queries.uploads import delete_model
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import UploadState
@@ -210,3 +211,24 @@ def test_what_changes_while_rows_and_bytes_are_compared_is_no_fault(
     monkeypatch.setattr(storage_check, "read_shard", change_after)
     assert check(tenant, store, repair=True) == []
     assert store.exists(unnamed)
+
+
+def test_what_was_only_kept_for_longer_recipes_is_forgotten(tenant: Tenant, store: Store) -> None:
+    """It costs nobody anything, whether its bytes are missing or damaged."""
+    gone, other = put(store, content_of(10, seed=1)), put(store, content_of(10, seed=2))
+    job = tenant.submit(store_model(tenant, store))
+    with tenant.database.session() as session:
+        for steps, sha256 in ((1, gone), (2, other)):
+            made = FirstSteps(job.id, steps, sha256)
+            keep_step_result(session, tenant.team_id, made, f"print {steps}", size=10, replace=False)
+    assert check(tenant, store, read=True) == []
+    store.delete(gone)
+    damage(store, other)
+
+    found = check(tenant, store, read=True)
+    assert {(finding.fault, finding.sha256) for finding in found} == {(Fault.MISSING, gone), (Fault.DAMAGED, other)}
+    assert all("computes it anew" in finding.advice for finding in found)
+    repaired = check(tenant, store, read=True, repair=True)
+    assert [finding.advice for finding in repaired] == ["forgotten", "forgotten"]
+    assert check(tenant, store, read=True) == []
+    assert not store.exists(other)
