@@ -38,6 +38,8 @@ def compare(
         files = ", ".join(f"{kind} {in_bytes(size)}" for kind, size in report.final.stored_bytes.items())
         accuracy = " and ".join(sorted({f"{100 * value:.2f}%" for value in checked}))
         console.print(f"{name}: {files}; loaded, {accuracy} of the held-out images right, as reported", markup=False)
+        if reused := [stage.kind for stage in report.stages if stage.reused_from is not None]:
+            console.print(f"{name}: {', '.join(reused)} was not done again, but taken from a job before", markup=False)
     console.print()
     console.print(result_table(reports))
     console.print("\nfiles and reports are in", str(results), highlight=False)

@@ -159,7 +159,7 @@ def _stages(report: Report) -> str:
     rows = [
         (
             str(number),
-            stage.kind,
+            stage.kind if stage.reused_from is None else f"{stage.kind}, done by `{stage.reused_from}`",
             in_counts(stage.measurement.parameters),
             in_counts(stage.measurement.nonzero_parameters),
             in_counts(stage.measurement.macs),

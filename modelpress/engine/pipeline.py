@@ -19,6 +19,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +34,7 @@ from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
 from modelpress.engine.checkpoints.step import StepCheckpoints
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.device import choose_device
-from modelpress.engine.events import Tracker
+from modelpress.engine.events import Phase, Tracker
 from modelpress.engine.exhaustion import naming
 from modelpress.engine.formats.extras import require_extras
 from modelpress.engine.journal import TrainingProgress
@@ -123,7 +124,7 @@ class _Job:
         with naming("loading the model and the data", advice="use a machine with more memory, or fewer images"):
             inputs = load_inputs(self.task, self.folder, self.tracker.warn)
             prover = Prover(inputs.data, self.folder / SCRATCH_FOLDER, self.threads, self.device)
-        self._plan(inputs)
+        self._plan(inputs, 0 if reused is None else len(reused.figures.stages))
         self.tracker.enter("baseline")
         if done is None:
             baseline = self._measure_original(inputs, prover)
@@ -154,11 +155,13 @@ class _Job:
         check_goal(self.recipe.goal, report.proofs, self.recipe.artifacts)
         return report
 
-    def _plan(self, inputs: Inputs) -> None:
+    def _plan(self, inputs: Inputs, reused: int) -> None:
+        """Say what is ahead; the first `reused` steps take no time."""
         train, heldout = 0, 0
         if inputs.data is not None:
             train, heldout = len(inputs.data.train_labels), len(inputs.data.heldout_labels)
-        self.tracker.plan(plan_phases(self.recipe, inputs.macs, train, heldout, self.device))
+        phases = plan_phases(self.recipe, inputs.macs, train, heldout, self.device)
+        self.tracker.plan([replace(phase, seconds=0.0) if _is_before(phase, reused) else phase for phase in phases])
 
     def _measure_original(self, inputs: Inputs, prover: Prover) -> Measurement:
         with naming("measuring the original"):
@@ -299,6 +302,10 @@ class _Job:
                 f"{first.accuracy.top1:.2%}: computing in 8 bits costs that; raise `calibration_images`, or train with "
                 "a step `quantize` of 8 bits first"
             )
+
+
+def _is_before(phase: Phase, step: int) -> bool:
+    return phase.step is not None and phase.step < step
 
 
 def _measure_in_memory(network: Network, data: ImageData | None, device: torch.device) -> Measurement:
