@@ -31,12 +31,13 @@ def first_phases(recipe: Recipe) -> list[Phase]:
 
 
 def plan_phases(
-    recipe: Recipe, macs: int, train_examples: int, heldout_examples: int, device: torch.device
+    recipe: Recipe, macs: int, train_examples: int, heldout_examples: int, device: torch.device, *, reused: int = 0
 ) -> list[Phase]:
     """Phases after loading, with their seconds on a nominal machine.
 
     A training costs three forward passes an image (one forward, two backward), and one of the original where that
-    teaches. A student counts as half of the original; later steps then work on that.
+    teaches. A student counts as half of the original; later steps then work on that. The first `reused` steps, which
+    another job has done, take no time.
     """
     rate = _GPU_RATE if device.type == "cuda" else _CPU_RATE * torch.get_num_threads()
     current = float(macs)
@@ -49,7 +50,7 @@ def plan_phases(
         if training is not None:
             taught = isinstance(step, Distill) or getattr(training, "teacher", None) is not None
             seconds += training.epochs * train_examples * (3 * current + (macs if taught else 0)) / rate
-        phases.append(Phase("step", seconds, index, step.kind))
+        phases.append(Phase("step", 0.0 if index < reused else seconds, index, step.kind))
     phases.append(Phase("artifacts", _EXPORT_SECONDS))
     phases.append(Phase("verification", _PROCESS_SECONDS + 2.0 + heldout_examples * current / rate))
     return phases

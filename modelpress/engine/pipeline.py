@@ -19,7 +19,6 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +33,7 @@ from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
 from modelpress.engine.checkpoints.step import StepCheckpoints
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.device import choose_device
-from modelpress.engine.events import Phase, Tracker
+from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import naming
 from modelpress.engine.formats.extras import require_extras
 from modelpress.engine.journal import TrainingProgress
@@ -156,12 +155,10 @@ class _Job:
         return report
 
     def _plan(self, inputs: Inputs, reused: int) -> None:
-        """Say what is ahead; the first `reused` steps take no time."""
         train, heldout = 0, 0
         if inputs.data is not None:
             train, heldout = len(inputs.data.train_labels), len(inputs.data.heldout_labels)
-        phases = plan_phases(self.recipe, inputs.macs, train, heldout, self.device)
-        self.tracker.plan([replace(phase, seconds=0.0) if _is_before(phase, reused) else phase for phase in phases])
+        self.tracker.plan(plan_phases(self.recipe, inputs.macs, train, heldout, self.device, reused=reused))
 
     def _measure_original(self, inputs: Inputs, prover: Prover) -> Measurement:
         with naming("measuring the original"):
@@ -302,10 +299,6 @@ class _Job:
                 f"{first.accuracy.top1:.2%}: computing in 8 bits costs that; raise `calibration_images`, or train with "
                 "a step `quantize` of 8 bits first"
             )
-
-
-def _is_before(phase: Phase, step: int) -> bool:
-    return phase.step is not None and phase.step < step
 
 
 def _measure_in_memory(network: Network, data: ImageData | None, device: torch.device) -> Measurement:

@@ -217,7 +217,7 @@ def test_waiting_tells_progress_and_runs_out_without_ending_the_job(
     client: Client, model: Model, dataset: Dataset
 ) -> None:
     spec = JobSpec(model=model.id, dataset=dataset.id, steps=(Prune(sparsity=0.5),), artifacts=("compact",))
-    job = client.submit(spec)
+    job = client.submit(spec, reuse=False)
     with pytest.raises(JobUnfinished, match="wait for its end"):
         job.download("nowhere")
     with pytest.raises(JobUnfinished):
