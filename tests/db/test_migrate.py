@@ -176,6 +176,32 @@ def test_processes_before_checkpoints_go_on_beside_them(empty_url):
         engine.dispose()
 
 
+def test_processes_before_identical_work_go_on_beside_it(empty_url):
+    """They find all that they know as it was; what they leave out may be left out."""
+    engine = create_engine(_engine(empty_url).url)
+
+    def columns(connection):
+        found = inspect(connection)
+        return {
+            name: {column["name"]: (str(column["type"]), column["nullable"]) for column in found.get_columns(name)}
+            for name in found.get_table_names()
+        }
+
+    try:
+        with engine.begin() as connection:
+            migrate.upgrade(connection, "0005")
+        with engine.begin() as connection:
+            before = columns(connection)
+            migrate.upgrade(connection, "0006")
+        with engine.connect() as connection:
+            after = columns(connection)
+    finally:
+        engine.dispose()
+    assert set(after) == {*before, "step_results"}
+    more = {"identity": ("VARCHAR(64)", True), "reused_from": ("VARCHAR(40)", True)}
+    assert after == before | {"jobs": before["jobs"] | more, "step_results": after["step_results"]}
+
+
 def test_downgrade_leaves_no_table(fresh_url):
     engine = _engine(fresh_url)
     try:
