@@ -178,7 +178,8 @@ class Job(Base):
     dataset_id: Mapped[str | None] = _refers_to("datasets.id", index=True)
     spec: Mapped[JobSpec]
     idempotency_key: Mapped[str | None]
-    # modelpress.spec.identity.job_identity, by the release that accepted it, then by that which runs it.
+    # modelpress.spec.identity.job_identity, by the release that accepted it, then by that which runs it; null for a job
+    # that was given the result of another.
     identity: Mapped[str | None] = mapped_column(String(64))
     # The job whose result it was given. No foreign key, which SQLite adds to no table that is there. Jobs are never
     # deleted.

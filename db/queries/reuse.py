@@ -42,12 +42,7 @@ def find_twin(session: Session, team_id: str, identity: str) -> Twin | None:
     """The team's newest job with this identity that was run and succeeded. Look whether its bytes are there."""
     row = session.execute(
         select(Job.id, Job.attempt)
-        .where(
-            Job.team_id == team_id,
-            Job.identity == identity,
-            Job.state == JobState.SUCCEEDED,
-            Job.reused_from.is_(None),
-        )
+        .where(Job.team_id == team_id, Job.identity == identity, Job.state == JobState.SUCCEEDED)
         .order_by(Job.id.desc())
         .limit(1)
     ).one_or_none()
@@ -71,6 +66,7 @@ def give_result(
         report=report,
         progress=Progress(stage="done", steps=len(spec.steps), fraction=1.0, eta_seconds=0.0),
         reused_from=twin,
+        identity=None,  # the next one is given that of the twin, too, however often it is asked for
         wait_expires_at=None,
         finished_at=now(),
         **NOBODYS,
