@@ -15,7 +15,7 @@ import yaml
 import modelpress
 from demo.digits import ARCHITECTURE
 from modelpress.client import Client, JobHandle
-from modelpress.client.cli import app, run
+from modelpress.client.cli import app, run, screen
 from modelpress.spec.needs import Needs
 from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import Report
@@ -112,6 +112,9 @@ class TestWithoutAService:
         assert captured.err.startswith("modelpress: ")
         assert captured.err.count("\n") == 1
         assert captured.out == ""
+
+    def test_durations_are_short(self) -> None:
+        assert list(map(screen.duration, (7.34, 312, 11_100))) == ["7.3 s", "5 min 12 s", "3 h 5 min"]
 
     def test_ready_recipes_are_listed_and_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["recipes"]) == 0
@@ -226,7 +229,8 @@ class TestOnTheService:
         assert run(["job", finished.id]) == 0
         shown = capsys.readouterr().out
         (attempt,) = finished.refresh().attempts
-        for part in (finished.id, "slim", "succeeded", attempt.worker, f"{attempt.seconds:.1f} s"):
+        assert attempt.seconds is not None
+        for part in (finished.id, "slim", "succeeded", attempt.worker, screen.duration(attempt.seconds)):
             assert part in shown
         assert run(["job", finished.id, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["attempts"][0]["worker"] == attempt.worker
