@@ -223,7 +223,7 @@ def test_what_was_only_kept_for_longer_recipes_is_forgotten(tenant: Tenant, stor
             keep_step_result(session, tenant.team_id, made, f"print {steps}", size=10, replace=False)
     assert check(tenant, store, read=True) == []
     store.delete(gone)
-    damage(store, other)
+    damage(store, other, b"x" * 10)
 
     found = check(tenant, store, read=True)
     assert {(finding.fault, finding.sha256) for finding in found} == {(Fault.MISSING, gone), (Fault.DAMAGED, other)}
