@@ -24,6 +24,7 @@ class Limits:
     disk_bytes: int
     disk_reserve_bytes: int  # room that must stay free on the disk
     seconds: float
+    spent_seconds: float = 0.0  # of them, by earlier attempts at the same job
 
 
 class LimitWatch:
@@ -44,12 +45,13 @@ class LimitWatch:
         return self._time_breach(now) or self._memory_breach(tree()) or self._disk_breach()
 
     def _time_breach(self, now: float) -> Failure | None:
-        if now - self._started <= self._limits.seconds:
+        if self._limits.spent_seconds + now - self._started <= self._limits.seconds:
             return None
         return Failure(
             kind=FailureKind.TIMEOUT,
-            message=f"it ran longer than the {self._limits.seconds:g} seconds that this service allows; use fewer "
-            "epochs or a smaller data set, or ask the operator to raise the limit",
+            message=f"it ran longer than the {self._limits.seconds:g} seconds that its `run_limit_seconds` or this "
+            "service allow, all its attempts together; use fewer epochs or a smaller data set, or raise the limit "
+            "(the service's own is the operator's)",
         )
 
     def _memory_breach(self, tree: list[psutil.Process]) -> Failure | None:

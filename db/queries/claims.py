@@ -34,6 +34,7 @@ from db.queries.reaper import Reaped, lose_once_more, reap
 from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
 from db.queries.turns import await_turn, has_waiting_jobs, next_job, note_turn
 from db.queries.uploads import hold_bytes
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import CheckpointPart, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
 from modelpress.spec.job import JobSpec
@@ -79,6 +80,8 @@ class ClaimedJob:
     dataset: str | None  # SHA-256 of its bytes
     students: Mapping[str, ModelInput] = field(default_factory=dict)  # by id
     checkpoint: Mapping[CheckpointPart, KeptFile] = field(default_factory=dict)  # of an earlier attempt
+    estimate: JobEstimate | None = None
+    run_seconds: float = 0.0  # of earlier attempts, that count towards the limit for running
 
 
 def claim_job(
@@ -133,6 +136,8 @@ def claim_job(
         dataset,
         {student.id: ModelInput.of(student) for student in students},
         checkpoint,
+        job.estimate,
+        job.run_seconds,
     )
 
 

@@ -172,6 +172,7 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
         reason="retried",
         queued_at=now(),
         losses=0,
+        run_seconds=0.0,
         failure=None,
         ratios=None,
         report=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from modelpress.engine.events import Phase
+from modelpress.spec.cost import is_taught, training_macs
 from modelpress.spec.job import Recipe
 from modelpress.spec.steps import Distill, step_training
 
@@ -47,8 +48,7 @@ def plan_phases(
         training = step_training(step)
         seconds = _STEP_SECONDS + heldout_examples * current / rate
         if training is not None:
-            taught = isinstance(step, Distill) or getattr(training, "teacher", None) is not None
-            seconds += training.epochs * train_examples * (3 * current + (macs if taught else 0)) / rate
+            seconds += training_macs(training, train_examples, current, macs if is_taught(step) else 0) / rate
         phases.append(Phase("step", seconds, index, step.kind))
     phases.append(Phase("artifacts", _EXPORT_SECONDS))
     phases.append(Phase("verification", _PROCESS_SECONDS + 2.0 + heldout_examples * current / rate))
