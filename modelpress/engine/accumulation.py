@@ -37,9 +37,7 @@ def accumulate(
     for begin, end in pairwise(whole * part // parts for part in range(parts + 1)):
         share = (end - begin) / whole
         places = None if indices is None else indices[begin:end]
-        found = _forward_backward(
-            module, images[begin:end], labels[begin:end], loss, arithmetic, places, count, share
-        )
+        found = _forward_backward(module, images[begin:end], labels[begin:end], loss, arithmetic, places, count, share)
         figures[0] += found[0] * share
         figures[1:] += found[1:]
     return figures

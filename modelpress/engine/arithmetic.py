@@ -42,9 +42,7 @@ class Arithmetic:
 
     def snapshot(self) -> Snapshot:
         """The choice, which a clock has made: the next process must not make another."""
-        chosen = _Chosen(
-            precision=self.precision, channels_last=self.channels_last, accumulation=self.accumulation
-        )
+        chosen = _Chosen(precision=self.precision, channels_last=self.channels_last, accumulation=self.accumulation)
         # Whole batches go without saying, to an engine of the version before as well.
         return Snapshot(facts=chosen.model_dump(exclude_defaults=True))
 

@@ -62,9 +62,7 @@ def _advice(network: Network, training: Training, context: StepContext) -> str:
             f"not even one image fits beside the network, whatever its `training.batch_size` (now "
             f"{training.batch_size}): use a smaller model, or a machine with more memory"
         )
-    return (
-        f"lower its `training.batch_size` from {training.batch_size} to {fitting}, or use a machine with more memory"
-    )
+    return f"lower its `training.batch_size` from {training.batch_size} to {fitting}, or use a machine with more memory"
 
 
 def _room(network: Network, training: Training, device: torch.device) -> int | None:

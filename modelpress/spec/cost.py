@@ -209,9 +209,7 @@ def is_taught(step: Step) -> bool:
     return isinstance(step, Distill) or getattr(step_training(step), "teacher", None) is not None
 
 
-def _step(
-    index: int, step: Step, network: _Network, original: _Network, train: int, heldout: int
-) -> StepEstimate:
+def _step(index: int, step: Step, network: _Network, original: _Network, train: int, heldout: int) -> StepEstimate:
     weights = network.parameters * _FP32
     training = step_training(step)
     macs = heldout * network.macs
@@ -221,7 +219,9 @@ def _step(
         )
     taught = is_taught(step)
     macs += training_macs(training, train, network.macs, original.macs if taught else 0.0)
-    fixed = weights * (1 + moments(training) + (training.ema is not None)) + (original.parameters * _FP32 if taught else 0)
+    fixed = weights * (1 + moments(training) + (training.ema is not None)) + (
+        original.parameters * _FP32 if taught else 0
+    )
     # In bf16, which `auto` may choose, activations have half of the bytes.
     image = network.training_bytes * (1.0 if training.precision == "fp32" else 0.5)
     return StepEstimate(
