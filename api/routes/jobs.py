@@ -87,9 +87,9 @@ def submit_job(
     """
     if query.dry_run:
         with services.database.session(read_only=True) as session:
-            check_spec(session, caller.team_id, spec)
+            estimate = check_spec(session, caller.team_id, spec)
         response.status_code = 200
-        return JobCheck(spec=spec)
+        return JobCheck(spec=spec, estimate=estimate)
     with services.database.session() as session:
         row, created = submit(session, caller.team_id, spec, idempotency_key, services.settings.wait_limit_seconds)
         job = to_job(session, row)

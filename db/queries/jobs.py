@@ -15,6 +15,7 @@ from db.models import Artifact, Attempt, Dataset, Event, Job, JobStudent, Model
 from db.queries.checkpoints import supersede_checkpoints
 from db.queries.texts import storable
 from db.queries.transitions import WAITING, move, write_event
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import StateChanged
 from modelpress.spec.job import JobSpec
 from modelpress.spec.report import Report
@@ -74,6 +75,15 @@ def create_job(
     write_event(session, job.id, 1, StateChanged(state=JobState.QUEUED.value, attempt=0))
     session.flush()
     return job, True
+
+
+def note_estimate(session: Session, job: Job, estimate: JobEstimate | None) -> None:
+    """What a new job needs by its estimate: workers that have less leave it to others. None where nothing is known."""
+    job.estimate = estimate
+    if estimate is not None:
+        for name, least in estimate.least(job.spec.needs).model_dump().items():
+            setattr(job, f"least_{name}", least)
+    session.flush()
 
 
 def get_job(session: Session, team_id: str, job_id: str) -> Job | None:

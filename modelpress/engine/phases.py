@@ -5,13 +5,10 @@ from __future__ import annotations
 import torch
 
 from modelpress.engine.events import Phase
-from modelpress.spec.cost import is_taught, training_macs
+from modelpress.spec.cost import DEFAULT_RATES, is_taught, training_macs
 from modelpress.spec.job import Recipe
 from modelpress.spec.steps import Distill, step_training
 
-# Multiply-accumulates per second: orders of magnitude, enough to tell a training from the start of a process.
-_CPU_RATE = 2e10  # of one thread
-_GPU_RATE = 5e12
 _PROCESS_SECONDS = 5.0  # a fresh process that loads torch and ONNX Runtime
 _EXPORT_SECONDS = 5.0  # an ONNX export
 _STEP_SECONDS = 0.5
@@ -39,7 +36,8 @@ def plan_phases(
     A training costs three forward passes an image (one forward, two backward), and one of the original where that
     teaches. A student counts as half of the original; later steps then work on that.
     """
-    rate = _GPU_RATE if device.type == "cuda" else _CPU_RATE * torch.get_num_threads()
+    # Enough to tell a training from the start of a process.
+    rate = DEFAULT_RATES["cuda"] if device.type == "cuda" else DEFAULT_RATES["cpu"] * torch.get_num_threads()
     current = float(macs)
     phases = [Phase("baseline", _PROCESS_SECONDS + _EXPORT_SECONDS + heldout_examples * macs / rate)]
     for index, step in enumerate(recipe.steps):

@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from modelpress.engine.batch_size import naming_batch
 from modelpress.engine.checkpoints.snapshot import Stateful
 from modelpress.engine.data.dataset import ImageData
-from modelpress.engine.batch_size import naming_batch
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
 from modelpress.engine.distill.renormalise import renormalise_inputs
 from modelpress.engine.journal import TrainingProgress

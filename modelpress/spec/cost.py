@@ -30,6 +30,9 @@ FIXED_SECONDS = 20.0
 STEP_SECONDS = 1.5
 """Of every step: its measurement."""
 
+DEFAULT_RATES: dict[Device, float] = {"cpu": 2e10, "cuda": 5e12}
+"""Multiply-accumulates a second, of one core or of a GPU, where nothing is known: orders of magnitude."""
+
 _FP32 = 4
 # Images of a batch when a network is measured, and the pixels at which there are fewer: as modelpress.engine.measure.
 _MEASURED_IMAGES = 256
@@ -56,6 +59,11 @@ class StepEstimate(Resource):
     def device_bytes(self) -> int:
         """Memory of the whole batch and what is beside it."""
         return self.fixed_bytes + self.image_bytes * (self.batch_size or 0)
+
+    @property
+    def halved_bytes(self) -> int:
+        """Memory of half a batch and what is beside it: a training that does not fit a GPU is tried again in halves."""
+        return self.fixed_bytes + self.image_bytes * math.ceil((self.batch_size or 0) / 2)
 
 
 class Duration(Resource):
@@ -186,7 +194,7 @@ def estimate_job(
     beside = BASE_BYTES + images + int(original.parameters) * _FP32
     measuring = int(original.forward_bytes) * min(heldout, _measured_batch(model))
     largest = max(steps, key=lambda each: each.device_bytes)
-    halved = max(each.fixed_bytes + each.image_bytes * math.ceil((each.batch_size or 0) / 2) for each in steps)
+    halved = max(each.halved_bytes for each in steps)
     final = network or original
     measured = heldout * (original.macs * 2 + final.macs * 2)  # in memory and from files, PyTorch and ONNX Runtime
     return JobEstimate(

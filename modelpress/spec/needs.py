@@ -38,11 +38,14 @@ class Needs(Config):
 
 
 class Least(Resource):
-    """Least memory of a worker that a job fits, by its estimate; 0 where nothing is known, or its owner named a need."""
+    """Least memory of a worker that a job fits, by its estimate; 0 where that is unknown or its owner named a need."""
 
     cpu_memory_bytes: int = Field(default=0, description="Main memory, where it is computed on the processor, bytes.")
     cuda_memory_bytes: int = Field(default=0, description="Main memory, where it is computed on GPUs, bytes.")
     gpu_memory_bytes: int = Field(default=0, description="Memory of all its GPUs together, bytes.")
+
+
+NOTHING = Least()
 
 
 class Capacity(Resource):
@@ -59,7 +62,7 @@ class Capacity(Resource):
         """Memory of all its GPUs together."""
         return self.gpu_memory_bytes * self.gpus
 
-    def lacks(self, needs: Needs, least: Least = Least()) -> dict[str, str]:
+    def lacks(self, needs: Needs, least: Least = NOTHING) -> dict[str, str]:
         """What it lacks for a job with these needs, by the field of `needs` that says so; empty where it fits.
 
         `least` is what an estimate says of such a job.

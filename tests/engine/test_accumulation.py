@@ -60,9 +60,7 @@ def run(module: nn.Module, loss: Loss, *, ranks: Ranks = ALONE, accumulation: in
 
 def assert_same(one: nn.Module, other: nn.Module) -> None:
     for name, tensor in one.state_dict().items():
-        torch.testing.assert_close(
-            tensor, other.state_dict()[name], rtol=1e-4, atol=2e-6, msg=lambda text: f"{name}: {text}"
-        )  # noqa: B023
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize(("count", "parts"), [(8, 2), (7, 2), (7, 3), (1, 2)])
