@@ -96,7 +96,7 @@ def _is_too_large(step: StepEstimate, estimate: JobEstimate, capacity: Capacity)
 def _need(step: StepEstimate, estimate: JobEstimate, capacity: Capacity) -> int:
     if capacity.device == "cuda":
         return step.halved_bytes
-    return estimate.cuda_memory_bytes + step.device_bytes
+    return estimate.process_bytes + step.device_bytes
 
 
 def _lower(step: StepEstimate, estimate: JobEstimate, capacity: Capacity) -> str:

@@ -122,7 +122,7 @@ class _Schedules:
                 if capacity.device == lane and not capacity.lacks(needs, least)
             ]
             # Before any job has ended, those ahead are taken to be like this one.
-            own = job.estimate and job.estimate.seconds(lane)
+            own = None if job.estimate is None else job.estimate.seconds(lane)
             self._started[needs, least, lane] = [], starts(free, own if self._duration is None else self._duration)
         found, ahead = self._started[needs, least, lane]
         found.extend(islice(ahead, max(0, place - len(found))))
