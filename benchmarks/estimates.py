@@ -58,27 +58,25 @@ def _finetune(batch_size: int, **more: Any) -> dict[str, Any]:
 
 
 CASES = {
-    "SNN, pruned, no data to train on": Case("snn_1k", 500, ({"kind": "prune", "sparsity": 0.5},)),
-    "ResNet-20, batches of 512": Case("resnet20_cifar", 6000, (_finetune(512, epochs=2),)),
-    "ResNet-20, batches of 2,048, ONNX": Case("resnet20_cifar", 6000, (_finetune(2048),), ("compact", "onnx")),
-    "VGG-19, batches of 128": Case("vgg19_bn_cifar", 3000, (_finetune(128),)),
-    "VGG-19, batches of 512": Case("vgg19_bn_cifar", 3000, (_finetune(512),)),
-    "VGG-19, AdamW, average, batches of 256": Case(
-        "vgg19_bn_cifar", 1500, (_finetune(256, optimizer="adamw", learning_rate=0.001, ema=0.99),)
+    "SNN, pruned without a training": Case("snn_1k", 500, ({"kind": "prune", "sparsity": 0.5},)),
+    "ResNet-20, batches of 1,024": Case("resnet20_cifar", 4000, (_finetune(1024, epochs=2),)),
+    "VGG-19, batches of 128": Case("vgg19_bn_cifar", 600, (_finetune(128, epochs=2),)),
+    "VGG-19, AdamW, average, batches of 512": Case(
+        "vgg19_bn_cifar", 600, (_finetune(512, epochs=2, optimizer="adamw", learning_rate=0.001, ema=0.99),)
     ),
-    "ResNet-18, pruned and taught, batches of 256": Case(
+    "ResNet-18, pruned and taught, batches of 512": Case(
         "resnet18",
-        6000,
-        ({"kind": "prune", "sparsity": 0.5, "training": _TRAINING | {"batch_size": 256, "teacher": "original"}},),
+        4000,
+        ({"kind": "prune", "sparsity": 0.5, "training": _TRAINING | {"batch_size": 512, "teacher": "original"}},),
     ),
-    "VGG-11 thinner by half, batches of 512": Case(
+    "VGG-11, thinner by half, batches of 1,024": Case(
         "vgg11_bn_cifar",
-        6000,
+        4000,
         (
             {
                 "kind": "distill",
                 "student": {"kind": "thinner", "width": 0.5},
-                "training": _TRAINING | {"batch_size": 512},
+                "training": _TRAINING | {"batch_size": 1024},
             },
         ),
     ),
@@ -165,7 +163,7 @@ def _held(engine: psutil.Process) -> int:
 def main() -> None:
     """Measure, print, write the result."""
     parser = arguments("estimates", __doc__ or "")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each job")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each job")
     parser.add_argument("--only", nargs="*", choices=CASES, help="only these jobs")
     given = parser.parse_args()
     outcomes = {}

@@ -17,7 +17,7 @@ from db.queries.workers import live_workers, renew_worker
 from modelpress.spec.cost import DEFAULT_RATES, Duration, JobEstimate
 from modelpress.spec.needs import Capacity, Needs
 from modelpress.spec.waiting import WaitingReason
-from tests.support.reports import report
+from tests.support.reports import a_report
 from tests.support.rows import new_tenant
 
 GIB = 1 << 30
@@ -108,7 +108,7 @@ def _ran(database, submit, seconds, **more) -> None:
         claimed = claim_job(session, "w", 30.0)
         assert claimed is not None
         session.execute(update(Attempt).where(Attempt.job_id == claimed.id).values(started_at=now_plus(-seconds)))
-        assert succeed(session, claimed.id, claimed.attempt, report())
+        assert succeed(session, claimed.id, claimed.attempt, a_report())
 
 
 def test_durations_are_rough_until_jobs_have_ended(database, submit, tenant, model):

@@ -9,6 +9,7 @@ import typer
 
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
+from modelpress.client.estimate import describe_estimate
 from modelpress.client.job import JobHandle
 from modelpress.client.progress import ByteBar, JobBars, describe_wait
 from modelpress.client.recipe import Flags, choose_document
@@ -74,12 +75,16 @@ def submit(
                 screen.answer_json(check)
             else:
                 screen.answer("accepted: " + screen.steps_of(check.spec))
+                if check.estimate is not None:
+                    screen.answer(describe_estimate(check.estimate))
             return
         job = client.submit(spec)
         if as_json and not wait:
             screen.answer_json(job.resource)
             return
         screen.answer(job.id)
+        if job.resource.estimate is not None:
+            screen.hint(describe_estimate(job.resource.estimate))
         if wait:
             _watch(job)
         else:
