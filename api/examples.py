@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
+from modelpress.spec.cost import Duration, JobEstimate, StepEstimate
 from modelpress.spec.event import Progress, StageDone
 from modelpress.spec.inspection import (
     DatasetInspection,
@@ -274,11 +275,32 @@ REPORT = Report(
     ),
 )
 
+_ESTIMATE = JobEstimate(
+    cpu_memory_bytes=1_180_000_000,
+    process_bytes=480_000_000,
+    cuda_memory_bytes=700_000_000,
+    gpu_memory_bytes=390_000_000,
+    step=0,
+    steps=(
+        StepEstimate(
+            step=0,
+            kind="prune",
+            batch_size=128,
+            fixed_bytes=160_000_000,
+            image_bytes=2_820_000,
+            macs=598_000_000_000_000,
+        ),
+    ),
+    macs=614_000_000_000_000,
+    durations=(Duration(device="cuda", seconds=144.0, rough=True),),
+)
+
 QUEUED_JOB = Job(
     id=JOB_ID,
     name=_PRUNE.name,
     state=JobState.QUEUED,
     spec=_PRUNE,
+    estimate=_ESTIMATE,
     queue_position=1,
     expected_start=_LATER,
     waiting=Waiting(reason=WaitingReason.TURN, message="it is taken when its turn comes"),
@@ -330,7 +352,7 @@ FINISHED_JOB = RUNNING_JOB.model_copy(
 
 CANCELLING_JOB = RUNNING_JOB.model_copy(update={"state": JobState.CANCELLING})
 
-JOB_CHECK = JobCheck(spec=_PRUNE)
+JOB_CHECK = JobCheck(spec=_PRUNE, estimate=_ESTIMATE)
 
 EVENT = JobEvent(
     id=3,

@@ -67,6 +67,8 @@ def _to_job(row: rows.Job, place: Place | None, attempts: tuple[Attempt, ...]) -
         name=row.name,
         state=row.state,
         spec=row.spec,
+        estimate=row.estimate,
+        run_seconds=row.run_seconds,
         progress=row.progress,
         queue_position=place and place.position,
         expected_start=place and place.expected_start,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import structlog
 from sqlalchemy.orm import Session
 
+from api.fit import estimate_fitting
 from api.refusals import NotReady, NotThere, UnfitSpec, UnusableUpload
 from db.errors import NotFound
 from db.models import Dataset, Job, Model
 from db.queries import jobs, uploads
 from db.queries.reuse import Twin, find_twin, identity_of
-from db.queries.workers import known_capacities
 from modelpress.spec.check import check
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.job import JobSpec
-from modelpress.spec.needs import Needs
 from modelpress.spec.resources import FieldError
 from modelpress.spec.state import UploadState
 from modelpress.spec.steps import uploaded_students
@@ -45,7 +45,7 @@ def submit(
         check_spec(session, team_id, spec)  # says which field names what is missing
         raise
     if created:
-        check_spec(session, team_id, spec)
+        jobs.note_estimate(session, job, check_spec(session, team_id, spec))
         if (twin := find_reusable(session, store, team_id, spec)) is not None:
             jobs.take_result(session, job, twin)
     return job, created
@@ -64,8 +64,11 @@ def find_reusable(session: Session, store: Store, team_id: str, spec: JobSpec) -
         return None
 
 
-def check_spec(session: Session, team_id: str, spec: JobSpec) -> None:
-    """Raises NotThere, NotReady, UnusableUpload or UnfitSpec unless the job can be carried out."""
+def check_spec(session: Session, team_id: str, spec: JobSpec) -> JobEstimate | None:
+    """What the job will need; None where older versions inspected its inputs.
+
+    Raises NotThere, NotReady, UnusableUpload or UnfitSpec unless the job can be carried out.
+    """
     # Each model once, with the field that names it first: what the job compresses, and what its students begin as.
     places = {spec.model: "model"}
     for model_id, where in uploaded_students(spec.steps).items():
@@ -79,35 +82,11 @@ def check_spec(session: Session, team_id: str, spec: JobSpec) -> None:
     inspections = {model_id: _inspection(model, places[model_id]) for model_id, model in models.items()}
     if dataset is not None:
         _require_ready("data set", dataset, "dataset")
-    misfits = check(spec, inspections[spec.model], dataset.inspection if dataset else None, inspections)
+    of_dataset = dataset.inspection if dataset else None
+    misfits = check(spec, inspections[spec.model], of_dataset, inspections)
     if misfits:
         raise UnfitSpec([FieldError(where=misfit.where, message=misfit.message) for misfit in misfits])
-    _require_worker(session, spec.needs)
-
-
-def _require_worker(session: Session, needs: Needs) -> None:
-    """What no worker has that was there of late is refused; where none was, the job waits for the first one."""
-    known = known_capacities(session)
-    lacking = [capacity.lacks(needs) for capacity in known]
-    if not lacking or not all(lacking):
-        return
-    there = "; ".join(capacity.in_words() for capacity in known)
-    # What every worker lacks by itself; else only the combination is too much.
-    alone = [field for field in lacking[0] if all(field in lacks for lacks in lacking)]
-    errors = [
-        FieldError(
-            where=f"needs.{field}",
-            message=f"no worker has {lacking[0][field]}; those of this service have: {there}. Ask for less, or ask the "
-            "operator for such a worker",
-        )
-        for field in alone
-    ]
-    together = FieldError(
-        where="needs",
-        message=f"no worker has all of this at once; those of this service have: {there}. Ask for less, or ask the "
-        "operator for such a worker",
-    )
-    raise UnfitSpec(errors or [together])
+    return estimate_fitting(session, spec, inspections[spec.model], of_dataset, inspections)
 
 
 def _model(session: Session, team_id: str, model_id: str, where: str) -> Model:

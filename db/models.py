@@ -28,6 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from db.clock import UtcTimestamp, now
 from db.document import Document
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import EVENT, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
@@ -75,6 +76,7 @@ class Base(DeclarativeBase):
         DatasetInspection: Document(TypeAdapter(DatasetInspection)),
         Failure: Document(TypeAdapter(Failure)),
         JobSpec: Document(TypeAdapter(JobSpec), unless=(("reuse", True),)),
+        JobEstimate: Document(TypeAdapter(JobEstimate)),
         Progress: Document(TypeAdapter(Progress)),
         Ratios: Document(TypeAdapter(Ratios)),
         Report: Document(TypeAdapter(Report)),
@@ -195,6 +197,14 @@ class Job(Base):
     needs_cores: Mapped[int] = mapped_column(default=1, server_default="1")
     needs_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     needs_gpu_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    estimate: Mapped[JobEstimate | None]  # when it was accepted; null where the inspection was too old for one
+    # Of the estimate, where its owner named no need: main memory where it is computed on the processor, and where on
+    # GPUs; memory of one GPU.
+    least_cpu_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    least_cuda_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    least_gpu_memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # Of attempts that ended since it was last asked for: what counts towards the limit for running.
+    run_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     worker: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     progress: Mapped[Progress | None]  # the newest of the newest attempt
@@ -226,6 +236,7 @@ class Worker(Base):
     cores: Mapped[int]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     gpu_memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    gpus: Mapped[int] = mapped_column(default=1, server_default="1")
     started_at: Mapped[datetime] = mapped_column(default=now())
     expires_at: Mapped[datetime]  # alive until then; it renews this
 
@@ -252,6 +263,7 @@ class Attempt(Base):
     outcome: Mapped[str | None] = mapped_column(String(16))  # succeeded, failed, cancelled, released or lost
     reason: Mapped[str | None]  # why it ended so, where that is not plain
     continues: Mapped[int | None]  # the attempt whose checkpoint it was given
+    counted_seconds: Mapped[float | None]  # towards the limit for running; null while it runs
 
 
 class Checkpoint(Base):

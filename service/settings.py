@@ -116,7 +116,9 @@ class Settings(BaseSettings):
         le=31_536_000,
         description="Longest time of a job in the queue where the job does not say, seconds; empty for none.",
     )
-    job_timeout_seconds: float = Field(default=86_400, gt=0, description="Longest run of a job, seconds.")
+    job_timeout_seconds: float = Field(
+        default=86_400, gt=0, description="Longest run of a job, all its attempts together, seconds."
+    )
     checkpoint_seconds: float = Field(
         default=60,
         ge=0,

@@ -33,6 +33,7 @@ def find_capacity(settings: Settings) -> Capacity:
         cores=cores if settings.threads is None else min(cores, settings.threads),
         memory_bytes=settings.memory_limit_bytes,
         gpu_memory_bytes=min(gpus, default=0),
+        gpus=max(1, len(gpus)),
     )
 
 

@@ -57,7 +57,7 @@ def run_engine(
     folder: Path,
     heartbeat: Heartbeat,
     *,
-    seconds: float,
+    limits: Limits,
     task: Compress | None = None,
     append: Callable[[Sequence[Told]], bool] | None = None,
     checkpoints: CheckpointKeeper | None = None,
@@ -70,9 +70,7 @@ def run_engine(
     Raises Interrupted when the work must not go on, OSError when no process can be started.
     """
     settings = workplace.settings
-    watch = LimitWatch(
-        Limits(settings.memory_limit_bytes, settings.disk_limit_bytes, settings.disk_reserve_bytes, seconds), folder
-    )
+    watch = LimitWatch(limits, folder)
     child = Child(
         settings.engine_command,
         folder,
@@ -81,7 +79,7 @@ def run_engine(
         ),
         file_bytes=settings.disk_limit_bytes,
         # More than it can use until `watch` ends it. The kernel's own clock, for when nobody watches.
-        cpu_seconds=math.ceil(seconds * (os.cpu_count() or 1)),
+        cpu_seconds=math.ceil(max(1.0, limits.seconds_left) * (os.cpu_count() or 1)),
         walls=walls_for(folder, task, settings),
         log_bytes=settings.log_limit_bytes,
         # A beat can be a third of the lease old when this process freezes: so long before its end.

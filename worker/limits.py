@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from modelpress.spec.failure import Failure, FailureKind
+from service.settings import Settings
 
 INTERVAL_SECONDS = 0.5
 
@@ -24,6 +25,23 @@ class Limits:
     disk_bytes: int
     disk_reserve_bytes: int  # room that must stay free on the disk
     seconds: float
+    spent_seconds: float = 0.0  # of them, by earlier attempts at the same job
+
+    @classmethod
+    def of(cls, settings: Settings, seconds: float, spent_seconds: float = 0.0) -> Limits:
+        """Those of the service, with so many seconds."""
+        return cls(
+            settings.memory_limit_bytes,
+            settings.disk_limit_bytes,
+            settings.disk_reserve_bytes,
+            seconds,
+            spent_seconds,
+        )
+
+    @property
+    def seconds_left(self) -> float:
+        """For this attempt."""
+        return max(0.0, self.seconds - self.spent_seconds)
 
 
 class LimitWatch:
@@ -44,12 +62,12 @@ class LimitWatch:
         return self._time_breach(now) or self._memory_breach(tree()) or self._disk_breach()
 
     def _time_breach(self, now: float) -> Failure | None:
-        if now - self._started <= self._limits.seconds:
+        if now - self._started <= self._limits.seconds_left:
             return None
         return Failure(
             kind=FailureKind.TIMEOUT,
-            message=f"it ran longer than the {self._limits.seconds:g} seconds that this service allows; use fewer "
-            "epochs or a smaller data set, or ask the operator to raise the limit",
+            message=f"it ran longer than the {self._limits.seconds:g} seconds that it may, all its attempts together; "
+            "use fewer epochs or a smaller data set, or a higher limit (the service's own is the operator's to raise)",
         )
 
     def _memory_breach(self, tree: list[psutil.Process]) -> Failure | None:

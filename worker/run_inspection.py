@@ -18,6 +18,7 @@ from worker.engine_run import Exited, read_failure, run_engine
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
 from worker.inputs import lay_dataset, lay_model
+from worker.limits import Limits
 from worker.results import read_text
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
@@ -75,8 +76,9 @@ class _InspectionRun:
         try:
             with work_folder(self._folder.parent, self._folder.name):
                 self._lay_task()
-                seconds = self._workplace.settings.inspection_timeout_seconds
-                ending = run_engine(self._workplace, self._folder, self._heartbeat, seconds=seconds)
+                settings = self._workplace.settings
+                limits = Limits.of(settings, settings.inspection_timeout_seconds)
+                ending = run_engine(self._workplace, self._folder, self._heartbeat, limits=limits)
                 if isinstance(ending, Failure):
                     return ending
                 if ending != Exited(0):

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from db.queries import claims
 from db.queries.claims import ClaimedJob
 from db.queries.step_results import FirstSteps, keep_step_result
-from modelpress.spec.event import Checkpointed
+from modelpress.spec.event import Checkpointed, Progress
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.job import Recipe
 from modelpress.spec.report import Report
@@ -26,11 +26,13 @@ from modelpress.spec.state import JobState
 from modelpress.spec.task import TASK_FILE, Compress
 from storage.store import StorageError, Writer
 from worker import metrics
+from worker.advice import advised
 from worker.checkpoint_keeper import CheckpointKeeper, clear_checkpoints
 from worker.engine_run import Exited, read_failure, run_engine, was_killed
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
 from worker.inputs import lay_checkpoint, lay_dataset, lay_first_steps, lay_model, lay_students
+from worker.limits import Limits
 from worker.relay import Told
 from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log, store_model_card
 from worker.step_results import clear_step_results
@@ -76,6 +78,7 @@ class _JobRun:
         self._heartbeat = Heartbeat(self._beat, workplace.settings.lease_seconds)
         self._folder = workplace.settings.work_folder / f"{job.id}-{job.attempt}"
         self._log: list[StoredFile] = []
+        self._step: int | None = None  # by the newest progress
 
     def run(self) -> str:
         """Carry the job out and write its end; gives the outcome."""
@@ -108,7 +111,7 @@ class _JobRun:
             return self._end("succeeded", lambda s: claims.succeed_as(s, *self._key, twin.job_id))
         ending = self._run_engine(self._lay_task())
         if isinstance(ending, Failure):
-            return self._fail(ending)
+            return self._fail(self._advised(ending))
         if ending != Exited(0):
             return self._failed(ending.code)
         try:
@@ -130,7 +133,7 @@ class _JobRun:
                 self._workplace,
                 self._folder,
                 self._heartbeat,
-                seconds=self._workplace.settings.job_timeout_seconds,
+                limits=self._limits(),
                 task=task,
                 append=self._append,
                 checkpoints=CheckpointKeeper(
@@ -145,9 +148,20 @@ class _JobRun:
         self._log = self._reach_store(lambda: store_log(self._folder, store))
         return ending
 
+    def _limits(self) -> Limits:
+        settings, own = self._workplace.settings, self._job.spec.run_limit_seconds
+        longest = settings.job_timeout_seconds if own is None else min(own, settings.job_timeout_seconds)
+        return Limits.of(settings, longest, spent_seconds=self._job.run_seconds)
+
+    def _advised(self, failure: Failure) -> Failure:
+        job, place = self._job, self._workplace
+        device = "cpu" if place.capacity is None else place.capacity.device
+        return advised(failure, job.spec, self._step, job.estimate, place.settings.memory_limit_bytes, device)
+
     def _failed(self, code: int) -> str:
         failure = read_failure(self._folder, code)
         if was_killed(self._folder, code):
+            failure = self._advised(failure)
             most = self._workplace.settings.max_attempts
             return self._end("lost", lambda s: claims.lose(s, *self._key, failure, most, KILLED_REASON))
         if failure.kind is not FailureKind.GOAL_NOT_MET:
@@ -205,6 +219,9 @@ class _JobRun:
             return claims.heartbeat(session, *self._key, self._workplace.settings.lease_seconds)
 
     def _append(self, events: Sequence[Told]) -> bool:
+        for event in events:
+            if isinstance(event, Progress):
+                self._step = event.step
         with self._workplace.database.session() as session:
             return claims.append_events(session, *self._key, events)
 

@@ -92,10 +92,10 @@ def submit_job(
     """
     if query.dry_run:
         with services.database.session(read_only=True) as session:
-            check_spec(session, caller.team_id, spec)
+            estimate = check_spec(session, caller.team_id, spec)
             twin = find_reusable(session, services.store, caller.team_id, spec)
         response.status_code = 200
-        return JobCheck(spec=spec, reused_from=twin and twin.job_id)
+        return JobCheck(spec=spec, estimate=estimate, reused_from=twin and twin.job_id)
     with services.database.session() as session:
         row, created = submit(
             session,

@@ -36,6 +36,7 @@ from db.queries.step_results import FirstSteps, find_step_result
 from db.queries.transitions import NOBODYS, WAITING, close_attempt, move
 from db.queries.turns import await_turn, has_waiting_jobs, next_job, note_turn
 from db.queries.uploads import hold_bytes
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import CheckpointPart, Progress, StageDone, StateChanged, Warned
 from modelpress.spec.failure import Failure
 from modelpress.spec.identity import Inputs, job_identity, step_fingerprints
@@ -86,6 +87,8 @@ class ClaimedJob:
     fingerprints: tuple[str, ...] = ()  # modelpress.spec.identity.step_fingerprints
     twin: Twin | None = None  # the same job, whose result it can be given
     first_steps: FirstSteps | None = None  # of another job, with which this one can begin
+    estimate: JobEstimate | None = None
+    run_seconds: float = 0.0  # of earlier attempts, that count towards the limit for running
 
 
 def claim_job(
@@ -154,6 +157,8 @@ def claim_job(
         fingerprints,
         twin,
         first_steps,
+        job.estimate,
+        job.run_seconds,
     )
 
 

@@ -16,6 +16,7 @@ from db.queries.checkpoints import supersede_checkpoints
 from db.queries.reuse import Twin, give_result, identity_of
 from db.queries.texts import storable
 from db.queries.transitions import WAITING, move, write_event
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import StateChanged
 from modelpress.spec.job import JobSpec
 from modelpress.spec.report import Report
@@ -82,6 +83,15 @@ def take_result(session: Session, job: Job, twin: Twin) -> None:
     """Let a job that was accepted just now succeed with the result of its twin, unless a worker was quicker."""
     give_result(session, job.id, JobState.QUEUED, twin.job_id)
     session.refresh(job)
+
+
+def note_estimate(session: Session, job: Job, estimate: JobEstimate | None) -> None:
+    """What a new job needs by its estimate: workers that have less leave it to others. None where nothing is known."""
+    job.estimate = estimate
+    if estimate is not None:
+        for name, least in estimate.least(job.spec.needs).model_dump().items():
+            setattr(job, f"least_{name}", least)
+    session.flush()
 
 
 def get_job(session: Session, team_id: str, job_id: str) -> Job | None:
@@ -180,6 +190,7 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
         reason="retried",
         queued_at=now(),
         losses=0,
+        run_seconds=0.0,
         failure=None,
         ratios=None,
         report=None,

@@ -29,7 +29,7 @@ from db.clock import now
 from db.models import Job, Team
 from db.queries.transitions import HELD
 from db.queries.workers import live_workers
-from modelpress.spec.needs import Capacity, Device, Needs
+from modelpress.spec.needs import Capacity, Device, Least, Needs
 from modelpress.spec.state import JobState
 from modelpress.spec.waiting import Waiting, WaitingReason
 
@@ -72,8 +72,8 @@ def places(session: Session, jobs: Sequence[Job]) -> dict[str, Place]:
         # A job that was taken between our two looks counts as the next.
         own = ahead.get(job.id, dict.fromkeys(_LANES, 0))
         lanes = {lane: position(standings, job.team_id, own[lane], lane) for lane in _lanes(job, workers)}
-        begins = [begin for lane, place in lanes.items() if (begin := schedules.start(job.spec.needs, lane, place))]
-        found[job.id] = Place(min(lanes.values()), min(begins, default=None), _waiting(job.spec.needs, workers))
+        begins = [begin for lane, place in lanes.items() if (begin := schedules.start(job, lane, place))]
+        found[job.id] = Place(min(lanes.values()), min(begins, default=None), _waiting(job, workers))
     return found
 
 
@@ -109,18 +109,22 @@ class _Schedules:
         self._now: datetime = session.execute(select(now())).scalar_one()
         self._duration = _usual_seconds(session)
         self._busy = self._busy_seconds(session) if workers else {}
-        self._started: dict[tuple[Needs, Device], tuple[list[float], Iterator[float]]] = {}  # so far, and those ahead
+        # So far, and those ahead.
+        self._started: dict[tuple[Needs, Least, Device], tuple[list[float], Iterator[float]]] = {}
 
-    def start(self, needs: Needs, lane: Device, place: int) -> datetime | None:
-        """Expected start of a job with these needs at this place in the lane, to the second."""
-        if (needs, lane) not in self._started:
+    def start(self, job: Job, lane: Device, place: int) -> datetime | None:
+        """Expected start of a job at this place in the lane, to the second."""
+        needs, least = job.spec.needs, _least(job)
+        if (needs, least, lane) not in self._started:
             free = [
                 self._busy.get(name, 0.0)
                 for name, capacity in self._workers.items()
-                if capacity.device == lane and not capacity.lacks(needs)
+                if capacity.device == lane and not capacity.lacks(needs, least)
             ]
-            self._started[needs, lane] = [], starts(free, self._duration)
-        found, ahead = self._started[needs, lane]
+            # Before any job has ended, those ahead are taken to be like this one.
+            own = None if job.estimate is None else job.estimate.seconds(lane)
+            self._started[needs, least, lane] = [], starts(free, own if self._duration is None else self._duration)
+        found, ahead = self._started[needs, least, lane]
         found.extend(islice(ahead, max(0, place - len(found))))
         if len(found) < place:
             return None
@@ -128,13 +132,17 @@ class _Schedules:
 
     def _busy_seconds(self, session: Session) -> dict[str, float]:
         """In how many seconds each worker that holds a job is free."""
-        held = select(Job.worker, Job.started_at, Job.progress).where(Job.state.in_(HELD))
+        held = select(Job.worker, Job.started_at, Job.progress, Job.estimate).where(Job.state.in_(HELD))
         busy = {}
-        for worker, started_at, progress in session.execute(held):
+        for worker, started_at, progress, estimate in session.execute(held):
+            capacity = self._workers.get(worker)
+            # What was estimated of this very job says more than what others took.
+            estimated = estimate.seconds(capacity.device) if estimate is not None and capacity is not None else None
+            duration = self._duration if estimated is None else estimated
             if progress is not None and progress.eta_seconds is not None:
                 left = progress.eta_seconds
-            elif self._duration is not None and started_at is not None:
-                left = self._duration - (self._now - started_at).total_seconds()
+            elif duration is not None and started_at is not None:
+                left = duration - (self._now - started_at).total_seconds()
             else:
                 left = math.inf
             busy[worker] = max(0.0, left)
@@ -203,12 +211,20 @@ def _lanes(job: Job, workers: Mapping[str, Capacity]) -> Sequence[Device]:
     return [lane for lane in lanes if any(worker.device == lane for worker in workers.values())] or lanes
 
 
-def _waiting(needs: Needs, workers: Mapping[str, Capacity]) -> Waiting:
+def _least(job: Job) -> Least:
+    return Least(
+        cpu_memory_bytes=job.least_cpu_memory_bytes,
+        cuda_memory_bytes=job.least_cuda_memory_bytes,
+        gpu_memory_bytes=job.least_gpu_memory_bytes,
+    )
+
+
+def _waiting(job: Job, workers: Mapping[str, Capacity]) -> Waiting:
     if not workers:
         return Waiting(
             reason=WaitingReason.NO_WORKER, message="no worker is alive; it starts when the operator has started one"
         )
-    lacking = [capacity.lacks(needs) for capacity in workers.values()]
+    lacking = [capacity.lacks(job.spec.needs, _least(job)) for capacity in workers.values()]
     if not all(lacking):
         return _TURN
     nearest = min(lacking, key=len)

@@ -6,13 +6,14 @@ It compares and sets, raises the version, and writes the event, so that no chang
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now, now_plus
-from db.models import Attempt, Event, Job
+from db.models import Attempt, Checkpoint, Event, Job
 from modelpress.spec.event import StateChanged
 from modelpress.spec.state import TRANSITIONS, JobState
 
@@ -70,10 +71,29 @@ def write_event(session: Session, job_id: str, seq: int, event: StateChanged) ->
 
 
 def close_attempt(session: Session, moved: Moved, outcome: str, reason: str | None = None) -> None:
-    """Note how an attempt ended, and why."""
+    """Note how an attempt ended, and why, and what of it counts towards the job's limit for running.
+
+    All of it does, but for one that was lost: then the time up to its last checkpoint. What was done behind that has
+    to be done again, and counts then.
+    """
+    attempt = (Attempt.job_id == moved.job_id) & (Attempt.number == moved.attempt)
+    until: ColumnElement[datetime] = now()
+    if outcome == "lost":
+        kept = select(func.max(Checkpoint.created_at)).where(
+            Checkpoint.job_id == moved.job_id, Checkpoint.attempt == moved.attempt
+        )
+        until = func.coalesce(kept.scalar_subquery(), Attempt.started_at)
+    row = session.execute(select(Attempt.started_at, until.label("until")).where(attempt)).one_or_none()
+    counted = 0.0 if row is None else max(0.0, (row.until - row.started_at).total_seconds())
     session.execute(
         update(Attempt)
-        .where(Attempt.job_id == moved.job_id, Attempt.number == moved.attempt)
-        .values(finished_at=now(), outcome=outcome, reason=reason)
+        .where(attempt)
+        .values(finished_at=now(), outcome=outcome, reason=reason, counted_seconds=counted)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(Job)
+        .where(Job.id == moved.job_id)
+        .values(run_seconds=Job.run_seconds + counted)
         .execution_options(synchronize_session=False)
     )

@@ -82,9 +82,12 @@ def _waits(job: type[Job], capacity: Capacity | None) -> ColumnElement[bool]:
 
 def _fits(job: type[Job], capacity: Capacity) -> ColumnElement[bool]:
     # As `Capacity.lacks` has it.
+    is_cuda = capacity.device == "cuda"
     return and_(
         job.needs_device.in_(("any", capacity.device)),
         job.needs_cores <= capacity.cores,
         job.needs_memory_bytes <= capacity.memory_bytes,
         job.needs_gpu_memory_bytes <= capacity.gpu_memory_bytes,
+        (job.least_cuda_memory_bytes if is_cuda else job.least_cpu_memory_bytes) <= capacity.memory_bytes,
+        job.least_gpu_memory_bytes <= capacity.all_gpu_memory_bytes if is_cuda else true(),
     )

@@ -67,6 +67,7 @@ def _capacities(session: Session, since: float) -> dict[str, Capacity]:
             cores=row.cores,
             memory_bytes=row.memory_bytes,
             gpu_memory_bytes=row.gpu_memory_bytes,
+            gpus=row.gpus,
         )
         for row in rows
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from modelpress.engine.checkpoints.snapshot import Snapshot
@@ -23,6 +24,7 @@ _MARGIN = 1.1
 class _Chosen(Config):
     precision: Literal["fp32", "bf16"]
     channels_last: bool
+    accumulation: int = Field(default=1, ge=1, description="Parts that each batch is computed in.")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Arithmetic:
 
     precision: Literal["fp32", "bf16"]
     channels_last: bool
+    accumulation: int = 1  # parts that each batch is computed in, one after the other; their gradients are added up
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -39,13 +42,15 @@ class Arithmetic:
 
     def snapshot(self) -> Snapshot:
         """The choice, which a clock has made: the next process must not make another."""
-        return Snapshot(facts=_Chosen(precision=self.precision, channels_last=self.channels_last).model_dump())
+        chosen = _Chosen(precision=self.precision, channels_last=self.channels_last, accumulation=self.accumulation)
+        # Whole batches go without saying, to an engine of the version before as well.
+        return Snapshot(facts=chosen.model_dump(exclude_defaults=True))
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Arithmetic:
         """What another process chose. Raises UnusableCheckpoint."""
         chosen = snapshot.read(_Chosen)
-        return cls(chosen.precision, chosen.channels_last)
+        return cls(chosen.precision, chosen.channels_last, chosen.accumulation)
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which a forward pass runs; its weights stay fp32."""

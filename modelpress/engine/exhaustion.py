@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,18 +29,41 @@ def exhaustion(
             "free space, or raise the limit",
             step=step,
         )
-    ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_TEXTS)
-    )
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        ran_out = True
-    if not ran_out:
+    of_gpu = isinstance(error, torch.OutOfMemoryError)
+    if isinstance(error, BatchTooLarge):
+        advice, of_gpu = error.advice, error.of_gpu
+    elif not ran_out_of_memory(error):
         return None
-    where = "the GPU's memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+    where = "the GPU's memory" if of_gpu else "memory"
     return OutOfMemory(
         f"{where} ran out while {doing}; {advice or 'use a machine with more memory'}",
         step=step,
     )
+
+
+class BatchTooLarge(Exception):
+    """Memory ran out in a training; `advice` says which batch would fit."""
+
+    def __init__(self, advice: str, *, of_gpu: bool) -> None:
+        super().__init__(advice)
+        self.advice = advice
+        self.of_gpu = of_gpu  # which can be tried again with less: torch's allocator there takes nothing it cannot have
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """True when `error` means that memory ran out, of the machine or of a GPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_TEXTS)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more: behind an error that is caught, whole batches."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextmanager

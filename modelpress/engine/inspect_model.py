@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from modelpress.engine.architectures.registry import REJECTED
 from modelpress.engine.estimate.estimate import estimate
 from modelpress.engine.exhaustion import exhaustion
+from modelpress.engine.footprint import footprint
 from modelpress.engine.formats.safetensors import stored_bytes
 from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.layer_types import figures_by_type, own_layers
@@ -23,11 +24,15 @@ from modelpress.spec.task import ModelFile
 
 
 def inspect_upload(model: ModelFile, folder: Path) -> ModelInspection:
-    """As `inspect_model`, with the file that each method would give: what is said of a model before any job."""
+    """As `inspect_model`, with the file that each method would give and the memory that passes take.
+
+    That is what is said of a model before any job.
+    """
     notes: list[str] = []
     network = load_original(model, folder, notes.append)
     found = _inspect(network, model, notes)
-    return found.model_copy(update={"estimates": estimate(network, found)})
+    memory = footprint(network.module, network.description.input_shape)
+    return found.model_copy(update={"estimates": estimate(network, found), "footprint": memory})
 
 
 def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:

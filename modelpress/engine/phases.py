@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 
 from modelpress.engine.events import Phase
+from modelpress.spec.cost import DEFAULT_RATES, is_taught, training_macs
 from modelpress.spec.job import Recipe
 from modelpress.spec.steps import Distill, step_training
 
-# Multiply-accumulates per second: orders of magnitude, enough to tell a training from the start of a process.
-_CPU_RATE = 2e10  # of one thread
-_GPU_RATE = 5e12
 _PROCESS_SECONDS = 5.0  # a fresh process that loads torch and ONNX Runtime
 _EXPORT_SECONDS = 5.0  # an ONNX export
 _STEP_SECONDS = 0.5
@@ -39,7 +37,8 @@ def plan_phases(
     teaches. A student counts as half of the original; later steps then work on that. The first `reused` steps, which
     another job has done, take no time.
     """
-    rate = _GPU_RATE if device.type == "cuda" else _CPU_RATE * torch.get_num_threads()
+    # Enough to tell a training from the start of a process.
+    rate = DEFAULT_RATES["cuda"] if device.type == "cuda" else DEFAULT_RATES["cpu"] * torch.get_num_threads()
     current = float(macs)
     phases = [Phase("baseline", _PROCESS_SECONDS + _EXPORT_SECONDS + heldout_examples * macs / rate)]
     for index, step in enumerate(recipe.steps):
@@ -48,8 +47,7 @@ def plan_phases(
         training = step_training(step)
         seconds = _STEP_SECONDS + heldout_examples * current / rate
         if training is not None:
-            taught = isinstance(step, Distill) or getattr(training, "teacher", None) is not None
-            seconds += training.epochs * train_examples * (3 * current + (macs if taught else 0)) / rate
+            seconds += training_macs(training, train_examples, current, macs if is_taught(step) else 0) / rate
         phases.append(Phase("step", 0.0 if index < reused else seconds, index, step.kind))
     phases.append(Phase("artifacts", _EXPORT_SECONDS))
     phases.append(Phase("verification", _PROCESS_SECONDS + 2.0 + heldout_examples * current / rate))

@@ -19,6 +19,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -27,14 +28,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modelpress.engine.batch_size import HALVES, halved
 from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
 from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
-from modelpress.engine.checkpoints.step import StepCheckpoints
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.device import choose_device
 from modelpress.engine.events import Tracker
-from modelpress.engine.exhaustion import naming
+from modelpress.engine.exhaustion import BatchTooLarge, free_memory, naming
 from modelpress.engine.formats.extras import require_extras
 from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.latency import take_turns, torch_contender
@@ -188,18 +189,13 @@ class _Job:
             started = time.monotonic()
             reset_peak_memory(self.device)
             with naming(f"step {index} ({step.kind}) was at work", step=index, advice=_memory_advice(step)):
-                checkpoints = self.checkpoints.of_step(index)
-                try:
-                    result = self._take_step(network, step, index, inputs, checkpoints)
-                except UnusableCheckpoint as error:
-                    checkpoints = self.checkpoints.of_step_anew(index, error)
-                    result = self._take_step(network, step, index, inputs, checkpoints)
+                result, before = self._take_step(network, step, index, inputs)
                 network = result.network
                 measurement = _measure_in_memory(network, inputs.data, self.device)
             stage = Stage(
                 index=index,
                 kind=step.kind,
-                seconds=checkpoints.seconds + time.monotonic() - started,
+                seconds=before + time.monotonic() - started,
                 measurement=measurement,
                 layers=result.layers,
                 skipped=result.skipped,
@@ -235,12 +231,14 @@ class _Job:
         # Without the table of layers, which the report has: events are read while the job runs, and kept for long.
         self.emit(StageDone(stage=stage, measurement=measurement.model_copy(update={"layers": ()}), **step))
 
-    def _take_step(
-        self, network: Network, step: Step, index: int, inputs: Inputs, checkpoints: StepCheckpoints
-    ) -> StepResult:
+    def _take_step(self, network: Network, step: Step, index: int, inputs: Inputs) -> tuple[StepResult, float]:
+        """What the step made, and the seconds that earlier attempts spent on it.
+
+        A checkpoint that is of no use costs what it saved. A batch that a GPU cannot hold is tried once more in
+        halves, from the step's beginning or its latest checkpoint.
+        """
         # Not the same numbers in every step, which would draw the same order and augmentation again.
         seed = (self.recipe.seed + index) % 2**32
-        _seed(seed)
         context = StepContext(
             original=inputs.original,
             data=inputs.data,
@@ -249,9 +247,28 @@ class _Job:
             on_progress=self._tell_training,
             students=inputs.students,
             ranks=self.ranks,
-            checkpoints=checkpoints,
+            checkpoints=self.checkpoints.of_step(index),
         )
-        return STEPS[step.kind](network, step, context)
+        before = context.checkpoints.seconds
+        while True:
+            _seed(seed)
+            try:
+                result = STEPS[step.kind](network, step, context)
+            except UnusableCheckpoint as error:
+                context = replace(context, checkpoints=self.checkpoints.of_step_anew(index, error))
+                before = 0.0
+                continue
+            except BatchTooLarge as error:
+                if not error.of_gpu or context.accumulation == HALVES:
+                    raise
+            else:
+                if result.training is not None and result.training.accumulation > 1:
+                    self.tracker.warn(halved(step, index))  # the attempt that found it out may have been an earlier one
+                return result, before
+            # Here, where the error is gone, and with it what it held.
+            self.tracker.warn(halved(step, index))
+            free_memory(self.device)
+            context = replace(context, accumulation=HALVES, checkpoints=self.checkpoints.of_step(index))
 
     def _tell_training(self, progress: TrainingProgress) -> None:
         metrics = {name: value for name, value in progress.metrics.items() if name != "epoch"}

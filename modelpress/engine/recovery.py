@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from modelpress.engine.batch_size import naming_batch
 from modelpress.engine.checkpoints.snapshot import Stateful
 from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
@@ -44,7 +45,7 @@ def recover(
     after each step of the training, behind `after_step`, and so are the network's grids. `after_backward` finds every
     gradient, those of masked weights too. `complete_from(steps)` is the step from which on neither changes a mask any
     more; `beside` is what they remember otherwise. Goes on from the context's checkpoint where there is one. Raises
-    IncompatibleSpec without data, Diverged, and UnusableCheckpoint.
+    IncompatibleSpec without data, Diverged, BatchTooLarge, and UnusableCheckpoint.
     """
     data = training_data(context)
     chosen = choose_loss(network, training, context) if loss is None else loss
@@ -86,25 +87,27 @@ def recover(
                 progress = replace(progress, metrics={**progress.metrics, "sparsity": held.sparsity})
             context.on_progress(progress)
 
-    summary = train(
-        network.module,
-        data,
-        preprocessing_of(network, context),
-        training,
-        loss=chosen,
-        seed=context.seed,
-        device=context.device,
-        before_forward=grids.quantize if grids.names else None,
-        on_optimizer=held.follow,
-        after_backward=finish_backward,
-        after_step=hold,
-        delivered=delivered,
-        complete_from=all_complete_from,
-        on_progress=report,
-        ranks=context.ranks,
-        checkpoints=context.checkpoints,
-        beside={"masks": held, "grids": grids, **(beside or {})},
-    )
+    with naming_batch(network, training, context):
+        summary = train(
+            network.module,
+            data,
+            preprocessing_of(network, context),
+            training,
+            loss=chosen,
+            seed=context.seed,
+            device=context.device,
+            before_forward=grids.quantize if grids.names else None,
+            on_optimizer=held.follow,
+            after_backward=finish_backward,
+            after_step=hold,
+            delivered=delivered,
+            complete_from=all_complete_from,
+            on_progress=report,
+            ranks=context.ranks,
+            checkpoints=context.checkpoints,
+            beside={"masks": held, "grids": grids, **(beside or {})},
+            accumulation=context.accumulation,
+        )
     network.masks = held.settle()
     network.grids = grids.settle()
     network.module.to(torch.device("cpu"))

@@ -27,6 +27,7 @@ class StepContext:
     students: Mapping[str, Network] = field(default_factory=dict)  # uploaded ones by id; never altered
     ranks: Ranks = ALONE  # who shares its trainings
     checkpoints: StepCheckpoints = NO_CHECKPOINTS
+    accumulation: int = 1  # parts that each batch of its training is computed in
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from modelpress.engine.arithmetic import Arithmetic, choose_arithmetic, lay_out, logits_of
+from modelpress.engine.accumulation import accumulate
+from modelpress.engine.arithmetic import Arithmetic, choose_arithmetic, lay_out
 from modelpress.engine.averaging import WeightAverage
 from modelpress.engine.checkpoints.snapshot import Stateful, part_of
 from modelpress.engine.checkpoints.step import NO_CHECKPOINTS, StepCheckpoints
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
-from modelpress.engine.data.labelled import UNLABELLED
-from modelpress.engine.data.mixed_labels import leading_labels
 from modelpress.engine.journal import Journal, TrainingProgress, diverged
 from modelpress.engine.learning_rate import learning_rate
 from modelpress.engine.loss import Loss
@@ -56,6 +56,7 @@ def train(
     ranks: Ranks = ALONE,
     checkpoints: StepCheckpoints = NO_CHECKPOINTS,
     beside: Mapping[str, Stateful] | None = None,
+    accumulation: int = 1,
 ) -> TrainingSummary:
     """Train `module` in place; it is on `device` and in evaluation mode afterwards.
 
@@ -71,6 +72,9 @@ def train(
     chooses otherwise because two kinds of arithmetic are equally fast there. So does a training that goes on from
     where `checkpoints` say that another process left it, if that was alone: what several ranks remember of a teacher's
     answers is computed anew, in other batches. `beside` are those behind the callbacks that remember something.
+
+    Each batch is computed in `accumulation` parts, or in as many as the training was that is gone on with, where that
+    is more.
 
     Raises Diverged when the loss or a weight is infinite or not a number, IncompatibleSpec for batches of one image
     with batch norm or when no image can be kept apart, and UnusableCheckpoint.
@@ -99,9 +103,12 @@ def train(
         steps = training.epochs * len(batches)
         saved = checkpoints.take_saved()
         if saved is None:
-            arithmetic = choose_arithmetic(module, batches.sample(), precision=training.precision, steps=steps)
+            sample = batches.sample()
+            sample = sample[: max(least, len(sample) // accumulation)]
+            arithmetic = choose_arithmetic(module, sample, precision=training.precision, steps=steps)
         else:
             arithmetic = Arithmetic.of(part_of(saved, "arithmetic"))
+        arithmetic = replace(arithmetic, accumulation=max(arithmetic.accumulation, accumulation))
         batches.memory_format = arithmetic.memory_format
         lay_out(module, arithmetic.memory_format)
         optimizer = _optimizer(module, training, loss.parameters())
@@ -143,8 +150,8 @@ def train(
                     before_forward()
                 crew.begin_step()
                 optimizer.zero_grad(set_to_none=True)
-                figures = forward_backward(
-                    module, images, labels, loss, arithmetic, batches.indices, len(data.train_labels)
+                figures = accumulate(
+                    module, images, labels, loss, arithmetic, batches.indices, len(data.train_labels), least
                 )
                 figures = crew.combine(figures, len(labels) / batches.drawn)
                 if after_backward is not None:
@@ -186,6 +193,7 @@ def train(
         images_per_second=journal.images_per_second,
         precision=arithmetic.precision,
         channels_last=arithmetic.channels_last,
+        accumulation=arithmetic.accumulation,
         device=str(device),
         threads=torch.get_num_threads() if device.type == "cpu" else None,
         processes=ranks.size,
@@ -220,29 +228,6 @@ def draw_batches(
         classes=classes,
         share=share,
     )
-
-
-def forward_backward(
-    module: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    loss: Loss,
-    arithmetic: Arithmetic,
-    indices: Tensor | None,
-    count: int,
-) -> Tensor:
-    """Gradients of the mean loss of some images, which stand at `indices` among `count`, where that is known.
-
-    Returns figures (3,), float32: the loss, the number of right answers, and of images that have a label.
-    """
-    loss.follow(indices, count)
-    with arithmetic.autocast(images.device):
-        outputs = logits_of(module(images)).float()
-        value = loss(outputs, labels, images)
-    torch.autograd.backward(value)
-    leading = leading_labels(labels)
-    hits = (outputs.detach().argmax(1) == leading).sum()
-    return torch.stack([value.detach().float(), hits.float(), (leading != UNLABELLED).sum().float()])
 
 
 def _least_images(module: nn.Module) -> int:

@@ -80,6 +80,13 @@ class Estimate(Resource):
     )
 
 
+class Footprint(Resource):
+    """Memory of the network's passes over one image in fp32, bytes: what estimates of a job's memory are made of."""
+
+    forward_bytes: int = Field(description="Of a pass alone: input and output of the layer where they are largest.")
+    training_bytes: int = Field(description="Of a training: all that a forward pass keeps for the backward pass.")
+
+
 class ModelInspection(Resource):
     """What an uploaded model is."""
 
@@ -92,6 +99,11 @@ class ModelInspection(Resource):
     layers: tuple[LayerInspection, ...] = Field(description="Layers with weights, in the order of `named_modules()`.")
     layer_types: tuple[TypeFigures, ...] = Field(
         default=(), description="All layers by type, norms and activations too; empty from an older version."
+    )
+    footprint: Footprint | None = Field(
+        default=None,
+        description="Memory for each image; null from an older version, and where it cannot be told without running "
+        "the network in training mode.",
     )
     estimates: tuple[Estimate, ...] = Field(
         default=(), description="What each method would make of the file; empty from an older version."

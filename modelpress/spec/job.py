@@ -157,3 +157,10 @@ class JobSpec(Recipe):
         description="Longest time in the queue, each time that it is put there; then it fails as `timeout`. Null for "
         "the service's own limit, if it has one. What it runs does not count.",
     )
+    run_limit_seconds: float | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="Longest time that it runs, all its attempts together; then it fails as `timeout`. Null for the "
+        "service's own limit, which counts in any case. Waiting does not count, nor what is lost with a worker.",
+    )

@@ -135,6 +135,11 @@ class TrainingSummary(Resource):
     images_per_second: float = Field(description="Training images per second.")
     precision: Literal["fp32", "bf16"] = Field(description="Arithmetic that was used.")
     channels_last: bool = Field(description="Whether images lay in memory with their channels last.")
+    accumulation: int = Field(
+        default=1,
+        description="Parts that each batch was computed in, one after the other: 2 where a whole one did not fit into "
+        "the GPU's memory.",
+    )
     device: str = Field(description="Where it ran.")
     threads: int | None = Field(default=None, description="Processor threads, where it ran on the processor.")
     processes: int = Field(

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.config import Resource
+from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import Event, Progress
 from modelpress.spec.failure import Failure
 from modelpress.spec.graph import GraphOutline
@@ -77,6 +78,14 @@ class Job(Resource):
     name: str = Field(description="A label of your own.")
     state: JobState = Field(description="Where it stands.")
     spec: JobSpec = Field(description="What was asked for, with every default filled in.")
+    estimate: JobEstimate | None = Field(
+        default=None,
+        description="What it needs and how long it runs, as estimated when it was accepted; null where older versions "
+        "inspected its inputs.",
+    )
+    run_seconds: float = Field(
+        default=0.0, description="Seconds of its limit for running that attempts which ended have used up."
+    )
     progress: Progress | None = Field(default=None, description="The newest progress; null before the first.")
     queue_position: int | None = Field(
         default=None,
@@ -116,6 +125,10 @@ class JobCheck(Resource):
         default=None,
         description="Id of the job that was the same and whose result it would be given at once; null where it would "
         "be run.",
+    )
+    estimate: JobEstimate | None = Field(
+        default=None,
+        description="What it would need, and how long it would run; null where older versions inspected its inputs.",
     )
 
 

@@ -43,7 +43,7 @@ def test_an_empty_database_is_not_current(empty_url):
         assert not database.is_current()
         database.migrate()
         assert database.is_current()
-        assert database.revision() == migrate.head() == "0006"
+        assert database.revision() == migrate.head() == "0007"
 
 
 def test_migrating_twice_changes_nothing(empty_url):

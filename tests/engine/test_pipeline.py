@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 import modelpress
+from modelpress.engine import accumulation
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.data.dataset import read_dataset
 from modelpress.engine.distill.hinton import LabelLoss
@@ -454,6 +455,41 @@ def test_memory_that_runs_out_names_the_step_and_what_to_do(
         _compress(folder, _task(folder, module, PRUNE, finetune))
     assert caught.value.step == 1
     assert folder.names() == set()
+
+
+def _without_room_for(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torch run out of memory over batches of more images."""
+    given = accumulation._forward_backward
+
+    def forward_backward(network: nn.Module, batch: torch.Tensor, *more: Any) -> torch.Tensor:
+        if len(batch) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return given(network, batch, *more)
+
+    monkeypatch.setattr(accumulation, "_forward_backward", forward_backward)
+
+
+def test_a_batch_that_does_not_fit_is_tried_once_more_in_halves(
+    module: nn.Module, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for the halves of the first step's, and not for those of the second's."""
+    _without_room_for(48, monkeypatch)
+    steps = [{"kind": "finetune", "training": {**TRAINING, "epochs": 1, "batch_size": batch}} for batch in (96, 200)]
+    task = TASK.validate_python(_task(folder, module, *steps))
+    assert isinstance(task, Compress)
+    events: list[Any] = []
+    with pytest.raises(OutOfMemory, match=r"the GPU's memory ran out .*`training.batch_size` from 200 to 50") as caught:
+        compress(task, folder.path, events.append)
+    assert caught.value.step == 1
+    assert [event.step for event in events if isinstance(event, StageDone)] == [None, 0]
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert [
+        message.partition(" did not fit into the GPU's memory, so each was computed in two halves")[0]
+        for message in told
+    ] == [
+        "step 0 (finetune): a batch of 96 images",
+        "step 1 (finetune): a batch of 200 images",
+    ]
 
 
 def test_an_error_of_a_step_names_the_step(module: nn.Module, folder: WorkFolder) -> None:

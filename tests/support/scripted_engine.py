@@ -103,7 +103,8 @@ def crash(folder: Path, _: str) -> None:
 
 
 def eat_memory(folder: Path, count: str) -> None:
-    """Take so many bytes in a child, and hold them."""
+    """Take so many bytes in a child, in the middle of a step, and hold them."""
+    emit(folder, progress(0.5))
     code = f"x = b'x' * {count}; import time; time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     time.sleep(600)

@@ -16,8 +16,9 @@ import httpx
 import psutil
 import pytest
 import redis
+from sqlalchemy import update
 
-from db.models import Attempt
+from db.models import Attempt, Job
 from db.queries.jobs import artifacts, attempts, cancel, events_after
 from modelpress.spec.event import Progress, StateChanged, Warned
 from modelpress.spec.failure import FailureKind
@@ -228,6 +229,21 @@ def test_a_job_beyond_its_limits_is_ended(embedded_site, behaviour, argument, se
         assert _sleepers(site.home) == []
     assert done.state is JobState.FAILED
     assert done.failure.kind is kind
+    if kind is FailureKind.OUT_OF_MEMORY:
+        assert done.failure.step == 0
+        assert done.failure.message.endswith(". Step 0 (prune) was at work")
+
+
+def test_what_earlier_attempts_ran_counts(embedded_site):
+    site = embedded_site
+    job = site.tenant.submit(site.store_model(), run_limit_seconds=100)
+    with site.database.session() as session:
+        session.execute(update(Job).values(run_seconds=99.5))
+    with site.start_worker(engine_command=site.engine("spawn"), poll_seconds=0.2):
+        done = site.wait_for_state(job, *FINAL)
+    assert done.failure.kind is FailureKind.TIMEOUT
+    assert "longer than the 100 seconds that it may, all its attempts together" in done.failure.message
+    assert 100 < done.run_seconds < 160
 
 
 def test_what_an_engine_leaves_running_is_ended(embedded_site):

@@ -9,6 +9,7 @@ import typer
 
 from modelpress.client.cli import options, screen
 from modelpress.client.client import Client
+from modelpress.client.estimate import describe_estimate
 from modelpress.client.job import JobHandle
 from modelpress.client.progress import ByteBar, JobBars, describe, describe_wait
 from modelpress.client.recipe import Flags, choose_document
@@ -101,6 +102,8 @@ def submit(
                 screen.answer("accepted: " + screen.steps_of(check.spec))
                 if check.reused_from is not None:
                     screen.answer(f"it would be given the result of {check.reused_from}, which was the same")
+                if check.estimate is not None:
+                    screen.answer(describe_estimate(check.estimate))
             return
         job = client.submit(spec)
         if as_json and not wait:
@@ -109,6 +112,8 @@ def submit(
         screen.answer(job.id)
         if job.resource.reused_from is not None:
             screen.hint(f"{_reused(job.resource)}; `--no-reuse` runs it")
+        if job.resource.estimate is not None:
+            screen.hint(describe_estimate(job.resource.estimate))
         if wait:
             _watch(job)
         else:

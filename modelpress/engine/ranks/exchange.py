@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from modelpress.engine.ranks.group import Group
 
-# Figures of a batch that go along: its mean loss, then counts of right answers and of images with a label.
-_COUNTS = 2
+# Figures of a batch that go along: its mean loss, then counts of right answers, of images with a label, and of ranks
+# whose memory ran out.
+_COUNTS = 3
 _FIGURES = 1 + _COUNTS
 
 
@@ -54,25 +55,33 @@ class Exchange:
         self._weights.unpack([parameter.data for parameter in self._trained] + self._statistics)
         return True
 
-    def give_gradients(self, figures: Tensor | None, weight: float) -> None:
+    def give_gradients(self, figures: Tensor | None, weight: float, *, ran_out: bool = False) -> None:
         """Any rank: add its part to the leader's sum. Raises RankLost.
 
         `figures` (3,), mean loss, right answers and labelled images, and the gradients are those of its images; None
-        where it had none. `weight` is its share of the batch's images.
+        where it had none, or `ran_out` of memory over them. `weight` is its share of the batch's images.
         """
         flat = self._gradients
         if figures is None:
             flat.whole.zero_()
         else:
-            flat.pack([*(parameter.grad for parameter in self._trained), *self._statistics, figures])
+            flat.pack([*(parameter.grad for parameter in self._trained), *self._statistics, None])
+            flat.parts[-1][:-1] = figures
             flat.whole[:-_COUNTS].mul_(weight)
+        flat.parts[-1][-1] = float(ran_out)
         self._group.add_up(flat.whole)
 
     def take_gradients(self) -> Tensor:
-        """Leader: put the sum in the place of its own gradients and running statistics; gives the figures of all."""
+        """Leader: put the sum in the place of its own gradients and running statistics; gives the figures (3,) of all.
+
+        Raises torch's OutOfMemoryError when the memory of any rank ran out.
+        """
         # A parameter without a gradient keeps none: nothing shall move it, not even the decay of weights.
         self._gradients.unpack([*(parameter.grad for parameter in self._trained), *self._statistics, None])
-        return self._gradients.parts[-1].clone()
+        *_, ran_out = figures = self._gradients.parts[-1].clone()
+        if ran_out > 0:
+            raise torch.OutOfMemoryError("the memory of another process of this job ran out")
+        return figures[:-1]
 
 
 class _Flat:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import chain, count, repeat
 
 import torch
 
+from modelpress.engine.accumulation import accumulate
 from modelpress.engine.arithmetic import lay_out
-from modelpress.engine.exhaustion import naming
+from modelpress.engine.exhaustion import free_memory, naming
 from modelpress.engine.ranks.assignment import Assignment
 from modelpress.engine.ranks.exchange import Exchange
 from modelpress.engine.ranks.group import Group
 from modelpress.engine.ranks.share import Share
-from modelpress.engine.training import draw_batches, forward_backward, reproducible
+from modelpress.engine.training import draw_batches, reproducible
+
+LOG = logging.getLogger(__name__)
 
 
 def follow(group: Group) -> None:
@@ -27,6 +31,7 @@ def follow(group: Group) -> None:
         )
         with naming(f"process {group.rank} of {group.size} trained along", advice=advice):
             _train_along(assignment, group)
+        free_memory(group.device)
 
 
 def _train_along(assignment: Assignment, group: Group) -> None:
@@ -60,9 +65,15 @@ def _train_along(assignment: Assignment, group: Group) -> None:
                 return
             for parameter in (*module.parameters(), *beside):
                 parameter.grad = None
-            figures = None
+            figures, ran_out = None, False
             # Dropout shall be another one on every rank, and needs no memory: what is drawn follows from the step.
             torch.manual_seed((assignment.seed + group.rank + step * group.size) % 2**32)
             if len(answers) > 0:
-                figures = forward_backward(module, part, answers, loss, arithmetic, batches.indices, len(labels))
-            exchange.give_gradients(figures, len(answers) / batches.drawn)
+                try:
+                    figures = accumulate(
+                        module, part, answers, loss, arithmetic, batches.indices, len(labels), assignment.least
+                    )
+                except torch.OutOfMemoryError:
+                    ran_out = True  # the leader ends this training, and may begin it anew in smaller parts
+                    LOG.warning("process %d of %d ran out of memory", group.rank, group.size)
+            exchange.give_gradients(figures, len(answers) / batches.drawn, ran_out=ran_out)

@@ -66,9 +66,9 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, folder: Path, rank: int, code: str
         "import os, signal\n"
         f"if os.environ.get('RANK') == '{rank}':\n"
         "    from modelpress.engine.ranks import follower\n"
-        "    def forward_backward(*arguments):\n"
+        "    def accumulate(*arguments):\n"
         f"        {code}\n"
-        "    follower.forward_backward = forward_backward\n"
+        "    follower.accumulate = accumulate\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(folder))
 

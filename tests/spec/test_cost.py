@@ -1,0 +1,146 @@
+"""Estimates of jobs against sums by hand: lower bounds, step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelpress.spec.cost import ENGINE_BYTES, FIXED_SECONDS, FRESH_BYTES, STEP_SECONDS, JobEstimate, estimate_job
+from modelpress.spec.inspection import DatasetInspection, Footprint, ModelInspection
+from modelpress.spec.job import Recipe
+from modelpress.spec.needs import Capacity, Least, Needs
+from modelpress.spec.network import Preprocessing
+from tests.support.inspections import inspection_of
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+WEIGHTS = 4 * 1000  # bytes of the model of a thousand weights and 5,000 multiply-accumulates
+MODEL = inspection_of(()).model_copy(update={"footprint": Footprint(forward_bytes=2 * KIB, training_bytes=8 * MIB)})
+DATASET = DatasetInspection(
+    format="npz",
+    classes=("a", "b"),
+    train_examples=1000,
+    heldout_examples=100,
+    image_shape=(3, 32, 32),
+    statistics=Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3),
+)
+BESIDE = ENGINE_BYTES + 1100 * 3 * 32 * 32 + WEIGHTS
+TRAINING = {"epochs": 2, "batch_size": 256, "precision": "fp32"}
+
+
+def estimate(*steps: dict[str, Any], **more: Any) -> JobEstimate:
+    found = estimate_job(Recipe.model_validate({"steps": steps}), MODEL, DATASET, more)
+    assert found is not None
+    return found
+
+
+def finetune(**training: Any) -> dict[str, Any]:
+    return {"kind": "finetune", "training": TRAINING | training}
+
+
+def test_a_training_by_hand():
+    """Weights and momentum, and of each image of a batch what the backward pass needs; three passes an image."""
+    found = estimate(finetune())
+    (step,) = found.steps
+    assert (step.fixed_bytes, step.image_bytes, step.batch_size) == (2 * WEIGHTS, 8 * MIB, 256)
+    assert found.cpu_memory_bytes == BESIDE + 2 * WEIGHTS + 256 * 8 * MIB
+    assert found.cuda_memory_bytes == BESIDE + FRESH_BYTES
+    assert found.process_bytes == BESIDE
+    assert found.gpu_memory_bytes == 2 * WEIGHTS + 128 * 8 * MIB  # a batch that does not fit is halved
+    assert step.macs == 5000 * (2 * 1000 * 3 + 100)
+    assert found.macs == step.macs + 100 * 4 * 5000
+    assert found.step == 0
+    assert found.fixed_seconds == FIXED_SECONDS + STEP_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("training", "fixed", "image"),
+    [
+        ({"momentum": 0.0}, 1, 8),
+        ({"optimizer": "adamw"}, 3, 8),
+        ({"ema": 0.9}, 3, 8),
+        ({"teacher": "original"}, 3, 8),
+        ({"precision": "auto"}, 2, 4),  # bf16 may be chosen
+        ({"precision": "bf16"}, 2, 4),
+    ],
+)
+def test_what_lies_beside_the_batch(training: dict[str, Any], fixed: int, image: int):
+    (step,) = estimate(finetune(**training)).steps
+    assert (step.fixed_bytes, step.image_bytes) == (fixed * WEIGHTS, image * MIB)
+
+
+def test_a_batch_is_no_larger_than_the_data():
+    (step,) = estimate(finetune(batch_size=5000)).steps
+    assert step.batch_size == 1000
+
+
+@pytest.mark.parametrize(
+    ("step", "fixed", "image"),
+    [
+        ({"kind": "distill", "student": {"architecture": "snn_1k"}}, 1, 0),  # the teacher; of the student, nothing
+        ({"kind": "distill", "student": {"kind": "thinner", "width": 0.5}}, 2 * 0.25 + 1, 4),
+        ({"kind": "distill", "student": {"kind": "current"}}, 3, 8),
+        ({"kind": "distill", "student": {"kind": "uploaded", "model": "mdl_b"}}, 2 * 10 + 1, 80),
+        ({"kind": "factorize", "rank": {"kind": "ratio", "value": 0.1}}, 0, 8),  # fewer weights, no fewer activations
+        ({"kind": "prune_channels", "target": {"kind": "channels", "removed": 0.5}}, 2 * 0.25, 4),
+        ({"kind": "prune_channels", "target": {"kind": "macs", "removed": 0.5}}, 0, 2),
+        ({"kind": "prune", "sparsity": 0.9}, 2, 8),
+    ],
+)
+def test_networks_that_steps_make(step: dict[str, Any], fixed: float, image: int):
+    larger = MODEL.model_copy(
+        update={"parameters": 10_000, "footprint": Footprint(forward_bytes=20 * KIB, training_bytes=80 * MIB)}
+    )
+    found = estimate({**step, "training": TRAINING}, mdl_b=larger)
+    assert found.steps[0].fixed_bytes == int(fixed * WEIGHTS)
+    assert found.steps[0].image_bytes == image * MIB
+
+
+def test_the_step_that_needs_most_is_named():
+    found = estimate(finetune(batch_size=64), {"kind": "quantize", "bits": 8}, finetune(batch_size=512))
+    assert found.step == 2
+    assert found.steps[1].batch_size is None
+    # Of a step without a training it is what measures the network: the layer that is largest, on every held-out image.
+    untrained = estimate({"kind": "prune", "sparsity": 0.5})
+    assert untrained.step is None
+    assert untrained.cpu_memory_bytes == BESIDE + FRESH_BYTES + 100 * 2 * KIB
+
+
+def test_what_an_older_version_inspected_has_no_estimate():
+    old: ModelInspection = inspection_of(())
+    recipe = Recipe.model_validate({"steps": [finetune()]})
+    assert estimate_job(recipe, old, DATASET) is None
+    student = {"kind": "distill", "student": {"kind": "uploaded", "model": "mdl_b"}, "training": TRAINING}
+    assert estimate_job(Recipe.model_validate({"steps": [student]}), MODEL, DATASET, {"mdl_b": old}) is None
+
+
+def test_a_batch_that_would_fit():
+    found = estimate(finetune(batch_size=1000))
+    room = BESIDE + 2 * WEIGHTS + 100 * 8 * MIB
+    assert found.fitting_batch(0, room, "cpu") == 100
+    assert found.fitting_batch(0, room + 9 * GIB, "cpu") == 500  # half, as the whole one did not
+    assert found.fitting_batch(0, BESIDE, "cpu") == 0
+    assert found.fitting_batch(0, 2 * WEIGHTS + 100 * 8 * MIB, "cuda") == 100
+    assert found.fitting_batch(7, room, "cpu") is None
+
+
+def test_needs_that_are_named_take_the_place_of_the_estimate():
+    found = estimate(finetune())
+    assert found.least(Needs()) == Least(
+        cpu_memory_bytes=found.cpu_memory_bytes,
+        cuda_memory_bytes=found.cuda_memory_bytes,
+        gpu_memory_bytes=found.gpu_memory_bytes,
+    )
+    assert found.least(Needs(memory_bytes=1)) == Least(gpu_memory_bytes=found.gpu_memory_bytes)
+    assert found.least(Needs(device="cuda", gpu_memory_bytes=1)).gpu_memory_bytes == 0
+
+
+def test_a_worker_lacks_what_the_estimate_says_of_its_device():
+    cpu = Capacity(device="cpu", cores=1, memory_bytes=2 * GIB)
+    gpus = Capacity(device="cuda", cores=1, memory_bytes=2 * GIB, gpu_memory_bytes=2 * GIB, gpus=2)
+    least = Least(cpu_memory_bytes=3 * GIB, cuda_memory_bytes=GIB, gpu_memory_bytes=4 * GIB)
+    assert cpu.lacks(Needs(), least) == {"memory_bytes": "3.0 GiB of memory"}
+    assert gpus.lacks(Needs(), least) == {}
+    assert gpus.lacks(Needs(), Least(gpu_memory_bytes=5 * GIB)) == {"gpu_memory_bytes": "5.0 GiB of GPU memory"}
+    assert cpu.lacks(Needs(), Least(gpu_memory_bytes=5 * GIB)) == {}
+    assert gpus.in_words().startswith("cuda with 2 x 2.0 GiB")
