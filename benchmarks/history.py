@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,8 @@ def reads(about: Subjects) -> dict[str, Question]:
         "poll, finished": seen(finished),
         "poll, running": seen(about.running),
         "poll, waiting (its place and expected start)": seen(about.waiting),
-        "poll, version": lambda session: jobs.version(session, team, about.running),
+        "poll, versions": lambda session: jobs.versions(session, [about.running, finished]),
+        "poll, unchanged": lambda session: jobs.standing(session, team, about.running),
         "events": lambda session: [to_event(row) for row in jobs.events_after(session, finished, 0, 200)],
         "artifacts": lambda session: jobs.artifacts(session, finished),
         "a worker looks for work": lambda session: claims.has_waiting_jobs(session, CAPACITY),
@@ -114,7 +115,7 @@ def set_up(database: Database) -> tuple[Tenant, str, list[str]]:
     return tenant, finish_one(tenant), [tenant.upload_model().id for _ in range(MODELS)]
 
 
-def add_unfinished(tenant: Tenant, models: Sequence[str]) -> tuple[str, str]:
+def add_unfinished(tenant: Tenant) -> tuple[str, str]:
     """Workers, jobs that they hold, and jobs that wait; gives a running and a waiting one."""
     model = tenant.upload_model()
     for _ in range(RUNNING + WAITING):
@@ -148,17 +149,18 @@ def _timed(database: Database, question: Question, rounds: int, read_only: bool)
 
 
 @contextmanager
-def fresh_database(dialect: str) -> Iterator[Database]:
-    """An empty one."""
+def fresh_database(dialect: str) -> Iterator[tuple[Database, str]]:
+    """An empty one, and its URL."""
     if dialect == "postgresql":
         with postgres_server() as url:
             database = open_database(url)
-            yield database
+            yield database, url
             database.dispose()
         return
     with tempfile.TemporaryDirectory(prefix="modelpress-history-") as folder:
-        database = open_database(f"sqlite:///{folder}/modelpress.db")
-        yield database
+        url = f"sqlite:///{folder}/modelpress.db"
+        database = open_database(url)
+        yield database, url
         database.dispose()
 
 
@@ -170,10 +172,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60, help="how often each question is asked")
     parser.set_defaults(output=None)
     options = parser.parse_args()
-    with fresh_database(options.database) as database:
+    with fresh_database(options.database) as (database, _):
         tenant, template, models = set_up(database)
         copy_finished(database, template, 1, FEW, models)
-        running, waiting = add_unfinished(tenant, models)
+        running, waiting = add_unfinished(tenant)
         with database.session(read_only=True) as session:
             listed = jobs.list_jobs(session, tenant.team_id, state=JobState.SUCCEEDED, limit=FEW)
         about = Subjects(

@@ -171,7 +171,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("team_id", "idempotency_key"),
-        # What a list is filtered by, and its order behind it: a page is found at its place, however many jobs there are.
+        # What lists are filtered by, and their order: a page is found at its place, however many jobs there are.
         Index(None, "team_id", "id"),
         Index(None, "team_id", "state", "id"),
         Index(None, "team_id", "model_id", "id"),

@@ -65,9 +65,7 @@ def unneeded_checkpoints(session: Session, limit: int = 100) -> list[tuple[str, 
     # From the checkpoints, of which there are few, to their jobs: a join may be made the other way about.
     state = select(Job.state).where(Job.id == Checkpoint.job_id).scalar_subquery()
     query = (
-        select(Checkpoint.id, Checkpoint.sha256)
-        .where(or_(Checkpoint.superseded, state.in_(FINAL_STATES)))
-        .limit(limit)
+        select(Checkpoint.id, Checkpoint.sha256).where(or_(Checkpoint.superseded, state.in_(FINAL_STATES))).limit(limit)
     )
     return [(row_id, sha256) for row_id, sha256 in session.execute(query)]
 

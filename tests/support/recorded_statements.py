@@ -256,7 +256,8 @@ def _look(database: Database, tenant: Tenant, done: str, waiting: str, model: st
             to_job(session, job)
             jobs.get_report(session, job)
         [to_event(row) for row in jobs.events_after(session, done, 0, 100)]
-        jobs.version(session, team, done)
+        jobs.versions(session, [done, waiting])
+        jobs.standing(session, team, done)
         for file in jobs.artifacts(session, done):
             jobs.get_artifact(session, team, file.id)
         metrics.metrics(session, done)

@@ -1,0 +1,193 @@
+"""Ten thousand waiting jobs and fifty workers: how fast they are claimed, and what a heartbeat costs the database.
+
+Fifty processes, each with its own connection, do what a worker does around an engine that does nothing: look, claim,
+beat once, finish. All of them share the machine with the database. The seconds that a claim takes are those of the
+worker that asks: with forty-nine others at it, most of them are spent waiting for a turn.
+
+A heartbeat's database time is measured without the others: on PostgreSQL by the server (EXPLAIN ANALYZE, planning and
+execution), on SQLite around the statement, within a transaction.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from queue import Empty
+from statistics import median, quantiles
+from typing import Any
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.dialects import postgresql
+
+from benchmarks.history import CAPACITY, LEASE_SECONDS, fresh_database
+from benchmarks.result import RESULTS, Figure, arguments, publish
+from db.clock import now_plus
+from db.database import Database, open_database
+from db.models import Attempt, Event, Job
+from db.queries.claims import claim_job, heartbeat, succeed
+from db.queries.fence import held
+from modelpress.spec.state import JobState
+from tests.support.reports import a_report
+from tests.support.rows import new_tenant
+
+TEAMS = 5
+HEARTBEATS = 200
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What a worker did."""
+
+    claimed: list[tuple[str, int]]  # job and attempt
+    claims: list[float]  # seconds of each
+    begin: float
+    end: float
+
+
+def fill(database: Database, number: int) -> None:
+    """Jobs that wait, of several teams: copies of one of each that went the usual way."""
+    for turn in range(TEAMS):
+        tenant = new_tenant(database, f"team {turn}")
+        job = tenant.submit(tenant.upload_model())
+        with database.session() as session:
+            for table in (Job, Event):
+                source = session.execute(
+                    select(table.__table__).where((table.id if table is Job else table.job_id) == job.id)
+                ).one()
+                key = "id" if table is Job else "job_id"
+                rows = [{**source._mapping, key: f"job_{turn:012x}{copy:016x}"} for copy in range(number // TEAMS - 1)]
+                session.execute(insert(table), rows)
+    if database.dialect == "postgresql":
+        with database.session() as session:
+            session.execute(text("ANALYZE"))
+
+
+def work(url: str, name: str, start: Barrier, results: Any) -> None:
+    """One worker's shift, until nothing waits. A process of its own."""
+    database = open_database(url)
+    database.ping()
+    report = a_report()
+    claimed: list[tuple[str, int]] = []
+    claims: list[float] = []
+    start.wait()
+    begin = time.time()
+    while True:
+        asked = time.perf_counter()
+        with database.session() as session:
+            job = claim_job(session, name, LEASE_SECONDS, CAPACITY)
+        if job is None:
+            break
+        claims.append(time.perf_counter() - asked)
+        claimed.append((job.id, job.attempt))
+        with database.session() as session:
+            assert heartbeat(session, job.id, job.attempt, LEASE_SECONDS) is JobState.RUNNING
+        with database.session() as session:
+            assert succeed(session, job.id, job.attempt, report)
+    database.dispose()
+    results.put(Shift(claimed, claims, begin, time.time()))
+
+
+def shifts(url: str, workers: int) -> list[Shift]:
+    """Let all workers begin at once, and wait for them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.queue"])
+    results = context.Queue()
+    start = context.Barrier(workers)
+    processes = [
+        context.Process(target=work, args=(url, f"worker-{number}", start, results)) for number in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    found: list[Shift] = []
+    while len(found) < workers:
+        try:
+            found.append(results.get(timeout=1))
+        except Empty:
+            if any(process.exitcode for process in processes):
+                raise RuntimeError("a worker broke; its error is above") from None
+    for process in processes:
+        process.join()
+    return found
+
+
+def check(database: Database, found: list[Shift], jobs: int) -> None:
+    """None lost, none taken twice, all finished. Raises AssertionError."""
+    taken = Counter(job for shift in found for job, _ in shift.claimed)
+    assert len(taken) == jobs
+    assert set(taken.values()) == {1}
+    assert {attempt for shift in found for _, attempt in shift.claimed} == {1}
+    with database.session(read_only=True) as session:
+        states = session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all()
+        assert [*states] == [(JobState.SUCCEEDED, jobs)]
+        assert session.scalar(select(func.count()).select_from(Attempt)) == jobs
+
+
+def heartbeats(database: Database) -> list[float]:
+    """Seconds of database time of a heartbeat, each with the commit left out."""
+    tenant = new_tenant(database, "of the heartbeat")
+    tenant.submit(tenant.upload_model())
+    with database.session() as session:
+        job = claim_job(session, "heart", LEASE_SECONDS)
+        assert job is not None
+    return [_beat(database, job.id, job.attempt) for _ in range(HEARTBEATS)]
+
+
+def _beat(database: Database, job_id: str, attempt: int) -> float:
+    with database.session() as session:
+        if database.dialect == "sqlite":
+            begin = time.perf_counter()
+            assert heartbeat(session, job_id, attempt, LEASE_SECONDS) is JobState.RUNNING
+            return time.perf_counter() - begin
+        # The statement of db.queries.claims.heartbeat.
+        statement = update(Job).where(held(job_id, attempt)).values(lease_expires_at=now_plus(LEASE_SECONDS))
+        sql = statement.returning(Job.state).compile(
+            dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+        )
+        plan = session.scalar(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {str(sql).replace(':', chr(92) + ':')}"))
+        return float(plan[0]["Planning Time"] + plan[0]["Execution Time"]) / 1e3
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = arguments("queue", __doc__ or "")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=50)
+    parser.set_defaults(output=None)
+    options = parser.parse_args()
+    with fresh_database(options.database) as (database, url):
+        database.migrate()
+        fill(database, options.jobs)
+        found = shifts(url, options.workers)
+        check(database, found, options.jobs)
+        beats = heartbeats(database)
+    seconds = max(shift.end for shift in found) - min(shift.begin for shift in found)
+    claims = [each for shift in found for each in shift.claims]
+    publish(
+        options.output or RESULTS / f"queue_{options.database}.json",
+        f"{options.jobs:,} waiting jobs and {options.workers} workers, {options.database}",
+        {
+            "database": options.database,
+            "jobs": options.jobs,
+            "teams": TEAMS,
+            "workers": options.workers,
+            "worker_processes": options.workers,
+            "each_job": "claim, one heartbeat, finish with a report: three transactions, synced to disk",
+            "taken_twice": 0,
+            "not_finished": 0,
+        },
+        [
+            Figure("claims", len(claims) / seconds, "1/s"),
+            Figure("time to claim, median", median(claims), "s"),
+            Figure("time to claim, 99th percentile", quantiles(claims, n=100)[-1], "s"),
+            Figure("heartbeat, database time, median", 1e3 * median(beats), "ms", at_most=1.0),
+            Figure("heartbeat, database time, 99th percentile", 1e3 * quantiles(beats, n=100)[-1], "ms"),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
