@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Request, Response
@@ -142,12 +141,12 @@ async def get_job(
     To follow a job: ask with `wait=30` and the last `ETag` as `If-None-Match`, again and again; 304 says that nothing
     happened meanwhile.
     """
-    look = partial(run_in_threadpool, _look, services, caller.team_id, job_id)
-    seen = await look(if_none_match)
+    asked = (services, caller.team_id, job_id, if_none_match)
+    seen = await run_in_threadpool(_look, *asked)
     known = if_none_match is None or seen.body is None
     if query.wait and known and not seen.is_over:
         await wait_for_change(request, services.watch, job_id, seen.version, query.wait)
-        seen = await look(if_none_match)
+        seen = await run_in_threadpool(_look, *asked)
     headers = {"ETag": seen.etag, "Cache-Control": "private, no-cache"}
     if seen.body is None:
         return Response(status_code=304, headers=headers)

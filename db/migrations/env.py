@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from alembic import context
@@ -26,7 +27,12 @@ def render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal
     return False
 
 
-def note_compatibility(*, ctx: MigrationContext, step: MigrationInfo, **_more: Any) -> None:
+def note_compatibility(
+    ctx: MigrationContext,
+    step: MigrationInfo,
+    heads: Collection[Any],  # noqa: ARG001  Alembic's signature
+    run_args: Mapping[str, Any],  # noqa: ARG001
+) -> None:
     """Write which code the tables serve from this step on, in its transaction."""
     connection, scripts = ctx.connection, context.script
     assert connection is not None  # noqa: S101  # for the type checker: never offline
