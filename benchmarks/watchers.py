@@ -103,6 +103,8 @@ class Line:
 def change(database_url: str, jobs: list[str], seconds: float, results: Connection) -> None:
     """Let each job make progress once a second; sends when each event was there. A process of its own."""
     database = open_database(database_url)
+    database.ping()
+    results.send("ready")
     made: Changes = {}
     begin = time.monotonic()
     number = 0
@@ -188,6 +190,7 @@ def changing(
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=change, args=(database_url, jobs, seconds, theirs))
     process.start()
+    assert ours.recv() == "ready"
 
     async def run() -> Seen:
         return await clients()
