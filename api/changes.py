@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -66,8 +65,8 @@ class Watch:
             asked = {waiter.job_id for waiter in self._waiters}
             try:
                 versions = await run_in_threadpool(self._versions, asked)
-            except SQLAlchemyError as error:
-                self._wake({waiter: error for waiter in self._waiters if waiter.job_id in asked})
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer to those who asked
+                self._wake(dict.fromkeys((each for each in self._waiters if each.job_id in asked), error))
                 continue
             # The server waits for its requests before it stops: the event streams' library knows that it was told to.
             self._wake(
@@ -84,7 +83,7 @@ class Watch:
             return jobs.versions(session, job_ids)
 
     @staticmethod
-    def _wake(waiters: dict[_Waiter, SQLAlchemyError | None]) -> None:
+    def _wake(waiters: Mapping[_Waiter, Exception | None]) -> None:
         for waiter, error in waiters.items():
             if waiter.woken.done():
                 continue

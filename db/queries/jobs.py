@@ -108,7 +108,8 @@ def attempts(session: Session, job_id: str) -> list[Attempt]:
 
 def versions(session: Session, job_ids: Collection[str]) -> dict[str, int]:
     """Of each of these jobs that is there, a number that grows with every change that a reader can see."""
-    return dict(session.execute(select(Job.id, Job.version).where(Job.id.in_(job_ids))).tuples())
+    found = session.execute(select(Job.id, Job.version).where(Job.id.in_(job_ids))).tuples()
+    return dict(found.all())
 
 
 def standing(session: Session, team_id: str, job_id: str) -> tuple[int, JobState] | None:
