@@ -6,6 +6,7 @@ session and its rows made into objects; the ratio of the medians is what may not
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from modelpress.spec.state import JobState
 from tests.support.postgres import postgres_server
 from tests.support.rows import Tenant, any_sha256, new_tenant
 
+DIALECTS = ("sqlite", "postgresql")
 FEW = 1_000
 WAITING, RUNNING, WORKERS, MODELS = 500, 20, 25, 10
 LEASE_SECONDS = 3_600.0
@@ -167,12 +169,18 @@ def fresh_database(dialect: str) -> Iterator[tuple[Database, str]]:
 def main() -> None:
     """Measure, write, print."""
     parser = arguments("history", __doc__ or "")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--database", choices=DIALECTS, help="one of them; both by default")
     parser.add_argument("--jobs", type=int, default=1_000_000, help="finished jobs")
     parser.add_argument("--rounds", type=int, default=60, help="how often each question is asked")
-    parser.set_defaults(output=None)
+    parser.set_defaults(output=None)  # a file for each database
     options = parser.parse_args()
-    with fresh_database(options.database) as (database, _):
+    for dialect in DIALECTS if options.database is None else (options.database,):
+        measure(options, dialect)
+
+
+def measure(options: argparse.Namespace, dialect: str) -> None:
+    """On one database."""
+    with fresh_database(dialect) as (database, _):
         tenant, template, models = set_up(database)
         copy_finished(database, template, 1, FEW, models)
         running, waiting = add_unfinished(tenant)
@@ -189,12 +197,12 @@ def main() -> None:
         few = ask(database, about, options.rounds)
         copy_finished(database, template, FEW + 1, options.jobs, models)
         many = ask(database, about, options.rounds)
-    output: Path = options.output or RESULTS / f"history_{options.database}.json"
+    output: Path = options.output or RESULTS / f"history_{dialect}.json"
     publish(
         output,
-        f"{options.jobs:,} finished jobs over {FEW:,}, {options.database}",
+        f"{options.jobs:,} finished jobs over {FEW:,}, {dialect}",
         {
-            "database": options.database,
+            "database": dialect,
             "jobs": options.jobs,
             "waiting": WAITING,
             "running": RUNNING,

@@ -13,6 +13,7 @@ execution), on SQLite around the driver's call of the statement. Neither counts 
 
 from __future__ import annotations
 
+import argparse
 import math
 import multiprocessing
 import shutil
@@ -33,7 +34,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from benchmarks.history import CAPACITY, LEASE_SECONDS, fresh_database
+from benchmarks.history import CAPACITY, DIALECTS, LEASE_SECONDS, fresh_database
 from benchmarks.result import RESULTS, Figure, arguments, publish
 from db.clock import now_plus
 from db.database import Database, open_database
@@ -205,18 +206,24 @@ def _statement_seconds(act: Callable[[], None]) -> float:
 def main() -> None:
     """Measure, write, print."""
     parser = arguments("queue", __doc__ or "")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--database", choices=DIALECTS, help="one of them; both by default")
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long claims are timed")
-    parser.set_defaults(output=None)
+    parser.set_defaults(output=None)  # a file for each database
     options = parser.parse_args()
-    with fresh_database(options.database) as (database, url), tempfile.TemporaryDirectory(dir=_MEMORY) as memory:
+    for dialect in DIALECTS if options.database is None else (options.database,):
+        measure(options, dialect)
+
+
+def measure(options: argparse.Namespace, dialect: str) -> None:
+    """On one database."""
+    with fresh_database(dialect) as (database, url), tempfile.TemporaryDirectory(dir=_MEMORY) as memory:
         database.migrate()
         fill(database, options.jobs)
         found = shifts(url, options.workers, options.seconds)
         beats = heartbeats(database)
-        if options.database == "sqlite":
+        if dialect == "sqlite":
             copied = f"{memory}/modelpress.db"
             shutil.copyfile(url.removeprefix("sqlite:///"), copied)
             url = f"sqlite:///{copied}"
@@ -227,10 +234,10 @@ def main() -> None:
     seconds = max(shift.end for shift in found) - min(shift.begin for shift in found)
     claims = [each for shift in found for each in shift.claims]
     publish(
-        options.output or RESULTS / f"queue_{options.database}.json",
-        f"{options.jobs:,} waiting jobs and {options.workers} workers, {options.database}",
+        options.output or RESULTS / f"queue_{dialect}.json",
+        f"{options.jobs:,} waiting jobs and {options.workers} workers, {dialect}",
         {
-            "database": options.database,
+            "database": dialect,
             "jobs": options.jobs,
             "teams": TEAMS,
             "workers": options.workers,

@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for another process's transaction
 _READ_ONLY = "modelpress_read_only"
-_POOL = {"pool_size": 8, "max_overflow": 24}
+# Made at need and then kept: those that overflow a pool are closed after each use, and many polls at once would open
+# one each. The last one used comes first, so that what one rush needed lies idle after it.
+_POOL: dict[str, Any] = {"pool_size": 32, "max_overflow": 0, "pool_use_lifo": True}
 
 
 def journal_mode(version: tuple[int, int, int]) -> str:
