@@ -19,11 +19,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 from db.database import Database
-from db.queries.stored_bytes import Holder, holders, reject_uploads
+from db.queries.stored_bytes import Holder, holders, named_beginnings, reject_uploads
 from db.queries.uploads import hold_bytes
 from modelpress.spec.failure import Failure, FailureKind
 from service.stored_bytes import drop_unneeded, read_shard
-from storage.store import SHARDS, Kept, NotStored, Store
+from storage.store import SHARD_DIGITS, Kept, NotStored, Store
 
 _NEEDS_UPLOAD = Failure(
     kind=FailureKind.INTERNAL, message="the stored bytes of this file are gone or damaged; upload it again"
@@ -74,7 +74,9 @@ def check_storage(
     check = _Check(database, store, repair=repair)
     put_before = store.now() - timedelta(seconds=grace_seconds)
     there = store.shards()
-    for name in SHARDS:
+    with database.session(read_only=True) as session:
+        begun = named_beginnings(session, SHARD_DIGITS)
+    for name in sorted(there | begun):
         shard = read_shard(database, store, name, is_empty=name not in there)
         for kept in shard.unneeded(put_before):
             if repair and not drop_unneeded(database, store, kept.sha256, put_before=put_before):

@@ -27,7 +27,8 @@ PIECE_BYTES = 1 << 20
 RENEW_SECONDS = 3600.0
 """An object that is put again is younger than this afterwards, so that whoever removes old ones leaves it alone."""
 
-SHARDS = tuple(f"{number:02x}" for number in range(256))
+SHARD_DIGITS = 2
+SHARDS = tuple(f"{number:0{SHARD_DIGITS}x}" for number in range(16**SHARD_DIGITS))
 """What hashes begin with: a store is listed by these, so that no list of all it keeps need fit into memory."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import ColumnElement, false, select, true, update
+from sqlalchemy import ColumnElement, false, func, select, true, update
 from sqlalchemy.orm import Session
 
 from db.models import Artifact, Checkpoint, Dataset, Model, Upload
@@ -53,6 +53,15 @@ def holders(session: Session, begin: str) -> list[Holder]:
             .order_by(table.id)
         )
     ]
+
+
+def named_beginnings(session: Session, length: int) -> set[str]:
+    """The first `length` digits of all hashes that rows name."""
+    return {
+        begin
+        for table, holds in HOLDERS.items()
+        for begin in session.scalars(select(func.substr(table.sha256, 1, length)).where(holds).distinct())
+    }
 
 
 def _is_rejected(table: type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint]) -> ColumnElement[bool]:

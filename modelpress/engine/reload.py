@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.formats.load import load_network
+from modelpress.engine.fresh import serve
 from modelpress.engine.latency import (
     LATENCY_SECONDS,
     file_contender,
@@ -316,4 +317,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    serve(main, answers=int(sys.argv[1]))

@@ -1,6 +1,6 @@
 """Proof that written files are what the report says: a fresh process reloads them with nothing but the file.
 
-parent                                          fresh process (python -m modelpress.engine.reload REQUEST ANSWER)
+parent                                          fresh process (modelpress.engine.reload, by fresh.py)
 write_probe: images, and the outputs of   ->    load each file, run the images, compare with the outputs
 the network in memory                           hash the weights of each torch file, compare with the parent's
 write_heldout: images and labels          ->    accuracy of each file; parameters, MACs, layers, peak memory
@@ -10,7 +10,6 @@ verify: starts the process, waits         <-    proofs, measurement, latencies; 
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modelpress.engine.fresh import fresh_processes
 from modelpress.engine.measure import evaluating, exact_arithmetic, normalise
 from modelpress.engine.network import Network
 from modelpress.engine.proof_request import Answer, Request, Verified
@@ -79,9 +79,7 @@ def verify(request: Request, scratch: Path) -> Verified:
     asked.write_text(request.model_dump_json())
     answered.unlink(missing_ok=True)
     sys.stdout.flush()
-    command = [sys.executable, "-m", "modelpress.engine.reload", str(asked), str(answered)]
-    # The arguments are ours: this interpreter, this module, two paths in the scratch folder.
-    code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode  # noqa: S603
+    code = fresh_processes("modelpress.engine.reload").run([str(asked), str(answered)])
     if not answered.exists():
         if code == -9:
             raise OutOfMemory(

@@ -20,7 +20,7 @@ from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState
-from tests.client.conftest import Inputs
+from tests.client.conftest import HELDOUT_IMAGES, Inputs
 from tests.support.service import ROOT, RunningService, child_environment
 
 COMPRESS = ["compress", "README.md", "-a", "nin_cifar", "-o", "x", "--prune", "0.5"]
@@ -135,7 +135,7 @@ class TestOnTheService:
         assert (model.preprocessing.mean, model.preprocessing.std) == ((0.3,), (0.35,))
         assert "ready: vgg13_bn_cifar" in captured.err
         assert run(["upload", "dataset", str(inputs.dataset), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["inspection"]["heldout_examples"] == 360
+        assert json.loads(capsys.readouterr().out)["inspection"]["heldout_examples"] == HELDOUT_IMAGES
 
     def test_a_rejected_upload_fails_with_its_reason(
         self, here: RunningService, inputs: Inputs, capsys: pytest.CaptureFixture[str]

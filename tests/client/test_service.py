@@ -38,7 +38,7 @@ from modelpress.spec.report import Ancestor, Origin, Report
 from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.steps import Prune
-from tests.client.conftest import Inputs
+from tests.client.conftest import HELDOUT_IMAGES, TRAIN_IMAGES, Inputs
 from tests.support.archives import picture, write_tar, write_zip, write_zst
 from tests.support.cifar import cifar10_binary, cifar10_python, pictures
 from tests.support.exported import Photographer, export, trained
@@ -55,7 +55,7 @@ def test_an_upload_is_ready_when_the_call_returns(model: Model, dataset: Dataset
     assert model.preprocessing is not None
     assert (model.preprocessing.mean, model.preprocessing.std) == ((0.3,), (0.35,))
     assert dataset.inspection is not None
-    assert (dataset.inspection.train_examples, dataset.inspection.heldout_examples) == (1437, 360)
+    assert (dataset.inspection.train_examples, dataset.inspection.heldout_examples) == (TRAIN_IMAGES, HELDOUT_IMAGES)
 
 
 def test_data_sets_of_every_kind_are_sniffed_and_inspected(client: Client, tmp_path: Path) -> None:
