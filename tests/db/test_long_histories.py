@@ -1,4 +1,4 @@
-"""What is asked often finds its rows by an index, whatever the number of finished jobs; `benchmarks.history` times it."""
+"""What is asked often finds its rows by an index, however many jobs are over; `benchmarks.history` times it."""
 
 from __future__ import annotations
 
