@@ -19,7 +19,7 @@ DATASET ?= digits
 TESTS ?= tests
 # Many tests wait for other processes, so three at a time keep two cores busy; each gets one torch thread.
 PROCESSES ?= 3
-BENCH ?= startup transfer claim overhead training data_loader channel_pruning factorization compact_size int8_speed read_exported proving
+BENCH ?= startup transfer claim queue history watchers overhead training data_loader channel_pruning factorization compact_size int8_speed read_exported proving
 
 .PHONY: setup demo serve test hostile lint format bench clean
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 
+from api.changes import Watch
 from api.dependencies import Services
 from api.errors import INTERNAL, install_error_handlers, problems
 from api.metrics import Metrics
@@ -72,12 +73,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         open_store, settings.store_url, credentials=settings.s3_credentials, spool_folder=settings.home / "spool"
     )
     app.state.metrics.watch(database)
-    app.state.services = Services(settings, database, store, wakeup, app.state.metrics)
+    watch = Watch(database)
+    app.state.services = Services(settings, database, store, wakeup, app.state.metrics, watch)
     sweeping = asyncio.create_task(_sweep(store))
     try:
         yield
     finally:
         sweeping.cancel()
+        watch.close()
         wakeup.close()
         database.dispose()
 

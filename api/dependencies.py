@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from fastapi import BackgroundTasks, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.changes import Watch
 from api.metrics import Metrics
 from api.refusals import MissingScope, NoKey, OtherMediaType
 from db.database import Database
@@ -41,6 +42,7 @@ class Services:
     store: Store
     wakeup: Wakeup
     metrics: Metrics
+    watch: Watch
     # Key to the moment its use was last noted, by this process's clock: one write a minute, not one a request.
     touched: dict[str, float] = field(default_factory=dict)
 
@@ -54,8 +56,8 @@ class Caller:
     scopes: frozenset[str]
 
 
-def get_services(request: Request) -> Services:
-    """The application's parts."""
+async def get_services(request: Request) -> Services:
+    """The application's parts. Asynchronous, as `require` is, for that costs no way through a thread."""
     services: Services = request.app.state.services
     return services
 
@@ -92,8 +94,8 @@ def _note_use(database: Database, key_id: str) -> None:
         log.warning("use of a key not noted", key_id=key_id, error=type(error).__name__)
 
 
-def _require(scope: str) -> Callable[[Caller], Caller]:
-    def require(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
+def _require(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
+    async def require(caller: Annotated[Caller, Depends(authenticate)]) -> Caller:
         if scope not in caller.scopes:
             raise MissingScope(
                 f"this needs a key with the scope `{scope}`; this one has {', '.join(sorted(caller.scopes))}"

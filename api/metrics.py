@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.database import Database
 from db.queries.backlog import backlog
-from modelpress.spec.state import JobState
+from modelpress.spec.state import UNFINISHED_STATES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -79,7 +79,7 @@ class _Jobs(Collector):
             # The other figures are wanted most when the database is away.
             log.warning("jobs not counted", error=type(error).__name__)
             return by_state, oldest
-        for state in JobState:
+        for state in sorted(UNFINISHED_STATES):
             by_state.add_metric([state.value], now.jobs.get(state, 0))
         oldest.add_metric([], now.oldest_waiting_seconds)
         return by_state, oldest
@@ -87,7 +87,7 @@ class _Jobs(Collector):
     @staticmethod
     def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
         return (
-            GaugeMetricFamily("modelpress_jobs", "Jobs by state.", labels=["state"]),
+            GaugeMetricFamily("modelpress_jobs", "Jobs that are not over, by state.", labels=["state"]),
             GaugeMetricFamily(
                 "modelpress_oldest_waiting_job_seconds",
                 "How long the next job in the queue has waited, seconds.",

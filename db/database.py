@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for another process's transaction
 _READ_ONLY = "modelpress_read_only"
+# Made at need and then kept: those that overflow a pool are closed after each use, and many polls at once would open
+# one each. The last one used comes first, so that what one rush needed lies idle after it.
+_POOL: dict[str, Any] = {"pool_size": 32, "max_overflow": 0, "pool_use_lifo": True}
 
 
 def journal_mode(version: tuple[int, int, int]) -> str:
@@ -59,9 +62,16 @@ class Database:
             yield session
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision. Processes that start at once wait for one another."""
-        engine = _make_engine(self._url, foreign_keys=False, pool=False)
+        """Bring the tables to the newest revision. Processes that start at once wait for one another.
+
+        On PostgreSQL others may work with them meanwhile; on SQLite writers wait. Newer tables that serve this code
+        are left as they are. Raises UnusableDatabase when they do not serve it.
+        """
+        engine = _make_engine(self._url, for_migration=True)
         try:
+            if engine.dialect.name == "postgresql":
+                migrate.upgrade_beside(engine)
+                return
             with engine.begin() as connection:
                 migrate.upgrade(connection)
         finally:
@@ -72,9 +82,10 @@ class Database:
         with self._reader.connect() as connection:
             return migrate.current(connection)
 
-    def is_current(self) -> bool:
-        """True when the tables are at the revision that this code expects."""
-        return self.revision() == migrate.head()
+    def is_compatible(self) -> bool:
+        """True when this code can work with the tables: they are its own, or newer ones that say they serve it."""
+        with self._reader.connect() as connection:
+            return migrate.is_compatible(connection)
 
     def ping(self) -> None:
         """Ask the database for a sign of life. Raises sqlalchemy.exc.SQLAlchemyError when there is none."""
@@ -111,20 +122,21 @@ def open_database(url: str) -> Database:
     return Database(parsed)
 
 
-def _make_engine(url: URL, *, foreign_keys: bool = True, pool: bool = True) -> Engine:
+def _make_engine(url: URL, *, for_migration: bool = False) -> Engine:
+    # One that migrates keeps no connection, and the next has settings of its own.
+    pool: dict[str, Any] = {"poolclass": NullPool} if for_migration else _POOL
     if url.get_backend_name() == "sqlite":
-        return _make_sqlite_engine(url, foreign_keys=foreign_keys, pool=pool)
-    options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_pre_ping": True} if pool else {}
+        return _make_sqlite_engine(url, pool, foreign_keys=not for_migration)
+    settings = {"options": f"-c lock_timeout={migrate.LOCK_SECONDS}s"} if for_migration else {}
     return create_engine(
         url,
-        connect_args={"application_name": "modelpress", "connect_timeout": 10},
-        **(options or {"poolclass": NullPool}),
+        connect_args={"application_name": "modelpress", "connect_timeout": 10, **settings},
+        **({**pool, "pool_pre_ping": True} if pool is _POOL else pool),
     )
 
 
-def _make_sqlite_engine(url: URL, *, foreign_keys: bool, pool: bool) -> Engine:
-    options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24} if pool else {"poolclass": NullPool}
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **options)
+def _make_sqlite_engine(url: URL, pool: dict[str, Any], *, foreign_keys: bool) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **pool)
     mode = journal_mode(sqlite3.sqlite_version_info)
 
     @event.listens_for(engine, "connect")

@@ -92,6 +92,15 @@ def _refers_to(target: str, **more: Any) -> Mapped[Any]:
     return mapped_column(String(ID_LENGTH), ForeignKey(target), **more)
 
 
+class Compatibility(Base):
+    """Which code these tables serve: one row, which `db/migrations/env.py` writes with each migration."""
+
+    __tablename__ = "compatibility"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # always 1
+    oldest_revision: Mapped[str] = mapped_column(String(32))  # that code may expect which goes on with them
+
+
 class Team(Base):
     """Who owns rows. A caller sees the rows of its own team only."""
 
@@ -166,7 +175,11 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("team_id", "idempotency_key"),
+        # What lists are filtered by, and their order: a page is found at its place, however many jobs there are.
         Index(None, "team_id", "id"),
+        Index(None, "team_id", "state", "id"),
+        Index(None, "team_id", "model_id", "id"),
+        Index(None, "team_id", "model_id", "state", "id"),
         Index(None, "state", "queued_at", "id"),
         Index(None, "finished_at"),
         Index(None, "state", "wait_expires_at"),
@@ -176,8 +189,8 @@ class Job(Base):
     id: Mapped[str] = _id()
     team_id: Mapped[str] = _refers_to("teams.id")
     name: Mapped[str]
-    model_id: Mapped[str] = _refers_to("models.id", index=True)
-    dataset_id: Mapped[str | None] = _refers_to("datasets.id", index=True)
+    model_id: Mapped[str] = _refers_to("models.id")
+    dataset_id: Mapped[str | None] = _refers_to("datasets.id")
     spec: Mapped[JobSpec]
     idempotency_key: Mapped[str | None]
     # modelpress.spec.identity.job_identity, by the release that accepted it, then by that which runs it; null for a job

@@ -168,7 +168,7 @@ def _use_temporary_folder(settings: Settings) -> None:
 
 
 def _wait_for_tables(workplace: Workplace) -> bool:
-    """Wait until the database answers and has this code's tables; False when told to end before."""
+    """Wait until the database answers and has tables for this code; False when told to end before."""
     while not workplace.stop.is_set():
         if _is_ready(workplace.database):
             return True
@@ -178,7 +178,7 @@ def _wait_for_tables(workplace: Workplace) -> bool:
 
 def _is_ready(database: Database) -> bool:
     try:
-        if database.is_current():
+        if database.is_compatible():
             return True
         log.warning("database_not_migrated", advice="run `python -m service.admin migrate`")
     except PASSING as error:

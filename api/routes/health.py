@@ -145,6 +145,6 @@ def _verdict(name: Literal["database", "store", "broker"], future: Future[None],
 
 def _check_database(database: Database) -> None:
     database.ping()
-    if not database.is_current():
+    if not database.is_compatible():
         found = database.revision() or "empty"
         raise NotCurrent(f"answers, but its tables are {found} and not those of this version; run the migration")

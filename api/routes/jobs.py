@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Request, Response
@@ -140,7 +141,6 @@ def list_jobs(services: ServicesParam, caller: Reader, query: Annotated[JobListQ
 )
 async def get_job(
     request: Request,
-    response: Response,
     services: ServicesParam,
     caller: Reader,
     job_id: str,
@@ -148,22 +148,22 @@ async def get_job(
     if_none_match: Annotated[
         str | None, Header(alias="If-None-Match", description="`ETag` of the answer that the caller has.")
     ] = None,
-) -> Response | Job:
+) -> Response:
     """With `wait`, the answer comes at the next change: of progress, state, or anything else of the job.
 
     To follow a job: ask with `wait=30` and the last `ETag` as `If-None-Match`, again and again; 304 says that nothing
     happened meanwhile.
     """
-    job, version, etag = await run_in_threadpool(_read, services, caller.team_id, job_id)
-    known = if_none_match is None or matches(if_none_match, etag)
-    if query.wait and known and not job.state.final:
-        await wait_for_change(request, services.database, caller.team_id, job_id, version, query.wait)
-        job, version, etag = await run_in_threadpool(_read, services, caller.team_id, job_id)
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if matches(if_none_match, etag):
+    asked = (services, caller.team_id, job_id, if_none_match)
+    seen = await run_in_threadpool(_look, *asked)
+    known = if_none_match is None or seen.body is None
+    if query.wait and known and not seen.is_over:
+        await wait_for_change(request, services.watch, job_id, seen.version, query.wait)
+        seen = await run_in_threadpool(_look, *asked)
+    headers = {"ETag": seen.etag, "Cache-Control": "private, no-cache"}
+    if seen.body is None:
         return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return job
+    return Response(seen.body, media_type="application/json", headers=headers)
 
 
 @router.post(
@@ -198,14 +198,38 @@ def retry_job(services: ServicesParam, caller: Writer, background: BackgroundTas
     return job
 
 
-def _read(services: Services, team_id: str, job_id: str) -> tuple[Job, int, str]:
-    """The job, its version, and its entity tag. Raises NotThere."""
+@dataclass(frozen=True)
+class _Seen:
+    """A job as one look finds it."""
+
+    body: str | None  # None when the caller has this version already
+    version: int
+    etag: str
+    is_over: bool
+
+
+def _look(services: Services, team_id: str, job_id: str, if_none_match: str | None) -> _Seen:
+    """The job, written out in this thread and not in the server's one. Raises NotThere."""
     with services.database.session(read_only=True) as session:
+        standing = jobs.standing(session, team_id, job_id) if if_none_match is not None else None
+        if standing is not None:
+            version, state = standing
+            etag = _etag(version, None)
+            # Most looks of those who poll: nothing of the job is read. Where it stands in the queue is another matter.
+            if state is not JobState.QUEUED and matches(if_none_match, etag):
+                return _Seen(None, version, etag, state.final)
         row = jobs.get_job(session, team_id, job_id)
         if row is None:
             raise NotThere("job", job_id)
         job = to_job(session, row)
+    etag = _etag(row.version, job)
+    body = None if matches(if_none_match, etag) else job.model_dump_json()
+    return _Seen(body, row.version, etag, job.state.final)
+
+
+def _etag(version: int, job: Job | None) -> str:
     # The place in the queue changes when other jobs do, and what it waits for with the workers, without a new version
     # of this one. The expected start moves with every look: it makes no new answer by itself.
-    reason = "" if job.waiting is None else f"-{job.waiting.reason}"
-    return job, row.version, f'W/"{row.version}-{job.queue_position or 0}{reason}"'
+    if job is None or job.waiting is None:
+        return f'W/"{version}-0"'
+    return f'W/"{version}-{job.queue_position}-{job.waiting.reason}"'

@@ -73,7 +73,7 @@ async def stream_events(
     """Everything that happened to the job so far, then what happens, as it happens."""
     await run_in_threadpool(_require_job, services, caller.team_id, job_id)
     after = query.last_event_id if last_event_id is None else last_event_id
-    return event_stream(services.database, caller.team_id, job_id, after)
+    return event_stream(services.database, services.watch, caller.team_id, job_id, after)
 
 
 @router.get(

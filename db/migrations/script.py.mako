@@ -7,6 +7,8 @@ from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+# The oldest code that goes on beside these tables, which is at least that of the revision before.
+compatible_from = ${repr(down_revision)}
 
 
 def upgrade() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -124,9 +124,16 @@ def attempts(session: Session, job_id: str) -> list[Attempt]:
     return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
 
 
-def version(session: Session, team_id: str, job_id: str) -> int | None:
-    """A number that grows with every change of the job that a reader can see; None when there is no such job."""
-    return session.scalar(select(Job.version).where(Job.id == job_id, Job.team_id == team_id))
+def versions(session: Session, job_ids: Collection[str]) -> dict[str, int]:
+    """Of each of these jobs that is there, a number that grows with every change that a reader can see."""
+    found = session.execute(select(Job.id, Job.version).where(Job.id.in_(job_ids))).tuples()
+    return dict(found.all())
+
+
+def standing(session: Session, team_id: str, job_id: str) -> tuple[int, JobState] | None:
+    """A job's version and state, without anything else of it; None when there is no such job."""
+    query = select(Job.version, Job.state).where(Job.id == job_id, Job.team_id == team_id)
+    return session.execute(query).tuples().one_or_none()
 
 
 def events_after(session: Session, job_id: str, after: int, limit: int) -> list[Event]:

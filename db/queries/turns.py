@@ -42,7 +42,9 @@ def await_turn(session: Session) -> None:
 
 def has_waiting_jobs(session: Session, capacity: Capacity | None = None) -> bool:
     """True when a job waits that a worker with this capacity can take (None: one that can take any)."""
-    return session.scalar(select(Job.id).where(_waits(Job, capacity)).limit(1)) is not None
+    # In the order of an index: else PostgreSQL may look for the one row from the oldest job of all on.
+    oldest = select(Job.id).where(_waits(Job, capacity)).order_by(Job.queued_at, Job.id).limit(1)
+    return session.scalar(oldest) is not None
 
 
 def next_job(capacity: Capacity | None = None) -> ScalarSelect[Any]:

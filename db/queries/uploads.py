@@ -22,7 +22,7 @@ from db.queries.texts import storable
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.state import FINAL_STATES
+from modelpress.spec.state import UNFINISHED_STATES
 
 Row = TypeVar("Row", Model, Dataset)
 
@@ -133,10 +133,13 @@ def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> st
     if row is None:
         raise NotFound(kind, row_id)
     of_student = select(JobStudent.job_id).where(JobStudent.model_id == row_id)
+    # By team and state, as what it has not finished is little beside all that was ever done with a model.
     uses = select(Job.id).where(
-        or_(Job.model_id == row_id, Job.dataset_id == row_id, Job.id.in_(of_student)), Job.state.not_in(FINAL_STATES)
+        Job.team_id == team_id,
+        Job.state.in_(UNFINISHED_STATES),
+        or_(Job.model_id == row_id, Job.dataset_id == row_id, Job.id.in_(of_student)),
     )
-    job_id = session.scalar(uses.order_by(Job.id).limit(1))
+    job_id = session.scalar(uses.limit(1))
     if job_id is not None:
         raise InUse(kind, row_id, job_id)
     session.execute(

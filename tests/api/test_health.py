@@ -112,7 +112,7 @@ def test_figures(server: ApiServer, tenant: Tenant) -> None:
     assert value("modelpress_upload_bytes_total", route="/v1/datasets") == len(npz_file())
     assert value("modelpress_jobs", state="queued") == 1
     assert value("modelpress_jobs", state="running") == 1
-    assert value("modelpress_jobs", state="failed") == 0
+    assert value("modelpress_jobs", state="cancelling") == 0
     waited = value("modelpress_oldest_waiting_job_seconds")
     assert waited is not None
     assert 0 < waited < 600

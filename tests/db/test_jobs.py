@@ -21,7 +21,7 @@ from db.queries.jobs import (
     get_report,
     list_jobs,
     retry,
-    version,
+    standing,
 )
 from db.queries.uploads import delete_dataset, delete_model
 from modelpress.spec.event import Progress, StateChanged, Warned
@@ -87,7 +87,7 @@ def test_another_teams_job_is_no_job(database, tenant, job):
     other = new_tenant(database, "other")
     with database.session() as session:
         assert get_job(session, other.team_id, job.id) is None
-        assert version(session, other.team_id, job.id) is None
+        assert standing(session, other.team_id, job.id) is None
         assert list_jobs(session, other.team_id, limit=10) == []
         for ask in (cancel, retry):
             with pytest.raises(NotFound):
@@ -279,7 +279,7 @@ def test_the_version_grows_with_everything_a_reader_can_see(database, tenant, jo
 
     def look():
         with database.session(read_only=True) as session:
-            seen.append(version(session, tenant.team_id, job.id))
+            seen.append(standing(session, tenant.team_id, job.id)[0])
 
     look()
     with database.session() as session:

@@ -37,13 +37,13 @@ def fresh_url(empty_url):
     return empty_url
 
 
-def test_an_empty_database_is_not_current(empty_url):
+def test_an_empty_database_is_not_compatible(empty_url):
     with opened(empty_url) as database:
         assert database.revision() is None
-        assert not database.is_current()
+        assert not database.is_compatible()
         database.migrate()
-        assert database.is_current()
-        assert database.revision() == migrate.head() == "0007"
+        assert database.is_compatible()
+        assert database.revision() == migrate.head() == "0008"
 
 
 def test_migrating_twice_changes_nothing(empty_url):
@@ -219,28 +219,45 @@ def test_processes_that_start_at_once_all_find_it_migrated(empty_url):
         assert list(pool.map(_migrate_and_tell, [empty_url] * 4)) == [migrate.head()] * 4
 
 
-def test_a_database_of_a_newer_version_is_refused_and_left_alone(fresh_url):
-    engine = _engine(fresh_url)
+def _be_newer(url, oldest):
+    """Mark the tables as those of a later version."""
+    engine = _engine(url)
     try:
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+            connection.execute(text("UPDATE compatibility SET oldest_revision = :oldest"), {"oldest": oldest})
     finally:
         engine.dispose()
+
+
+@pytest.mark.parametrize("oldest", ["9999", "9998"])
+def test_a_newer_database_that_does_not_serve_this_version_is_refused_and_left_alone(fresh_url, oldest):
+    _be_newer(fresh_url, oldest)
     with opened(fresh_url) as database:
-        assert not database.is_current()
+        assert not database.is_compatible()
         with pytest.raises(UnusableDatabase, match="9999"):
             database.migrate()
         assert database.revision() == "9999"
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(empty_url, monkeypatch):
+def test_a_newer_database_that_serves_this_version_is_worked_with_and_left_alone(fresh_url):
+    _be_newer(fresh_url, migrate.head())
+    with opened(fresh_url) as database:
+        assert database.is_compatible()
+        database.migrate()
+        assert database.revision() == "9999"
+        new_tenant(database)
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     def broken(_connection):
         raise UnusableDatabase("a broken reference")
 
+    url = f"sqlite:///{tmp_path / 'modelpress.db'}"
     monkeypatch.setattr(migrate, "_check_references", broken)
-    with opened(empty_url) as database:
+    with opened(url) as database:
         with pytest.raises(UnusableDatabase, match="broken reference"):
             database.migrate()
         assert database.revision() is None
     monkeypatch.undo()
-    assert _migrate_and_tell(empty_url) == migrate.head()
+    assert _migrate_and_tell(url) == migrate.head()
