@@ -1,6 +1,8 @@
-"""A report whose every figure is written down here."""
+"""A report whose every figure is written down here, and what of any report is the same whenever it is made."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import NetworkSummary
@@ -58,3 +60,21 @@ def a_report() -> Report:
             seconds=3.0,
         ),
     )
+
+
+def without_times(report: Report) -> dict[str, Any]:
+    """What a report says but for what a clock has measured, and for the last digits of sums over images.
+
+    Those depend on where the memory of each process lies.
+    """
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            timed = ("seconds", "started_at", "latencies", "latency", "images_per_second", "time_share")
+            timed = (*timed, "peak_memory_bytes", "final_loss")
+            return {key: strip(one) for key, one in value.items() if key not in timed}
+        if isinstance(value, list):
+            return [strip(one) for one in value]
+        return float(f"{value:.5g}") if isinstance(value, float) else value
+
+    return strip(report.model_dump(mode="json"))

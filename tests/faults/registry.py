@@ -1,0 +1,23 @@
+"""Every kind of fault, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from tests.faults.fault import Fault
+from tests.faults.kinds.asking import Cancel, PostAtOnce
+from tests.faults.kinds.freezing import FreezeWorker
+from tests.faults.kinds.killing import KillApi, KillChild, KillWorker
+from tests.faults.kinds.stopping import StopFinishing, StopIdle, StopLoading, StopStoring, StopTraining
+
+FAULTS: tuple[Fault, ...] = (
+    KillWorker(),
+    KillChild(),
+    KillApi(),
+    FreezeWorker(),
+    StopIdle(),
+    StopLoading(),
+    StopTraining(),
+    StopStoring(),
+    StopFinishing(),
+    Cancel(),
+    PostAtOnce(),
+)
