@@ -60,7 +60,9 @@ def _try(fault: Fault, name: str, moments: int, seed: int) -> Outcome:
             fault.around(usual, home) as back_end,
             running_site(home, back_end, workers=fault.workers, apis=fault.apis, settings=fault.settings(home)) as site,
         ):
-            outcome = run(fault, site, expected_results(site), moments=moments, seed=seed, tell=_tell)
+            outcome = run([fault], site, expected_results(site), moments={fault.name: moments}, seed=seed, tell=_tell)[
+                0
+            ]
             outcome.findings.wrong += leftovers(site)
     _tell(f"{fault.name}, {name}: {outcome.moments} moments in {outcome.took_seconds:.0f} s", end="\n")
     return outcome

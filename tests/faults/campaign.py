@@ -1,10 +1,10 @@
-"""One kind of fault against one service: struck at random moments under load, then all is held against the ledger."""
+"""Faults against one service: struck at random moments under load, then all is held against the ledger."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
@@ -21,7 +21,7 @@ SETTLE_SECONDS = 120.0
 TRIES = 5
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """What became of it."""
 
@@ -30,10 +30,10 @@ class Outcome:
     back_end: str
     seed: int
     bound_seconds: float
-    moments: int = 0
-    findings: Findings = field(default_factory=Findings)
-    seconds: list[float] = field(default_factory=list)  # to running again, of each thing that was hit
-    took_seconds: float = 0.0
+    moments: int
+    findings: Findings
+    seconds: list[float]  # to running again, of each thing that was hit
+    took_seconds: float
 
     @property
     def worst_seconds(self) -> float | None:
@@ -62,39 +62,52 @@ def expected_results(site: Site) -> dict[str, Result]:
 
 
 def run(
-    fault: Fault,
+    faults: Sequence[Fault],
     site: Site,
     expected: dict[str, Result],
     *,
-    moments: int,
+    moments: Mapping[str, int],
     seed: int,
     tell: Callable[[str], None] = lambda _: None,
-) -> Outcome:
-    """Strike so many moments, let everything come to its end, and check."""
-    begin = time.monotonic()
-    outcome = Outcome(fault.name, fault.holds, site.back_end.name, seed, fault.bound_seconds(site))
-    draw = Random(f"{seed} {fault.name} {site.back_end.name}")
-    struck: list[Struck] = []
-    load = Load(site, f"{seed} {fault.name} {time.time_ns()}", outstanding=fault.outstanding)
+) -> list[Outcome]:
+    """Strike with each kind so many moments (by its name), under one load, let everything come to its end, and check.
+
+    What is found of the jobs is found of all kinds together: give one at a time to know which it was.
+    """
+    back_end = site.back_end.name
+    load = Load(site, f"{seed} {faults[0].name} {time.time_ns()}")
+    struck: list[tuple[Fault, list[Struck], float]] = []
     with load:
-        for _ in range(TRIES * moments):
-            if len(struck) == moments:
-                break
-            time.sleep(draw.uniform(*fault.pause_seconds))
-            if (one := fault.strike(site, load, draw)) is not None:
-                struck.append(one)
-            tell(f"{fault.name}, {site.back_end.name}: {len(struck)} of {moments}")
+        for fault in faults:
+            begin = time.monotonic()
+            load.outstanding = fault.outstanding
+            moment = _strike(fault, site, load, moments[fault.name], Random(f"{seed} {fault.name} {back_end}"), tell)
+            struck.append((fault, moment, time.monotonic() - begin))
     comes_true(lambda: site.unfinished() == 0, site.lease_seconds + SETTLE_SECONDS)
-    outcome.moments = len(struck)
-    outcome.findings = check(site, load.ledger, expected)
-    for one in struck:
-        outcome.findings.wrong += one.wrong
-        outcome.seconds += [] if one.seconds is None else [one.seconds]
-        for job_id, number in one.attempts:
-            outcome.seconds += _until_running_again(site, job_id, number, one.at)
-    outcome.findings.wrong += fault.afterwards(site, load)
-    outcome.took_seconds = time.monotonic() - begin
-    return outcome
+    findings = check(site, load.ledger, expected)
+    outcomes = []
+    for fault, hits, took in struck:
+        findings.wrong += [words for hit in hits for words in hit.wrong] + fault.afterwards(site, load)
+        seconds = [hit.seconds for hit in hits if hit.seconds is not None]
+        for hit in hits:
+            seconds += [again for job in hit.attempts for again in _until_running_again(site, *job, hit.at)]
+        bound = fault.bound_seconds(site)
+        outcomes.append(Outcome(fault.name, fault.holds, back_end, seed, bound, len(hits), findings, seconds, took))
+    return outcomes
+
+
+def _strike(
+    fault: Fault, site: Site, load: Load, moments: int, draw: Random, tell: Callable[[str], None]
+) -> list[Struck]:
+    struck: list[Struck] = []
+    for _ in range(TRIES * moments):
+        if len(struck) == moments:
+            break
+        time.sleep(draw.uniform(*fault.pause_seconds))
+        if (one := fault.strike(site, load, draw)) is not None:
+            struck.append(one)
+        tell(f"{fault.name}, {site.back_end.name}: {len(struck)} of {moments}")
+    return struck
 
 
 def _until_running_again(site: Site, job_id: str, number: int, at: datetime) -> list[float]:

@@ -35,6 +35,7 @@ class Fault:
     holds: ClassVar[str]  # what must hold, for the table
     moments: ClassVar[int]  # of a long run
     few: ClassVar[int] = 1  # of a run in CI; 0 to be left out there
+    in_ci: ClassVar[tuple[str, ...]] = tuple(BACK_ENDS)  # the back ends that CI tries it on: each costs seconds
     back_ends: ClassVar[tuple[str, ...]] = tuple(BACK_ENDS)
     workers: ClassVar[int] = 2
     apis: ClassVar[int] = 1

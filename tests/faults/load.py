@@ -52,9 +52,9 @@ class Load:
     """Keeps the service busy from entering to leaving its `with` block, which waits for every answer."""
 
     def __init__(self, site: Site, seed: str, *, outstanding: int = 4, users: int = 2) -> None:
-        """`outstanding` is how many unfinished jobs there shall be at a time, about."""
+        """`outstanding` is how many unfinished jobs there shall be at a time, about; it may be changed meanwhile."""
         self.ledger = Ledger()
-        self._site, self._seed, self._outstanding = site, seed, outstanding
+        self._site, self._seed, self.outstanding = site, seed, outstanding
         self._ended = threading.Event()
         self._numbers = iter(range(1_000_000_000))
         self._lock = threading.Lock()
@@ -141,7 +141,7 @@ class Load:
     def _run(self, draw: Random) -> None:
         while not self._ended.wait(PAUSE_SECONDS):
             try:
-                is_room = self._site.unfinished() < self._outstanding
+                is_room = self._site.unfinished() < self.outstanding
             except SQLAlchemyError:  # the database is being hurt
                 is_room = True
             if is_room:

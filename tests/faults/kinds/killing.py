@@ -1,4 +1,4 @@
-"""SIGKILL, as by the kernel when memory ends, or by a machine that loses its power."""
+"""SIGKILL, as by the kernel when memory ends, or by a machine that loses its power: at 200 moments in all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class KillWorker(Fault):
 
     name = "kill worker"
     holds = "0 lost, 0 doubled; running again within lease + 10 s"
-    moments = 200
+    moments = 80
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck:
         """Kill one of the workers, and start it again."""
@@ -47,7 +47,7 @@ class KillChild(Fault):
 
     name = "kill child"
     holds = "0 lost, 0 doubled; running again within lease + 10 s"
-    moments = 200
+    moments = 80
     few = 2
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
@@ -69,7 +69,7 @@ class KillApi(Fault):
 
     name = "kill API"
     holds = "no 202 without a row; of a broken-off upload nothing stays"
-    moments = 200
+    moments = 40
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck:
         """Kill an API in the midst of an upload, and start it again."""

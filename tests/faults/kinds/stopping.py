@@ -60,6 +60,7 @@ class StopLoading(_StopWorker):
     """Between the claim and the engine's first word."""
 
     name = "stop loading"
+    in_ci = ("embedded",)
     pause_seconds = (0.0, 0.2)
 
     def reach(self, site: Site, worker: Member, draw: Random) -> bool:
@@ -73,6 +74,7 @@ class StopTraining(_StopWorker):
     """While the engine trains."""
 
     name = "stop training"
+    few = 0  # tests/worker/test_checkpoints.py has it
 
     def reach(self, site: Site, worker: Member, draw: Random) -> bool:
         """Some time after the engine has begun, and before its end."""
@@ -85,6 +87,7 @@ class StopStoring(_StopWorker):
     """While it stores what the engine has made."""
 
     name = "stop storing"
+    in_ci = ("production",)
     pause_seconds = (0.0, 0.2)
 
     def reach(self, site: Site, worker: Member, draw: Random) -> bool:
@@ -98,6 +101,7 @@ class StopFinishing(_StopWorker):
     """While it writes the end of a job."""
 
     name = "stop finishing"
+    in_ci = ("embedded",)
     pause_seconds = (0.0, 0.2)
 
     def reach(self, site: Site, worker: Member, draw: Random) -> bool:
