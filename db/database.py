@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, NullPool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
 from db import migrate
@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 30.0  # how long SQLite waits for another process's transaction
 _READ_ONLY = "modelpress_read_only"
+
+FROZEN_SECONDS = 10.0
+"""A process that freezes within a transaction is cut off by PostgreSQL after so long, and its locks are free again."""
+
+# SQLSTATE of what it then hears, once it goes on: idle_in_transaction_session_timeout.
+_CUT_OFF = "25P03"
 
 
 def journal_mode(version: tuple[int, int, int]) -> str:
@@ -114,12 +120,34 @@ def open_database(url: str) -> Database:
 def _make_engine(url: URL, *, foreign_keys: bool = True, pool: bool = True) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _make_sqlite_engine(url, foreign_keys=foreign_keys, pool=pool)
+    return _make_postgresql_engine(url, pool=pool)
+
+
+def _make_postgresql_engine(url: URL, *, pool: bool) -> Engine:
     options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_pre_ping": True} if pool else {}
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args={"application_name": "modelpress", "connect_timeout": 10},
         **(options or {"poolclass": NullPool}),
     )
+    if not pool:
+        return engine  # a migration may take its time between two statements
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # Else a job whose worker froze in the midst of a write would stay locked, and be nobody's, until it goes on.
+        connection.execute(f"SET idle_in_transaction_session_timeout = {FROZEN_SECONDS * 1000:.0f}")
+        connection.commit()
+
+    @event.listens_for(engine, "handle_error")
+    def _as_lost_connection(context: ExceptionContext) -> OperationalError | None:
+        # The driver has it as an internal error; to us it is one of those that pass when asked again.
+        if getattr(context.original_exception, "sqlstate", None) != _CUT_OFF:
+            return None
+        context.is_disconnect = True
+        return OperationalError(context.statement, None, context.original_exception)
+
+    return engine
 
 
 def _make_sqlite_engine(url: URL, *, foreign_keys: bool, pool: bool) -> Engine:
