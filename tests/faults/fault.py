@@ -39,7 +39,7 @@ class Fault:
     back_ends: ClassVar[tuple[str, ...]] = tuple(BACK_ENDS)
     workers: ClassVar[int] = 2
     apis: ClassVar[int] = 1
-    outstanding: ClassVar[int] = 4  # unfinished jobs, about, while it is at work
+    outstanding: ClassVar[int] = 3  # unfinished jobs, about, while it is at work
     pause_seconds: ClassVar[tuple[float, float]] = (0.0, 1.5)  # before each moment, drawn from this range
 
     # True where the service has to be built for it (`around`, `settings`): then nothing else shares that service.

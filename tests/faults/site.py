@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,7 @@ class Site:
     lease_seconds: float = LEASE_SECONDS
     model: str = ""
     dataset: str = ""
+    inspectors: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clients = [
@@ -70,7 +71,7 @@ class Site:
     @property
     def members(self) -> list[Member]:
         """Every process of the service."""
-        return [*self.apis, *self.workers]
+        return [*self.apis, *self.workers, *self.inspectors]
 
     def client(self, draw: Random | None = None) -> httpx.Client:
         """A client of the first API, or of any, that shows the team's key. Shared by all threads."""
@@ -125,15 +126,19 @@ def running_site(
     apis: int = 1,
     lease_seconds: float = LEASE_SECONDS,
     settings: Mapping[str, object] | None = None,
+    upload: Callable[[Site], None] | None = None,
 ) -> Iterator[Site]:
-    """Start a service with the scripted engine, make a team, upload a model and a data set; end all after the block."""
+    """Start a service with the scripted engine, make a team, upload a model and a data set; end all after the block.
+
+    With `upload`, which then uploads both, it is a service with the engine itself, and with an inspector.
+    """
     home.mkdir(parents=True, exist_ok=True)
     asked: dict[str, object] = {
         "home": home,
         **back_end.settings,
-        "engine_command": engine_command(home),
+        **({} if upload else {"engine_command": engine_command(home)}),
         "lease_seconds": lease_seconds,
-        "poll_seconds": 0.25,
+        "poll_seconds": 0.5,
         "max_attempts": 100,  # else a job that is hit again and again fails, as it should
         "checkpoint_seconds": 0,
         "disk_reserve_bytes": 0,
@@ -162,12 +167,16 @@ def running_site(
         key,
         lease_seconds,
     )
+    if upload is not None:
+        site.inspectors.append(
+            Member([sys.executable, "-m", "worker", "inspections"], environment, home / "inspector.log")
+        )
     try:
         for member in site.members:
             member.start()
         for number in range(apis):
             _await_ready(site, number)
-        _upload(site)
+        (upload or _upload)(site)
         yield site
     finally:
         codes = site.end()

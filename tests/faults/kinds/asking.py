@@ -25,7 +25,7 @@ class Cancel(Fault):
     name = "cancel"
     holds = "final in 5 s, no process left"
     moments = 100
-    few = 4
+    few = 3
     pause_seconds = (0.0, 0.3)
 
     def bound_seconds(self, site: Site) -> float:
