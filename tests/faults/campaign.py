@@ -83,8 +83,10 @@ def run(
             load.outstanding = fault.outstanding
             moment = _strike(fault, site, load, moments[fault.name], Random(f"{seed} {fault.name} {back_end}"), tell)
             struck.append((fault, moment, time.monotonic() - begin))
+    died = site.restart_the_dead()
     comes_true(lambda: site.unfinished() == 0, site.lease_seconds + SETTLE_SECONDS)
     findings = check(site, load.ledger, expected)
+    findings.wrong += died
     outcomes = []
     for fault, hits, took in struck:
         findings.wrong += [words for hit in hits for words in hit.wrong] + fault.afterwards(site, load)

@@ -13,7 +13,7 @@ from tests.faults.site import Site
 from tests.support.patience import comes_true
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 
-INSPECTION_SECONDS = 120.0
+INSPECTION_SECONDS = 300.0
 
 
 def upload_small_network(site: Site) -> None:

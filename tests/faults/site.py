@@ -110,11 +110,12 @@ class Site:
             member.tell_to_end()
         return [member.wait() for member in self.members]
 
-    def restart_the_dead(self) -> None:
-        """As whoever runs the service does (a supervisor, a container's restart policy)."""
-        for member in self.members:
-            if not member.is_running:
-                member.start()
+    def restart_the_dead(self) -> list[str]:
+        """As whoever runs the service does (a supervisor, a restart policy); gives the last words of each."""
+        dead = [member for member in self.members if not member.is_running]
+        for member in dead:
+            member.start()
+        return [f"a process died that nobody had hurt: {member.tail(3)}" for member in dead]
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class _StopWorker(Fault):
         worker.terminate()
         code, wrong = worker.wait(END_SECONDS), []
         if code != 0:
-            wrong.append(f"told to end while {self.name}, a worker ended with {code}: {worker.tail(5)}")
+            wrong.append(f"told to end ({self.name}), a worker ended with {code}: {worker.tail(5)}")
         for job_id, number in held:
             attempt = site.attempt(job_id, number)
             if attempt is None or attempt.outcome in (None, "lost"):
