@@ -41,19 +41,19 @@ def main() -> int:
     )
     parser.add_argument("--real-engine", action="store_true", help="train a small network instead of a script")
     options = parser.parse_args()
-    outcomes = []
-    for fault in FAULTS:
-        if options.fault and fault.name not in options.fault:
-            continue
-        for name in options.back_end or fault.back_ends:
-            if name in fault.back_ends:
-                outcomes.append(_try(fault, name, options.moments or fault.moments, options.seed, options.real_engine))
-    Console(width=max(140, Console().width)).print(_table(outcomes))
-    for outcome in outcomes:
-        for words in (*outcome.findings.lost, *outcome.findings.doubled, *outcome.findings.wrong):
-            sys.stdout.write(f"{outcome.fault}, {outcome.back_end}: {words[:500]}\n")
-    if options.output:
-        _publish(options.output, [*_kept(options.output, outcomes), *outcomes])
+    outcomes: list[Outcome] = []
+    try:
+        for fault in FAULTS:
+            if options.fault and fault.name not in options.fault:
+                continue
+            for name in options.back_end or fault.back_ends:
+                if name in fault.back_ends:
+                    moments = options.moments or fault.moments
+                    outcomes.append(_try(fault, name, moments, options.seed, options.real_engine))
+    finally:
+        _tell_of(outcomes)  # also where one broke off, or nobody wants to wait any longer
+        if options.output:
+            _publish(options.output, [*_kept(options.output, outcomes), *outcomes])
     return 0 if outcomes and all(outcome.held for outcome in outcomes) else 1
 
 
@@ -79,8 +79,16 @@ def _try(fault: Fault, name: str, moments: int, seed: int, real_engine: bool) ->
                 0
             ]
             outcome.findings.wrong += leftovers(site)
-    _tell(f"{fault.name}, {name}: {outcome.moments} moments in {outcome.took_seconds:.0f} s", end="\n")
+    verdict = "held" if outcome.held else "BROKEN"
+    _tell(f"{fault.name}, {name}: {verdict} at {outcome.moments} moments, {outcome.took_seconds:.0f} s", end="\n")
     return outcome
+
+
+def _tell_of(outcomes: Sequence[Outcome]) -> None:
+    Console(width=max(140, Console().width)).print(_table(outcomes))
+    for outcome in outcomes:
+        for words in (*outcome.findings.lost, *outcome.findings.doubled, *outcome.findings.wrong):
+            sys.stdout.write(f"{outcome.fault}, {outcome.back_end}: {words[:500]}\n")
 
 
 def _tell(words: str, end: str = "") -> None:

@@ -21,7 +21,7 @@ from modelpress.spec.report import Report
 from modelpress.spec.state import JobState
 from tests.faults.load import Ledger
 from tests.faults.site import Site
-from tests.support.reports import without_times
+from tests.support.reports import said
 
 # A write and the end of its attempt can be two statements of one transaction, each with a time of its own.
 SAME_MOMENT = timedelta(seconds=1)
@@ -52,8 +52,11 @@ class Result:
     report: dict[str, Any]
 
 
-def result_of(client: httpx.Client, job_id: str) -> Result:
-    """The result of a job that has succeeded, its bytes downloaded. Raises AssertionError where they are not theirs."""
+def result_of(client: httpx.Client, job_id: str, *, nearly: bool = False) -> Result:
+    """The result of a job that has succeeded, its bytes downloaded; `nearly` where it is what others should come to.
+
+    Raises AssertionError where a file has other bytes than its row says.
+    """
     files = {}
     for artifact in client.get(f"/v1/jobs/{job_id}/artifacts").raise_for_status().json():
         content = client.get(f"/v1/artifacts/{artifact['id']}/content").raise_for_status().content
@@ -62,7 +65,7 @@ def result_of(client: httpx.Client, job_id: str) -> Result:
         if artifact["kind"] not in ("log", "model_card"):
             files[artifact["filename"]] = artifact["sha256"]
     report = client.get(f"/v1/jobs/{job_id}/report").raise_for_status().content
-    return Result(files, without_times(Report.model_validate_json(report)))
+    return Result(files, said(Report.model_validate_json(report), nearly=nearly))
 
 
 def check(site: Site, ledger: Ledger, expected: dict[str, Result]) -> Findings:
