@@ -125,7 +125,7 @@ def _check_job(
     successes = [attempt.number for attempt in attempts if attempt.outcome == "succeeded"]
     if len(ends) > 1 or len(successes) > 1:
         findings.doubled.append(f"{row.id} ended {len(ends)} times, {len(successes)} attempts succeeded")
-    say = [f"{row.id} {words}" for words in _of_history(row, attempts, events, states, written)]
+    say = [f"{row.id} {words}" for words in faults_of_history(row, attempts, events, states, written)]
     if row.id in ledger.cancelled:
         if row.state not in (JobState.CANCELLED, JobState.SUCCEEDED):
             say.append(f"{row.id} was cancelled, and is {row.state}")
@@ -147,7 +147,7 @@ def _check_job(
     findings.wrong += say
 
 
-def _of_history(
+def faults_of_history(
     row: Job, attempts: list[Attempt], events: list[Event], states: list[str], written: Iterable[tuple[str, int, Any]]
 ) -> Iterable[str]:
     """What is wrong with attempts and events of a job that is at its end."""
