@@ -22,6 +22,9 @@ from tests.support.patience import comes_true
 # An engine is there soon on a service that is busy.
 ENGINE_SECONDS = 20.0
 
+# Of the moments at which a worker is killed, how many are within a job, about.
+AT_WORK_SHARE = 0.8
+
 PIECE = b"x" * (1 << 16)
 
 
@@ -33,9 +36,13 @@ class KillWorker(Fault):
     moments = 80
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck:
-        """Kill one of the workers, and start it again."""
+        """Kill one of the workers, most often in the midst of a job, and start it again."""
         worker = draw.choice(site.workers)
-        name, at = worker.worker, clock()
+        name = worker.worker
+        # Else most of them would be killed before they had come up.
+        if draw.random() < AT_WORK_SHARE and comes_true(lambda: _held_by(site, name), ENGINE_SECONDS):
+            time.sleep(draw.uniform(0, 1))
+        at = clock()
         worker.kill()
         held = _held_by(site, name)
         worker.start()
