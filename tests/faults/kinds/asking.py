@@ -53,6 +53,7 @@ class PostAtOnce(Fault):
 
     name = "post at once"
     holds = "50 posts with one key make 1 job"
+    in_ci = ("production",)
     moments = 20
     posts = 50
 

@@ -28,6 +28,7 @@ class FreezeWorker(Fault):
     name = "freeze worker"
     holds = "its late writes change 0 rows; its child is dead before another takes the job"
     moments = 20
+    in_ci = ("production",)
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Freeze a worker that holds a job until that job is another's, and let it go on."""

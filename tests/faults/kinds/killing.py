@@ -55,7 +55,6 @@ class KillChild(Fault):
     name = "kill child"
     holds = "0 lost, 0 doubled; running again within lease + 10 s"
     moments = 80
-    few = 2
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Kill the launcher or what it has started, of whichever worker has one first."""
@@ -77,6 +76,7 @@ class KillApi(Fault):
     name = "kill API"
     holds = "no 202 without a row; of a broken-off upload nothing stays"
     moments = 40
+    in_ci = ("embedded",)
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck:
         """Kill an API in the midst of an upload, and start it again."""
