@@ -24,6 +24,7 @@ class Member:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self._command, self._environment, self._log = command, environment, log
         self._process: subprocess.Popen[bytes] | None = None
+        self._begin = 0  # where the log of the newest process begins
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -44,6 +45,7 @@ class Member:
     def start(self) -> None:
         """Start it, also in the place of one that has ended. Does not wait until it answers."""
         assert not self.is_running, "it runs already"
+        self._begin = self.log_size()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=dict(self._environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -97,6 +99,10 @@ class Member:
         with self._log.open("rb") as log:
             log.seek(since)
             return words.encode() in log.read()
+
+    def has_said(self, words: str) -> bool:
+        """True when the newest process has said these words."""
+        return self.said(words, self._begin)
 
     def await_words(self, words: str, since: int, seconds: float) -> bool:
         """Wait for these words, looking often: what is to be hit lasts for milliseconds. False when they never came."""

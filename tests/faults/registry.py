@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.fault import Fault
 from tests.faults.kinds.asking import Cancel, PostAtOnce
 from tests.faults.kinds.broker import DoubleMessages, KillBroker, LoseMessages, PauseBroker
+from tests.faults.kinds.clocks import ShiftClock
 from tests.faults.kinds.database import CrashDatabase, CutCommit, CutHeartbeat
 from tests.faults.kinds.freezing import FreezeWorker
 from tests.faults.kinds.killing import KillApi, KillChild, KillWorker
@@ -32,4 +33,5 @@ FAULTS: tuple[Fault, ...] = (
     CutHeartbeat(),
     StoreErrors(),
     StoreCutsShort(),
+    ShiftClock(),
 )

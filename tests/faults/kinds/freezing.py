@@ -9,6 +9,7 @@ from random import Random
 
 from sqlalchemy import make_url
 
+from db.database import FROZEN_SECONDS
 from tests.faults.fault import Fault, Struck, clock
 from tests.faults.load import Load
 from tests.faults.member import is_gone
@@ -29,6 +30,10 @@ class FreezeWorker(Fault):
     holds = "its late writes change 0 rows; its child is dead before another takes the job"
     moments = 20
     in_ci = ("production",)
+
+    def bound_seconds(self, site: Site) -> float:
+        """Where it froze within a transaction, the database has to cut it off before its job can be taken."""
+        return max(site.lease_seconds, FROZEN_SECONDS) + 10
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Freeze a worker that holds a job until that job is another's, and let it go on."""

@@ -24,7 +24,8 @@ class _StopWorker(Fault):
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Wait until a worker is in the state, tell it to end, and start it again."""
         worker = draw.choice(site.workers)
-        if not self.reach(site, worker, draw):
+        # Before it has come up there is nothing to hand over, and nobody to do it.
+        if not comes_true(lambda: worker.has_said("ready."), STATE_SECONDS) or not self.reach(site, worker, draw):
             return None
         at = clock()
         held = [(job_id, number) for job_id, number, holder in site.held_jobs() if holder == worker.worker]
