@@ -7,6 +7,7 @@ from tests.faults.kinds.asking import Cancel, PostAtOnce
 from tests.faults.kinds.broker import DoubleMessages, KillBroker, LoseMessages, PauseBroker
 from tests.faults.kinds.clocks import ShiftClock
 from tests.faults.kinds.database import CrashDatabase, CutCommit, CutHeartbeat
+from tests.faults.kinds.disk import FillDisk
 from tests.faults.kinds.freezing import FreezeWorker
 from tests.faults.kinds.killing import KillApi, KillChild, KillWorker
 from tests.faults.kinds.stopping import StopFinishing, StopIdle, StopLoading, StopStoring, StopTraining
@@ -34,4 +35,5 @@ FAULTS: tuple[Fault, ...] = (
     StoreErrors(),
     StoreCutsShort(),
     ShiftClock(),
+    FillDisk(),
 )
