@@ -80,7 +80,8 @@ class FillDisk(Fault):
         if left := [path.name for path in (self._disk / "store" / "incoming").iterdir()]:
             wrong.append(f"half a file is left: {left}")
         ballast.unlink()
-        if (answer := self._upload(site, seed)[0]) not in (200, 201, 202):
+        answer = self._upload(site, seed)
+        if answer[0] not in (200, 201, 202):
             wrong.append(f"an upload was answered with {answer} when there was room again")
         state, failure = self._job(site, load)
         if state != JobState.SUCCEEDED:

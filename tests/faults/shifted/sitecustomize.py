@@ -10,38 +10,39 @@ import datetime
 import os
 import sys
 import time
+from datetime import datetime as RealDatetime
 from pathlib import Path
 from typing import Any
 
-REAL_TIME, REAL_TIME_NS, REAL_DATETIME = time.time, time.time_ns, datetime.datetime
+REAL_TIME, REAL_TIME_NS = time.time, time.time_ns
 
 
 class _Looks(type):
     """Every point in time is one of this class, too."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, REAL_DATETIME)
+        return isinstance(instance, RealDatetime)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, REAL_DATETIME)
+        return issubclass(subclass, RealDatetime)
 
 
 def shift(seconds: float) -> None:
     """Have every clock of this process that can be set wrong by so much."""
     by = datetime.timedelta(seconds=seconds)
 
-    class Shifted(REAL_DATETIME, metaclass=_Looks):
+    class Shifted(RealDatetime, metaclass=_Looks):
         """As the real one, but for what it takes for now; of the same size too, as compiled modules ask."""
 
         __slots__ = ()
 
         @classmethod
         def now(cls, tz: Any = None) -> Any:
-            return REAL_DATETIME.now(tz) + by
+            return RealDatetime.now(tz) + by
 
         @classmethod
         def utcnow(cls) -> Any:
-            return REAL_DATETIME.now(datetime.UTC).replace(tzinfo=None) + by
+            return RealDatetime.now(datetime.UTC).replace(tzinfo=None) + by
 
     Shifted.__name__ = Shifted.__qualname__ = "datetime"
     datetime.datetime = Shifted  # type: ignore[misc]
