@@ -29,6 +29,15 @@ _READ_ONLY = "modelpress_read_only"
 FROZEN_SECONDS = 10.0
 """A process that freezes within a transaction is cut off by PostgreSQL after so long, and its locks are free again."""
 
+# A server whose machine or way is gone says nothing: the kernel asks a silent one for a sign of life, and gives it up
+# within about half a minute. Else a process would wait for its answer for the two hours that Linux does.
+_SILENCE: dict[str, int] = {
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,  # seconds
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+
 # SQLSTATE of what it then hears, once it goes on: idle_in_transaction_session_timeout.
 _CUT_OFF = "25P03"
 
@@ -127,7 +136,7 @@ def _make_postgresql_engine(url: URL, *, pool: bool) -> Engine:
     options: dict[str, Any] = {"pool_size": 8, "max_overflow": 24, "pool_pre_ping": True} if pool else {}
     engine = create_engine(
         url,
-        connect_args={"application_name": "modelpress", "connect_timeout": 10},
+        connect_args={"application_name": "modelpress", "connect_timeout": 10, **_SILENCE},
         **(options or {"poolclass": NullPool}),
     )
     if not pool:
