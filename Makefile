@@ -4,6 +4,7 @@
 #   make serve       the whole service on this machine; Ctrl-C stops it
 #   make test        every test                      (TESTS=tests/db or ARGS="-k claim" for some)
 #   make hostile     the readers against thousands of hostile files, more of them than `make test` takes
+#   make faults      a running service is killed, frozen and cut off for hours (ARGS="--fault cancel --moments 10" for some)
 #   make lint        what the continuous integration checks beside the tests
 #   make format      put the sources into shape
 #   make bench       measure, and write benchmarks/results (BENCH="startup claim" for some)
@@ -21,7 +22,7 @@ TESTS ?= tests
 PROCESSES ?= 3
 BENCH ?= startup transfer claim queue history watchers overhead training data_loader channel_pruning factorization compact_size int8_speed read_exported proving
 
-.PHONY: setup demo serve test hostile lint format bench clean
+.PHONY: setup demo serve test hostile faults lint format bench clean
 
 setup: $(INSTALLED)
 
@@ -44,6 +45,9 @@ test: setup
 
 hostile: setup
 	$(BIN)/python -m tests.hostile
+
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -18,12 +18,11 @@ import httpx
 
 from benchmarks.result import Figure, arguments, publish
 from benchmarks.services import Api, run_api
-from db.queries.inspections import claim_inspection, finish_inspection
 from modelpress.spec.resources import Job
 from tests.support.postgres import postgres_server
 from tests.support.processes import running, service_environment
 from tests.support.redis import redis_server
-from tests.support.rows import Tenant
+from tests.support.rows import Tenant, inspect
 from tests.support.uploads import model_inspection
 
 ENGINE = Path(__file__).parent / "brief_engine.py"
@@ -33,10 +32,7 @@ _PAUSE = 0.3  # seconds between a job's end and the next request, so that the wo
 def waiting_times(api: Api, rounds: int) -> list[float]:
     """Seconds from each request to its claim."""
     model = Tenant(api.database, api.team_id).upload_model()
-    with api.database.session() as session:
-        claimed = claim_inspection(session, "benchmark", 60)
-        assert claimed is not None
-        assert finish_inspection(session, claimed.kind, claimed.id, claimed.attempt, model_inspection())
+    inspect(api.database, model_inspection())
     spec = {"model": model.id, "steps": [{"kind": "prune", "sparsity": 0.5}]}
     seconds = []
     with httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {api.key}"}, timeout=60) as client:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, NullPool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
 from db import migrate
@@ -28,6 +28,21 @@ _READ_ONLY = "modelpress_read_only"
 # Made at need and then kept: those that overflow a pool are closed after each use, and many polls at once would open
 # one each. The last one used comes first, so that what one rush needed lies idle after it.
 _POOL: dict[str, Any] = {"pool_size": 32, "max_overflow": 0, "pool_use_lifo": True}
+
+FROZEN_SECONDS = 10.0
+"""A process that freezes within a transaction is cut off by PostgreSQL after so long, and its locks are free again."""
+
+# A server whose machine or way is gone says nothing: the kernel asks a silent one for a sign of life, and gives it up
+# within about half a minute. Else a process would wait for its answer for the two hours that Linux does.
+_SILENCE: dict[str, int] = {
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,  # seconds
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+
+# SQLSTATE of what it then hears, once it goes on: idle_in_transaction_session_timeout.
+_CUT_OFF = "25P03"
 
 
 def journal_mode(version: tuple[int, int, int]) -> str:
@@ -127,12 +142,35 @@ def _make_engine(url: URL, *, for_migration: bool = False) -> Engine:
     pool: dict[str, Any] = {"poolclass": NullPool} if for_migration else _POOL
     if url.get_backend_name() == "sqlite":
         return _make_sqlite_engine(url, pool, foreign_keys=not for_migration)
+    return _make_postgresql_engine(url, pool, for_migration=for_migration)
+
+
+def _make_postgresql_engine(url: URL, pool: dict[str, Any], *, for_migration: bool) -> Engine:
     settings = {"options": f"-c lock_timeout={migrate.LOCK_SECONDS}s"} if for_migration else {}
-    return create_engine(
+    engine = create_engine(
         url,
-        connect_args={"application_name": "modelpress", "connect_timeout": 10, **settings},
-        **({**pool, "pool_pre_ping": True} if pool is _POOL else pool),
+        connect_args={"application_name": "modelpress", "connect_timeout": 10, **_SILENCE, **settings},
+        pool_pre_ping=not for_migration,
+        **pool,
     )
+    if for_migration:
+        return engine  # a migration may take its time between two statements
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # Else a job whose worker froze in the midst of a write would stay locked, and be nobody's, until it goes on.
+        connection.execute(f"SET idle_in_transaction_session_timeout = {FROZEN_SECONDS * 1000:.0f}")
+        connection.commit()
+
+    @event.listens_for(engine, "handle_error")
+    def _as_lost_connection(context: ExceptionContext) -> OperationalError | None:
+        # The driver has it as an internal error; to us it is one of those that pass when asked again.
+        if getattr(context.original_exception, "sqlstate", None) != _CUT_OFF:
+            return None
+        context.is_disconnect = True
+        return OperationalError(context.statement, None, context.original_exception)
+
+    return engine
 
 
 def _make_sqlite_engine(url: URL, pool: dict[str, Any], *, foreign_keys: bool) -> Engine:

@@ -122,7 +122,7 @@ class _Check:
                 yield Finding(Fault.SIZE, kept.sha256, kept.size, other)
             return
         with self._database.session() as session:
-            hold_bytes(session, kept.sha256)
+            hold_bytes(session, kept.sha256, to_drop=True)
             relying = _relying(holders(session, kept.sha256))
             if not relying or not self._is_there_still(kept):
                 return

@@ -56,7 +56,7 @@ def drop_unneeded(database: Database, store: Store, sha256: str, *, put_before: 
     StoreUnavailable.
     """
     with database.session() as session:
-        hold_bytes(session, sha256)
+        hold_bytes(session, sha256, to_drop=True)
         if is_needed(session, sha256):
             return False
         if put_before is not None and not _is_older(store, sha256, put_before):

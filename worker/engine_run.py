@@ -26,9 +26,7 @@ from worker.limits import Limits, LimitWatch
 from worker.reach import walls_for
 from worker.relay import Relay, Told
 from worker.results import UnreadableResult, read_text
-from worker.workplace import Interrupted, Stopped, Workplace
-
-TICK_SECONDS = 0.2
+from worker.workplace import TICK_SECONDS, Interrupted, Stopped, Workplace
 
 # How long a training may take for a last checkpoint when the worker shall end: a batch, and a file.
 CHECKPOINT_PATIENCE_SECONDS = 5.0
@@ -109,8 +107,10 @@ def run_engine(
                 pass
             if is_of_use:
                 checkpoints.finish()
-                while not checkpoints.finished(TICK_SECONDS) and heartbeat.verdict() is not Verdict.LOST:
-                    pass
+                while not checkpoints.finished(TICK_SECONDS):
+                    if heartbeat.verdict() is not Verdict.HELD:  # nobody goes on after all
+                        checkpoints.abandon()
+                        break
             else:
                 checkpoints.abandon()  # and not waited for: what it is at will be refused
     if heartbeat.verdict() is Verdict.LOST:

@@ -36,6 +36,7 @@ from worker.limits import Limits
 from worker.relay import Told
 from worker.results import StoredFile, UnreadableResult, read_report, store_artifacts, store_log, store_model_card
 from worker.step_results import clear_step_results
+from worker.store_call import StoreCall
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
 
@@ -43,6 +44,9 @@ Result = TypeVar("Result")
 
 SHUTDOWN_REASON = "the worker was stopped"
 KILLED_REASON = "the engine was killed from outside"
+
+# How long the log of a cancelled job may take into the store, seconds.
+LOG_PATIENCE_SECONDS = 1.0
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -142,8 +146,11 @@ class _JobRun:
             )
         except Interrupted as interrupted:
             if interrupted.reason is Stopped.CANCELLED:
-                with suppress(StorageError):
-                    self._log = store_log(self._folder, store)
+                # Its end does not wait for a slow store.
+                call = StoreCall(lambda: store_log(self._folder, store))
+                if call.ended(LOG_PATIENCE_SECONDS):
+                    with suppress(StorageError, OSError):
+                        self._log = call.result()
             raise
         self._log = self._reach_store(lambda: store_log(self._folder, store))
         return ending

@@ -20,6 +20,7 @@ from service.settings import Settings
 from storage.store import Store, StoreUnavailable
 from worker import metrics
 from worker.heartbeat import Heartbeat, Verdict
+from worker.store_call import StoreCall
 
 Result = TypeVar("Result")
 
@@ -31,6 +32,10 @@ log = structlog.stdlib.get_logger(__name__)
 # Between two tries while a server cannot be reached, seconds; for the store it doubles up to the longest.
 RETRY_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 4.0
+
+# Between two looks whether the work shall go on, seconds.
+TICK_SECONDS = 0.2
+
 STORE_PATIENCE_SECONDS = 600.0
 
 
@@ -81,14 +86,17 @@ class Workplace:
         """Do something with the store, again and again for a while when it cannot be reached.
 
         An outage of minutes must not fail one job after the other, nor throw away hours of work. Raises Interrupted,
-        and at last StoreUnavailable.
+        also while the store is at work on it, and at last StoreUnavailable.
         """
         give_up = time.monotonic() + STORE_PATIENCE_SECONDS
         wait = RETRY_SECONDS
         while True:
             self.require_going_on(heartbeat)
+            call = StoreCall(action)
+            while not call.ended(TICK_SECONDS):
+                self.require_going_on(heartbeat)
             try:
-                return action()
+                return call.result()
             except StoreUnavailable as error:
                 log.warning("store_unreachable", error=str(error))
                 if time.monotonic() + wait > give_up:

@@ -76,7 +76,7 @@ def drop_checkpoint(session: Session, row_id: str, sha256: str) -> bool:
     Locks the hash until the session ends. Drop the bytes inside the same `with database.session()` block: if that
     fails, the row is there for another try.
     """
-    hold_bytes(session, sha256)
+    hold_bytes(session, sha256, to_drop=True)
     session.execute(delete(Checkpoint).where(Checkpoint.id == row_id).execution_options(synchronize_session=False))
     return not is_needed(session, sha256)
 

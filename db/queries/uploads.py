@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -103,10 +103,16 @@ def delete_dataset(session: Session, team_id: str, dataset_id: str) -> str:
     return _delete(session, Dataset, team_id, dataset_id)
 
 
-def hold_bytes(session: Session, sha256: str) -> None:
-    """Lock a hash until the session ends: nobody else drops or publishes these bytes meanwhile."""
+def hold_bytes(session: Session, sha256: str, *, to_drop: bool = False) -> None:
+    """Lock a hash until the session ends: nobody else drops or publishes these bytes meanwhile.
+
+    `to_drop` for who drops them inside the session, however long the store takes for it: were the lock lost before
+    (`db.database.FROZEN_SECONDS`), the same bytes could be put by another, and dropped all the same.
+    """
     # A writing session on SQLite holds the whole database already.
     if session.get_bind().dialect.name == "postgresql":
+        if to_drop:
+            session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(sha256, 0))))
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, OperationalError
 
+from db import database as database_module
 from db.database import journal_mode, open_database
 from db.errors import UnusableDatabase
-from db.models import Team
+from db.models import Job, Team
+from db.queries.claims import claim_job, heartbeat
 from db.queries.jobs import get_job
 from db.queries.teams import create_key, create_team
+from db.queries.uploads import hold_bytes
 from tests.conftest import opened
 from tests.support.rows import new_tenant
 
@@ -157,3 +161,32 @@ def test_postgresql_is_reached_by_its_usual_names(scheme, postgres_url):
     with opened(scheme + postgres_url.removeprefix("postgresql")) as database:
         database.ping()
         assert database.dialect == "postgresql"
+
+
+def test_who_freezes_within_a_transaction_keeps_nobody_waiting(request, monkeypatch):
+    monkeypatch.setattr(database_module, "FROZEN_SECONDS", 0.3)
+    url = request.getfixturevalue("new_postgres_url")(request.getfixturevalue("postgres_template"))
+    with opened(url) as frozen, opened(url) as other:
+        tenant = new_tenant(frozen)
+        job = tenant.submit(tenant.upload_model())
+        with other.session() as session:
+            claim_job(session, "frozen", 30)
+
+        def freeze():
+            with frozen.session() as session:
+                assert heartbeat(session, job.id, 1, 30)
+                with other.session() as beside:  # waits for the row's lock, in the place of whoever would take the job
+                    beside.execute(select(Job.id).where(Job.id == job.id).with_for_update())
+
+        with pytest.raises(OperationalError):
+            freeze()
+        with frozen.session() as session:  # it goes on by a new connection
+            assert heartbeat(session, job.id, 1, 30)
+
+
+def test_who_drops_bytes_keeps_their_lock_however_slow_the_store_is(request, monkeypatch):
+    monkeypatch.setattr(database_module, "FROZEN_SECONDS", 0.2)
+    with opened(request.getfixturevalue("postgres_url")) as database, database.session() as session:
+        hold_bytes(session, "0" * 64, to_drop=True)
+        time.sleep(0.5)
+        assert session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")) >= 1

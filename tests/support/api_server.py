@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from api.app import create_app
 from db.database import Database, open_database
 from db.queries.claims import ClaimedJob, add_artifact, append_events, claim_job, fail, succeed
-from db.queries.inspections import claim_inspection, finish_inspection
 from db.queries.teams import create_key, create_team
 from db.queries.workers import renew_worker
 from modelpress.spec.event import Progress, StageDone, Warned
@@ -25,6 +24,7 @@ from modelpress.spec.needs import Capacity
 from service.settings import Settings
 from storage.store import Store
 from tests.support.reports import a_report
+from tests.support.rows import inspect
 from tests.support.uploads import dataset_inspection, model_inspection, npz_file, safetensors_file
 
 
@@ -68,10 +68,7 @@ class ApiServer:
 
     def inspect(self, result: ModelInspection | DatasetInspection | Failure) -> None:
         """Play the worker: finish the inspection that waits longest."""
-        with self.database.session() as session:
-            claimed = claim_inspection(session, "tester", 30)
-            assert claimed is not None
-            assert finish_inspection(session, claimed.kind, claimed.id, claimed.attempt, result)
+        inspect(self.database, result)
 
     def upload_ready(self, client: httpx.Client) -> tuple[str, str]:
         """Ids of a model and a data set that were uploaded and inspected, and fit each other."""

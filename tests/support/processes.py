@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 STOP_SECONDS = 30.0
 
@@ -53,6 +54,21 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seco
             pass
         time.sleep(0.05)
     raise RuntimeError(f"{url} is not ready after {seconds:g} s:\n{_tail(log)}")
+
+
+def engine_processes(home: Path, attempt: str = "") -> list[str]:
+    """Command lines of the processes of any engine of this site, or of an attempt (`<id>-<number>`, or its beginning).
+
+    Their whole environment names the work folder.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(home / "work" / attempt) in process.environ().get("HOME", ""):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
 
 
 def _tail(log: Path) -> str:

@@ -1,6 +1,10 @@
-"""A report whose every figure is written down here."""
+"""A report whose every figure is written down here, and what of any report is the same whenever it is made."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import pytest
 
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import NetworkSummary
@@ -58,3 +62,22 @@ def a_report() -> Report:
             seconds=3.0,
         ),
     )
+
+
+def said(report: Report, *, nearly: bool = False) -> Any:
+    """What a report says but for what a clock has measured.
+
+    Where it is what another should equal, `nearly`: last digits of sums over images depend on where the memory of
+    each process lies.
+    """
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            timed = ("seconds", "started_at", "latencies", "latency", "images_per_second", "time_share")
+            timed = (*timed, "peak_memory_bytes", "final_loss")
+            return {key: strip(one) for key, one in value.items() if key not in timed}
+        if isinstance(value, list):
+            return [strip(one) for one in value]
+        return pytest.approx(value, rel=1e-4) if nearly and isinstance(value, float) else value
+
+    return strip(report.model_dump(mode="json"))

@@ -10,10 +10,13 @@ from typing import Any
 
 from db.database import Database
 from db.models import Dataset, Job, Model
+from db.queries.inspections import claim_inspection, finish_inspection
 from db.queries.jobs import create_job
 from db.queries.teams import create_team
 from db.queries.uploads import create_dataset, create_model
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.failure import Failure
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Distill, Prune
@@ -71,6 +74,14 @@ class Tenant:
             spec = spec_for(model, dataset, sparsity=sparsity, students=students, **more)
             job, _ = create_job(session, self.team_id, spec)
             return job
+
+
+def inspect(database: Database, result: ModelInspection | DatasetInspection | Failure) -> None:
+    """Play the worker: finish the inspection that waits longest."""
+    with database.session() as session:
+        claimed = claim_inspection(session, "tester", 30)
+        assert claimed is not None
+        assert finish_inspection(session, claimed.kind, claimed.id, claimed.attempt, result)
 
 
 def new_tenant(database: Database, name: str = "a team") -> Tenant:

@@ -17,8 +17,9 @@ from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import JobState
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from storage.local import LocalStore
+from tests.support.processes import engine_processes
 from tests.worker.conftest import Site, wait_for
-from tests.worker.test_jobs import FINAL, _artifacts, _log, _sleepers
+from tests.worker.test_jobs import FINAL, _artifacts, _log
 from worker.checkpoint_keeper import CheckpointKeeper, open_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -74,7 +75,7 @@ def test_after_a_killed_worker_another_goes_on(site):
         assert _went_on_from(site, job) == {"steps": f"none of {job.id}-1", "training": f"first of {job.id}-1"}
         assert _attempts(site, job) == [("lost", "the worker was lost", None), ("succeeded", None, 1)]
         wait_for(lambda: not _stored(site), "the end of the checkpoints")
-    assert _sleepers(site.home) == []
+    assert engine_processes(site.home) == []
 
 
 def test_after_a_killed_engine_the_same_worker_goes_on(site):

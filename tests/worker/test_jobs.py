@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import httpx
 import psutil
@@ -27,6 +26,7 @@ from modelpress.spec.task import Compress
 from service.jail.walls import available_walls
 from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.free_port import free_port
+from tests.support.processes import engine_processes
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
 from tests.worker.conftest import wait_for
 
@@ -54,20 +54,8 @@ def _log(site, job) -> str:
     return b"".join(site.store.read(_artifacts(site, job)["log.txt"].sha256)).decode()
 
 
-def _sleepers(home: Path) -> list[str]:
-    """Processes of any engine of this site: their whole environment names its folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(home / "work") in process.environ().get("HOME", ""):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
-
-
 def _spawned(site) -> bool:
-    return bool(site.work_files("pids")) and len(_sleepers(site.home)) >= 3
+    return bool(site.work_files("pids")) and len(engine_processes(site.home)) >= 3
 
 
 def test_a_job_is_carried_out_and_leaves_only_what_it_should(site):
@@ -90,7 +78,7 @@ def test_a_job_is_carried_out_and_leaves_only_what_it_should(site):
     assert done.progress.fraction == 0.9
     assert [attempt.outcome for attempt in _attempts(site, job)] == ["succeeded"]
     assert list((site.home / "work").iterdir()) == []
-    assert _sleepers(site.home) == []
+    assert engine_processes(site.home) == []
 
 
 def test_every_job_that_waits_is_done_whether_or_not_its_wakeup_came(site):
@@ -125,7 +113,7 @@ def test_a_stopped_worker_gives_the_job_back_and_leaves_no_process(site, number)
         worker.send_signal(number)
         worker.wait(10)
         assert worker.returncode == 0
-    assert _sleepers(site.home) == []
+    assert engine_processes(site.home) == []
     assert not psutil.pid_exists(engine)
     assert site.job(job).state is JobState.QUEUED
     assert [attempt.outcome for attempt in _attempts(site, job)] == ["released"]
@@ -143,7 +131,7 @@ def test_a_cancelled_job_ends_within_five_seconds_and_keeps_its_log(site):
         with site.database.session() as session:
             cancel(session, site.tenant.team_id, job.id)
         wait_for(lambda: site.job(job).state is JobState.CANCELLED, "the end of the job", seconds=5)
-        assert _sleepers(site.home) == []
+        assert engine_processes(site.home) == []
         assert set(_artifacts(site, job)) == {"log.txt"}
 
 
@@ -154,7 +142,7 @@ def test_the_job_of_a_killed_worker_goes_to_another(site):
         worker.kill()
         worker.wait()
     # The launcher saw its worker die and cleared up.
-    wait_for(lambda: not _sleepers(site.home), "the end of the engine", seconds=5)
+    wait_for(lambda: not engine_processes(site.home), "the end of the engine", seconds=5)
     left = list((site.home / "work").glob("*/task.json"))
     assert len(left) == 1
     with site.start_worker(engine_command=site.engine("succeed"), lease_seconds=2, poll_seconds=0.2):
@@ -170,7 +158,7 @@ def test_the_child_of_a_frozen_worker_ends_with_its_lease_and_the_worker_writes_
         worker.send_signal(signal.SIGSTOP)  # frozen, as by a machine that swaps
         try:
             # The launcher misses its signs of life, and does not leave the engine to compute beside the next attempt.
-            wait_for(lambda: not _sleepers(site.home), "the end of the first engine", seconds=5)
+            wait_for(lambda: not engine_processes(site.home), "the end of the first engine", seconds=5)
             with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2, log="other.log"):
                 done = site.wait_for_state(job, *FINAL)
         finally:
@@ -226,7 +214,7 @@ def test_a_job_beyond_its_limits_is_ended(embedded_site, behaviour, argument, se
     with site.start_worker(engine_command=command, **settings):
         job = site.submit()
         done = site.wait_for_state(job, *FINAL)
-        assert _sleepers(site.home) == []
+        assert engine_processes(site.home) == []
     assert done.state is JobState.FAILED
     assert done.failure.kind is kind
     if kind is FailureKind.OUT_OF_MEMORY:
@@ -251,7 +239,7 @@ def test_what_an_engine_leaves_running_is_ended(embedded_site):
     with site.start_worker(engine_command=site.engine("leave_orphan")):
         job = site.submit()
         assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
-        assert _sleepers(site.home) == []
+        assert engine_processes(site.home) == []
 
 
 def test_an_engine_whose_launcher_was_killed_is_ended_by_the_worker(embedded_site):
@@ -261,7 +249,7 @@ def test_an_engine_whose_launcher_was_killed_is_ended_by_the_worker(embedded_sit
         wait_for(lambda: _spawned(site), "the engine's children")
         psutil.Process(worker.pid).children()[0].kill()
         done = site.wait_for_state(job, *FINAL)
-        assert _sleepers(site.home) == []
+        assert engine_processes(site.home) == []
     assert done.failure.kind is FailureKind.OUT_OF_MEMORY
 
 

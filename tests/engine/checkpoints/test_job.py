@@ -23,9 +23,10 @@ from modelpress.engine.checkpoints.snapshot import Snapshot, part_of
 from modelpress.engine.checkpoints.step import KeptStep
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Checkpointed, EngineEvent, Progress, StageDone, Warned
-from modelpress.spec.report import Measurement, Report, Stage
+from modelpress.spec.report import Measurement, Stage
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER, REUSED_FILE
 from tests.support.networks import describe, network
+from tests.support.reports import said
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 
 pytestmark = pytest.mark.slow
@@ -86,25 +87,6 @@ def next_attempt(folder: WorkFolder, path: Path) -> tuple[WorkFolder, dict[str, 
     task = task_of(other)
     shutil.copytree(folder.path / CHECKPOINT_FOLDER, path / CHECKPOINT_FOLDER)
     return other, task
-
-
-def said(report: Report, *, nearly: bool = False) -> Any:
-    """What a report says but for what a clock has measured.
-
-    Where it is what another should equal, `nearly`: last digits of sums over images depend on where the memory of
-    each process lies.
-    """
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, dict):
-            timed = ("seconds", "started_at", "latencies", "latency", "images_per_second", "time_share")
-            timed = (*timed, "peak_memory_bytes", "final_loss")
-            return {key: strip(one) for key, one in value.items() if key not in timed}
-        if isinstance(value, list):
-            return [strip(one) for one in value]
-        return pytest.approx(value, rel=1e-4) if nearly and isinstance(value, float) else value
-
-    return strip(report.model_dump(mode="json"))
 
 
 @pytest.fixture(scope="module")
