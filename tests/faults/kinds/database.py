@@ -142,7 +142,9 @@ class CutHeartbeat(_BehindProxy):
 
     def settings(self, home: Path) -> dict[str, object]:
         """Jobs that take longer than a lease."""
-        return {"engine_command": engine_command(home, epoch_seconds=1.5)}
+        script = home / "slow"  # in `home` itself, the site's own script would take its place
+        script.mkdir()
+        return {"engine_command": engine_command(script, epoch_seconds=1.5)}
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Hold back a worker's bytes while it is at a job, until its engine is dead and its lease has run out."""
