@@ -52,13 +52,16 @@ class ShiftClock(Fault):
         """Start a worker anew with a wrong clock, until it has ended a job; then with a right one."""
         worker = draw.choice(site.workers)
         at, lost = clock(), _lost(site)
-        self._error.write_text(str(draw.choice((-HOUR_SECONDS, HOUR_SECONDS))))
+        error, since = draw.choice((-HOUR_SECONDS, HOUR_SECONDS)), worker.log_size()
+        self._error.write_text(str(error))
         worker.terminate()
         worker.wait()
         worker.start()
         wrong, name = [], worker.worker
         if not comes_true(lambda: _succeeded(site, name), WORK_SECONDS):
             wrong.append("a worker whose clock is wrong does no job")
+        if not worker.said(f"clock is off by {error:.0f} seconds", since):
+            wrong.append("its clock was right")
         time.sleep(draw.uniform(0, site.lease_seconds))
         # Its sign of life is as good as that of the others.
         if (found := _lost(site)) > lost:

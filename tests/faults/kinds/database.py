@@ -142,13 +142,16 @@ class CutHeartbeat(_BehindProxy):
 
     def settings(self, home: Path) -> dict[str, object]:
         """Jobs that take longer than a lease."""
-        return {"engine_command": engine_command(home, epoch_seconds=1.5)}
+        script = home / "slow"  # in `home` itself, the site's own script would take its place
+        script.mkdir()
+        return {"engine_command": engine_command(script, epoch_seconds=1.5)}
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Hold back a worker's bytes while it is at a job, until its engine is dead and its lease has run out."""
         worker = draw.choice(site.workers)
         name = worker.worker
-        if not comes_true(lambda: _held(site, name) and len(worker.children()) > 1, WORK_SECONDS):
+        # Just after its begin: no engine is to come to its end by itself before the lease does.
+        if not worker.await_words("engine_started", worker.log_size(), WORK_SECONDS):
             return None
         time.sleep(draw.uniform(0, 1))
         at, since, wrong = clock(), worker.log_size(), []
@@ -159,6 +162,8 @@ class CutHeartbeat(_BehindProxy):
             if not held or not children:
                 return None
             job_id, number = held[0]
+            if number > 1:
+                return None  # it goes on from a checkpoint, and may be done soon
             with site.database.session(read_only=True) as session:
                 row = session.get(Job, job_id)
                 ends = row.lease_expires_at if row is not None and row.attempt == number else None
@@ -167,9 +172,10 @@ class CutHeartbeat(_BehindProxy):
             ends = ends if ends.tzinfo else ends.replace(tzinfo=UTC)
             while not all(is_gone(child) for child in children) and clock() < ends:
                 time.sleep(0.01)
-            alive = [child.pid for child in children if not is_gone(child)]
-            if alive and not worker.said("outcome=succeeded", since):
+            if alive := [child.pid for child in children if not is_gone(child)]:
                 wrong.append(f"{job_id}: {len(alive)} processes of the engine outlive the lease of attempt {number}")
+            if not worker.said("lease_not_renewed", since):
+                wrong.append(f"{job_id}: its worker, cut off, did not notice before its lease had ended")
             if not comes_true(lambda: _is_over(site, job_id, number), self.bound_seconds(site)):
                 wrong.append(f"{job_id} of a worker that is cut off was taken by no other")
         finally:

@@ -52,3 +52,5 @@ def shift(seconds: float) -> None:
 
 if "worker" in sys.orig_argv and (named := os.environ.get("FAULTS_CLOCK")) and Path(named).exists():
     shift(float(Path(named).read_text()))
+    error = round((datetime.datetime.now(datetime.UTC) - RealDatetime.now(datetime.UTC)).total_seconds())
+    sys.stderr.write(f"this clock is off by {error} seconds\n")
