@@ -87,7 +87,8 @@ def _said_of(model: GivenModel) -> object:
 
 def _asked_of(step: Step, students: Mapping[str, GivenModel]) -> object:
     asked: dict[str, Any] = step.model_dump(mode="json")
-    if isinstance(step, Distill) and isinstance(step.student, Uploaded):
+    # One that was not given is refused, with a better word, when the step is checked.
+    if isinstance(step, Distill) and isinstance(step.student, Uploaded) and step.student.model in students:
         asked["student"]["model"] = _said_of(students[step.student.model])
     return asked
 

@@ -92,5 +92,5 @@ class Capacity(Resource):
 
 
 def gib(count: int) -> str:
-    """`12.3 GiB`."""
-    return f"{count / _GIB:.1f} GiB"
+    """`12.3 GiB`; of less than one, `512 MiB`, at least one."""
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{max(1, count >> 20)} MiB"

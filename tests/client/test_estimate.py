@@ -23,8 +23,8 @@ def test_it_says_memory_step_and_time() -> None:
         ),
     )
     assert describe_estimate(estimate) == (
-        "needs at least 3.0 GiB of memory on a processor, or 0.5 GiB of GPU memory (most in step 1); "
+        "needs at least 3.0 GiB of memory on a processor, or 512 MiB of GPU memory (most in step 1); "
         "about 1:02:05 on a processor, a rough guess; about 1:05 on a GPU"
     )
     untrained = estimate.model_copy(update={"step": None, "durations": ()})
-    assert describe_estimate(untrained).endswith("0.5 GiB of GPU memory")
+    assert describe_estimate(untrained).endswith("512 MiB of GPU memory")

@@ -137,7 +137,7 @@ def running_site(
     asked: dict[str, object] = {
         "home": home,
         **back_end.settings,
-        **({} if upload else {"engine_command": engine_command(home)}),
+        **({} if upload or "engine_command" in (settings or {}) else {"engine_command": engine_command(home)}),
         "lease_seconds": lease_seconds,
         "poll_seconds": 0.5,
         "max_attempts": 100,  # else a job that is hit again and again fails, as it should

@@ -87,7 +87,7 @@ class CutCommit(_BehindProxy):
     name = "cut commit"
     holds = "no 202 without a row; repeats with the same key make 1 job"
     moments = 100
-    few = 3
+    few = 1
     pause_seconds = (0.0, 0.3)
 
     def __init__(self) -> None:
@@ -142,9 +142,7 @@ class CutHeartbeat(_BehindProxy):
 
     def settings(self, home: Path) -> dict[str, object]:
         """Jobs that take longer than a lease."""
-        script = home / "slow"  # in `home` itself, the site's own script would take its place
-        script.mkdir()
-        return {"engine_command": engine_command(script, epoch_seconds=1.5)}
+        return {"engine_command": engine_command(home, epoch_seconds=1.5)}
 
     def strike(self, site: Site, load: Load, draw: Random) -> Struck | None:
         """Hold back a worker's bytes while it is at a job, until its engine is dead and its lease has run out."""
