@@ -42,6 +42,9 @@ from modelpress.spec.task import (
 )
 
 POLL_SECONDS = 0.1
+
+# As the system tells of the engine itself, and as the engine tells of a process that it had started.
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 # Between asking the engine to stop and killing it.
 STOP_SECONDS = 5.0
 
@@ -249,7 +252,7 @@ def _failure(work: Path, output: Path, code: int) -> Failure:
     try:
         return Failure.model_validate_json((work / FAILURE_FILE).read_bytes())
     except FileNotFoundError:
-        if code == -9:
+        if code in _KILLED:
             return Failure(
                 kind=FailureKind.OUT_OF_MEMORY,
                 message="the engine was killed, most likely because memory ran out; use a smaller batch_size",

@@ -1,7 +1,7 @@
 """The engine's process: `python -m modelpress.engine FOLDER` does the task in FOLDER/task.json (see spec/task.py).
 
 Exit code 0: done. Exit code 1: failed, and failure.json says why. Any other end leaves no failure.json: the process
-was killed.
+was killed, or (137) one of those that share its trainings.
 
 A job with trainings that several GPUs share is done by as many processes, which this one starts and waits for
 (ranks/launch.py).
@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> int:
         (folder / name).unlink(missing_ok=True)
     try:
         run(folder)
-    except RanksFailed:  # told and recorded by the one that failed
-        return 1
+    except RanksFailed as failed:  # told and recorded by the one that failed
+        return failed.exit_code
     # Whatever went wrong becomes a typed failure: the process that waits for this one reads no tracebacks.
     except Exception as error:  # noqa: BLE001
         record_failure(error, folder)

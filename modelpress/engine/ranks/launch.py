@@ -31,8 +31,16 @@ _LEAST_IMAGES_PER_GPU = 32
 _STOP_SECONDS = 3
 
 
+KILLED = 128 + signal.SIGKILL
+"""Exit code of the engine when one of the processes was killed from outside: as if it had been killed itself."""
+
+
 class RanksFailed(Exception):
-    """A process of the job failed; failure.json says why."""
+    """A process of the job failed; failure.json says why. It says nothing of one that was killed from outside."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 def count_processes(task: Compress) -> int:
@@ -82,26 +90,27 @@ def launch(folder: Path, processes: int) -> None:
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
             if not (folder / FAILURE_FILE).exists():
-                write_result(failure_of_ends(codes, processes), folder / FAILURE_FILE)
-            raise RanksFailed(str(codes)) from None
+                rank, code = first_to_end(codes)
+                if code == -signal.SIGKILL:  # whoever waits for the engine knows whether to try again
+                    LOG.error("process %d of %d was killed from outside", rank, processes)
+                    raise RanksFailed(KILLED) from None
+                write_result(failure_of_end(rank, code, processes), folder / FAILURE_FILE)
+            raise RanksFailed(1) from None
         except SignalException as stop:
             LOG.info("told to stop")
             raise SystemExit(128 + int(stop.sigval)) from None
 
 
-def failure_of_ends(codes: dict[int, int], processes: int) -> Failure:
-    """What the ends of processes say that recorded no failure; `codes` by rank, negative for a signal."""
+def first_to_end(codes: dict[int, int]) -> tuple[int, int]:
+    """The process whose end was that of the others, and how it ended; `codes` by rank, negative for a signal."""
     # The launcher terminates the others, and who exits with 1 without a word has only lost one of them.
-    rank, code = min(codes.items(), key=lambda end: (end[1] == -signal.SIGTERM, end[1] == 1))
-    which = f"process {rank} of {processes}"
-    if code == -signal.SIGKILL:
-        return Failure(
-            kind=FailureKind.OUT_OF_MEMORY,
-            message=f"{which} was killed from outside, most likely because the machine's memory ran out; use fewer "
-            "processes, a smaller batch size, model or data set, or a machine with more memory",
-        )
+    return min(codes.items(), key=lambda end: (end[1] == -signal.SIGTERM, end[1] == 1))
+
+
+def failure_of_end(rank: int, code: int, processes: int) -> Failure:
+    """What the end of a process says that recorded no failure."""
     return Failure(
         kind=FailureKind.INTERNAL,
-        message=f"{which} ended with code {code} and gave no reason; the log has its last words. Retry it, and report "
-        "it when it happens again",
+        message=f"process {rank} of {processes} ended with code {code} and gave no reason; the log has its last words. "
+        "Retry it, and report it when it happens again",
     )

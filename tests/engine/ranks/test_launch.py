@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from modelpress.engine.architectures.registry import build
-from modelpress.engine.ranks.launch import count_processes, failure_of_ends
+from modelpress.engine.ranks.launch import count_processes, failure_of_end, first_to_end
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress, StageDone
 from modelpress.spec.failure import FailureKind, IncompatibleSpec
@@ -23,6 +23,7 @@ from service.settings import Settings
 from tests.support.patience import until
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 from worker.child import Child, engine_environment
+from worker.engine_run import was_killed
 from worker.reach import walls_for
 
 TRAINING = {"epochs": 2, "batch_size": 50, "precision": "fp32"}
@@ -92,26 +93,26 @@ def test_a_job_that_two_processes_share(folder: WorkFolder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "kind", "message"),
-    [
-        (
-            "raise MemoryError",
-            FailureKind.OUT_OF_MEMORY,
-            "process 1 of 2 trained along; lower `training.batch_size` (now",
-        ),
-        ("os.kill(os.getpid(), signal.SIGKILL)", FailureKind.OUT_OF_MEMORY, "process 1 of 2 was killed from outside"),
-    ],
-    ids=["memory", "killed"],
-)
 def test_what_befalls_a_follower_is_the_failure_of_the_job(
-    folder: WorkFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, kind: FailureKind, message: str
+    folder: WorkFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    sabotage(monkeypatch, tmp_path, 1, code)
+    sabotage(monkeypatch, tmp_path, 1, "raise MemoryError")
     run = folder.run(task(folder))
     assert run.returncode == 1, run.stdout
-    assert folder.failure.kind is kind
-    assert message in folder.failure.message
+    assert folder.failure.kind is FailureKind.OUT_OF_MEMORY
+    assert "process 1 of 2 trained along; lower `training.batch_size` (now" in folder.failure.message
+    assert "Traceback" not in run.stdout
+    assert processes_on(folder.path) == []
+
+
+@pytest.mark.slow
+def test_a_follower_that_is_killed_ends_the_engine_as_if_it_had_been_killed(
+    folder: WorkFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sabotage(monkeypatch, tmp_path, 1, "os.kill(os.getpid(), signal.SIGKILL)")
+    run = folder.run(task(folder))
+    assert was_killed(folder.path, run.returncode), run.stdout  # which another attempt follows, from the checkpoint
+    assert "process 1 of 2 was killed from outside" in run.stdout
     assert "Traceback" not in run.stdout
     assert processes_on(folder.path) == []
 
@@ -176,21 +177,23 @@ def test_a_worker_ends_all_processes_of_its_engine(folder: WorkFolder):
 
 
 @pytest.mark.parametrize(
-    ("codes", "kind", "message"),
+    ("codes", "first"),
     [
-        ({0: -15, 1: -9}, FailureKind.OUT_OF_MEMORY, "process 1 of 3 was killed from outside"),
-        ({0: 1, 2: -9}, FailureKind.OUT_OF_MEMORY, "process 2 of 3 was killed from outside"),
-        ({0: 1, 1: -15, 2: 3}, FailureKind.INTERNAL, "process 2 of 3 ended with code 3"),
-        ({0: -11, 1: 1, 2: -15}, FailureKind.INTERNAL, "process 0 of 3 ended with code -11"),
-        ({1: 1}, FailureKind.INTERNAL, "process 1 of 3 ended with code 1"),
+        ({0: -15, 1: -9}, (1, -9)),
+        ({0: 1, 2: -9}, (2, -9)),
+        ({0: 1, 1: -15, 2: 3}, (2, 3)),
+        ({0: -11, 1: 1, 2: -15}, (0, -11)),
+        ({1: 1}, (1, 1)),
     ],
 )
-def test_the_end_of_a_process_that_says_nothing_is_told_by_its_code(
-    codes: dict[int, int], kind: FailureKind, message: str
-):
-    failure = failure_of_ends(codes, 3)
-    assert failure.kind is kind
-    assert message in failure.message
+def test_whose_end_was_that_of_the_others(codes: dict[int, int], first: tuple[int, int]):
+    assert first_to_end(codes) == first
+
+
+def test_the_end_of_a_process_that_says_nothing_is_told_by_its_code():
+    failure = failure_of_end(2, 3, processes=4)
+    assert failure.kind is FailureKind.INTERNAL
+    assert "process 2 of 4 ended with code 3" in failure.message
 
 
 def asked(batch_size: int = 128, **fields: Any) -> Compress:
