@@ -27,7 +27,7 @@ from modelpress.engine.network import Network
 from modelpress.engine.provenance import available_cores
 from modelpress.engine.proving import Prover
 from modelpress.spec.architecture import ArchitectureRef
-from modelpress.spec.job import ArtifactKind, Recipe
+from modelpress.spec.job import DEFAULT_ARTIFACTS, ArtifactKind, Recipe
 from modelpress.spec.network import NetworkDescription, Preprocessing
 
 SHAPE = (3, 32, 32)
@@ -38,7 +38,7 @@ PREPROCESSING = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 RECIPE = Recipe.model_validate(
     {
         "steps": [{"kind": "quantize", "bits": 8}],
-        "artifacts": list(ArtifactKind),
+        "artifacts": DEFAULT_ARTIFACTS,
         "calibration_images": CALIBRATION_IMAGES,
     }
 )
@@ -118,7 +118,7 @@ def main() -> None:
     conditions = {
         "network": options.network,
         "images": options.images,
-        "artifacts": [kind.value for kind in ArtifactKind],
+        "artifacts": [kind.value for kind in DEFAULT_ARTIFACTS],
         "threads": options.threads,
         "rounds": options.rounds,
     }
