@@ -32,44 +32,35 @@ from modelpress.engine.batch_size import HALVES, halved
 from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
 from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
-from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.device import choose_device
 from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import BatchTooLarge, free_memory, naming
+from modelpress.engine.final_report import final_report
 from modelpress.engine.formats.extras import require_extras
 from modelpress.engine.journal import TrainingProgress
-from modelpress.engine.latency import take_turns, torch_contender
-from modelpress.engine.layer_figures import layer_figures
-from modelpress.engine.loading import Inputs, load_inputs, preprocessing_of
-from modelpress.engine.measure import (
-    count_nonzero,
-    count_parameters,
-    evaluate,
-    peak_memory,
-    reset_peak_memory,
-)
+from modelpress.engine.loading import Inputs, load_inputs
+from modelpress.engine.measure import reset_peak_memory
+from modelpress.engine.measure_in_memory import measure_in_memory
 from modelpress.engine.model_card import model_card
 from modelpress.engine.network import Network
 from modelpress.engine.phases import first_phases, plan_phases
-from modelpress.engine.proof_request import Verified
 from modelpress.engine.provenance import available_cores, provenance
 from modelpress.engine.proving import Prover
 from modelpress.engine.ranks.leader import ALONE, Ranks
-from modelpress.engine.ratios import check_goal, compare, compare_file
+from modelpress.engine.ratios import check_goal
 from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.spec.event import EngineEvent, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.identity import step_fingerprints
 from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind
-from modelpress.spec.report import ArtifactProof, Measurement, Report, Stage, gives_network_outputs
+from modelpress.spec.report import Measurement, Report, Stage, gives_network_outputs
 from modelpress.spec.steps import Distill, Step, step_training
 from modelpress.spec.task import ARTIFACTS_FOLDER, MODEL_CARD_FILE, REPORT_FILE, Compress
 
 LOG = logging.getLogger(__name__)
 
 SCRATCH_FOLDER = "scratch"
-_NOTABLE_LOSS = 0.01  # of top-1 accuracy
 
 
 def compress(task: Compress, folder: Path, emit: Callable[[EngineEvent], None], ranks: Ranks = ALONE) -> Report:
@@ -147,7 +138,9 @@ class _Job:
             unnamed = self.recipe.wanted_artifacts if self.recipe.artifacts is None else ()
             optional = [kind for kind in unnamed if not gives_network_outputs(kind)]
             verified = prover.prove(network, files, optional, self.tracker.warn)
-        report = self._report(network, done.figures, verified)
+        report = final_report(
+            network, done.figures, verified, provenance(self.task, self.device, self.started), self.tracker
+        )
         write_result(report, self.folder / REPORT_FILE)
         (self.folder / MODEL_CARD_FILE).write_text(model_card(report), encoding="utf-8")
         self._tell_stage("final", report.final)
@@ -191,7 +184,7 @@ class _Job:
             with naming(f"step {index} ({step.kind}) was at work", step=index, advice=_memory_advice(step)):
                 result, before = self._take_step(network, step, index, inputs)
                 network = result.network
-                measurement = _measure_in_memory(network, inputs.data, self.device)
+                measurement = measure_in_memory(network, inputs.data, self.device)
             stage = Stage(
                 index=index,
                 kind=step.kind,
@@ -279,64 +272,6 @@ class _Job:
             LOG.info("epoch %d of %d: %s", progress.epoch, progress.epochs, figures)
         # The measurement that follows a training is the last twentieth of its step.
         self.tracker.advance(0.95 * progress.fraction, epoch=progress.epoch, epochs=progress.epochs, metrics=metrics)
-
-    def _report(self, network: Network, figures: Figures, verified: Verified) -> Report:
-        final = verified.measurement
-        baseline = figures.baseline.model_copy(update={"latencies": verified.original_latencies})
-        ratios = compare(baseline, final)
-        proofs = tuple(
-            proof.model_copy(update={"ratios": compare_file(baseline, final, proof)}) for proof in verified.proofs
-        )
-        for proof in proofs[1:]:
-            self._warn_of_loss(proof, proofs[0])
-        if ratios.stored_bytes < 1:
-            self.tracker.warn(
-                f"the smallest file is {1 / ratios.stored_bytes:.3f} times the original's size: this recipe, with "
-                "these artifacts, does not make the model smaller"
-            )
-        return Report(
-            network=network.description.summary(),
-            baseline=baseline,
-            stages=figures.stages,
-            final=final,
-            ratios=ratios,
-            proofs=proofs,
-            warnings=tuple(self.tracker.warnings),
-            provenance=provenance(self.task, self.device, self.started),
-        )
-
-    def _warn_of_loss(self, proof: ArtifactProof, first: ArtifactProof) -> None:
-        """Say so when an 8-bit file does worse than the network that it was made of."""
-        if proof.accuracy is None or first.accuracy is None or gives_network_outputs(proof.kind):
-            return
-        loss = first.accuracy.top1 - proof.accuracy.top1
-        if loss > _NOTABLE_LOSS:
-            self.tracker.warn(
-                f"{proof.file} is right on {proof.accuracy.top1:.2%} of the held-out images where {first.file} is on "
-                f"{first.accuracy.top1:.2%}: computing in 8 bits costs that; raise `calibration_images`, or train with "
-                "a step `quantize` of 8 bits first"
-            )
-
-
-def _measure_in_memory(network: Network, data: ImageData | None, device: torch.device) -> Measurement:
-    """The figures of a network that lies on the CPU, between two steps; accuracy is taken on `device`."""
-    accuracy = None
-    if data is not None:
-        module = network.module.to(device)
-        accuracy = evaluate(module, data.heldout_images, data.heldout_labels, preprocessing_of(network), device)
-        module.to("cpu")
-    peak = peak_memory(device)
-    macs, layers = layer_figures(network.module, network.description)
-    return Measurement(
-        measured_on="memory",
-        parameters=count_parameters(network.module),
-        nonzero_parameters=count_nonzero(network.module),
-        macs=macs,
-        accuracy=accuracy,
-        latencies=tuple(take_turns([torch_contender(network.module)], network.description.input_shape, seconds=0.2)),
-        layers=layers,
-        peak_memory_bytes=peak,
-    )
 
 
 def _memory_advice(step: Step) -> str:
