@@ -24,6 +24,13 @@ def _oldest_served():
     return migrate.compatible_from(NEWEST)
 
 
+def _without_numbers(rows, columns):
+    """Without the numbers that PostgreSQL gives to the rows of one statement, in an order of its own."""
+    number = columns["metrics"].index("id")
+    metrics = sorted((row[:number] + row[number + 1 :] for row in rows["metrics"]), key=repr)
+    return {**rows, "metrics": metrics}
+
+
 def test_each_migration_serves_at_least_the_code_before_it():
     for script in SCRIPTS:
         if script.revision >= FIRST_DECLARED:
@@ -45,7 +52,7 @@ def test_what_the_version_before_sends_does_the_same_to_the_newest_tables(databa
         replay(connection, recording)
     with bare_connection(database_url) as connection:
         found = contents(connection, recording.columns)
-    assert found == recording.rows
+    assert _without_numbers(found, recording.columns) == _without_numbers(recording.rows, recording.columns)
     assert [table for table, rows in found.items() if not rows] == ["checkpoints"]  # dropped with its job's end
     with opened(database_url) as database, database.session() as session:
         team_id = found["teams"][0][recording.columns["teams"].index("id")]

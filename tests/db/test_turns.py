@@ -173,8 +173,8 @@ def test_a_claim_reads_no_job_but_by_an_index_of_states(database):
             plan = list(session.scalars(text(f"EXPLAIN {statement}")))
             reads = [line for line in plan if " on jobs" in line]
     assert len(reads) == 3
-    # PostgreSQL, with few rows, is as ready to take another index that begins with the state.
-    assert all("ix_jobs_turn" in line or "ix_jobs_state" in line for line in reads), plan
+    # PostgreSQL, with few rows, is as ready to take another index of states, and SQLite takes that of a team's jobs by state.
+    assert all(any(f"ix_jobs_{name}" in line for name in ("turn", "state", "team_id_state")) for line in reads), plan
 
 
 def _claim(database, worker):
