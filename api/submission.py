@@ -10,7 +10,7 @@ from api.refusals import NotReady, NotThere, UnfitSpec, UnusableUpload
 from db.errors import NotFound
 from db.models import Dataset, Job, Model
 from db.queries import jobs, uploads
-from db.queries.reuse import Twin, find_twin, identity_of
+from db.queries.reuse import Twin, find_twin
 from modelpress.spec.check import check
 from modelpress.spec.cost import JobEstimate
 from modelpress.spec.inspection import ModelInspection
@@ -46,16 +46,16 @@ def submit(
         raise
     if created:
         jobs.note_estimate(session, job, check_spec(session, team_id, spec))
-        if (twin := find_reusable(session, store, team_id, spec)) is not None:
+        if (twin := find_reusable(session, store, team_id, spec, job.identity)) is not None:
             jobs.take_result(session, job, twin)
     return job, created
 
 
-def find_reusable(session: Session, store: Store, team_id: str, spec: JobSpec) -> Twin | None:
-    """The job whose result one that was checked is given; None where it is to be run."""
-    if not spec.reuse:
+def find_reusable(session: Session, store: Store, team_id: str, spec: JobSpec, identity: str | None) -> Twin | None:
+    """The job whose result one that was checked, and has this identity, is given; None where it is to be run."""
+    if not spec.reuse or identity is None:
         return None
-    twin = find_twin(session, team_id, identity_of(session, spec))
+    twin = find_twin(session, team_id, identity)
     try:
         return twin if twin is not None and all(map(store.exists, twin.files)) else None
     except StorageError as error:

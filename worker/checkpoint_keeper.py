@@ -6,11 +6,12 @@ import contextvars
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 
 import structlog
+from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.queries import checkpoints
@@ -146,8 +147,18 @@ def clear_checkpoints(database: Database, store: Store) -> int:
     """
     with database.session(read_only=True) as session:
         unneeded = checkpoints.unneeded_checkpoints(session)
+    drop_each(database, store, unneeded, checkpoints.drop_checkpoint)
+    return len(unneeded)
+
+
+def drop_each(
+    database: Database,
+    store: Store,
+    unneeded: Sequence[tuple[str, str]],
+    drop: Callable[[Session, str, str], bool],
+) -> None:
+    """Drop rows by their ids and hashes, and the bytes of each that nothing else needs."""
     for row_id, sha256 in unneeded:
         with database.session() as session:
-            if checkpoints.drop_checkpoint(session, row_id, sha256):
+            if drop(session, row_id, sha256):
                 store.delete(sha256)
-    return len(unneeded)

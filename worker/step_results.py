@@ -5,6 +5,7 @@ from __future__ import annotations
 from db.database import Database
 from db.queries import step_results
 from storage.store import Store
+from worker.checkpoint_keeper import drop_each
 
 
 def clear_step_results(database: Database, store: Store, limit_bytes: int) -> int:
@@ -14,10 +15,7 @@ def clear_step_results(database: Database, store: Store, limit_bytes: int) -> in
     """
     number = 0
     while unneeded := _unneeded(database, limit_bytes):
-        for row_id, sha256 in unneeded:
-            with database.session() as session:
-                if step_results.drop_step_result(session, row_id, sha256):
-                    store.delete(sha256)
+        drop_each(database, store, unneeded, step_results.drop_step_result)
         number += len(unneeded)
     return number
 

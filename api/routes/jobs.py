@@ -31,6 +31,7 @@ from api.resources import to_job, to_jobs
 from api.submission import check_spec, find_reusable, submit
 from db.errors import IdempotencyMismatch, InvalidTransition
 from db.queries import jobs
+from db.queries.reuse import identity_of
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import Job, JobCheck, Page
 from modelpress.spec.state import JobState
@@ -94,7 +95,7 @@ def submit_job(
     if query.dry_run:
         with services.database.session(read_only=True) as session:
             estimate = check_spec(session, caller.team_id, spec)
-            twin = find_reusable(session, services.store, caller.team_id, spec)
+            twin = find_reusable(session, services.store, caller.team_id, spec, identity_of(session, spec))
         response.status_code = 200
         return JobCheck(spec=spec, estimate=estimate, reused_from=twin and twin.job_id)
     with services.database.session() as session:

@@ -12,7 +12,7 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.ids import new_id
-from db.models import Checkpoint, Job
+from db.models import Checkpoint, Job, StepResult
 from db.queries.fence import held
 from db.queries.stored_bytes import is_needed
 from db.queries.uploads import hold_bytes
@@ -71,13 +71,18 @@ def unneeded_checkpoints(session: Session, limit: int = 100) -> list[tuple[str, 
 
 
 def drop_checkpoint(session: Session, row_id: str, sha256: str) -> bool:
-    """Remove the row of an unneeded file. True when nothing else needs its bytes: then drop them, too.
+    """Remove the row of an unneeded file, as `drop_holder` does."""
+    return drop_holder(session, Checkpoint, row_id, sha256)
+
+
+def drop_holder(session: Session, table: type[Checkpoint] | type[StepResult], row_id: str, sha256: str) -> bool:
+    """Remove a row that names bytes. True when nothing else needs them: then drop them, too.
 
     Locks the hash until the session ends. Drop the bytes inside the same `with database.session()` block: if that
     fails, the row is there for another try.
     """
     hold_bytes(session, sha256, to_drop=True)
-    session.execute(delete(Checkpoint).where(Checkpoint.id == row_id).execution_options(synchronize_session=False))
+    session.execute(delete(table).where(table.id == row_id).execution_options(synchronize_session=False))
     return not is_needed(session, sha256)
 
 

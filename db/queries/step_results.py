@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session
 from db.clock import now
 from db.ids import new_id
 from db.models import StepResult
-from db.queries.stored_bytes import is_needed
-from db.queries.uploads import hold_bytes
+from db.queries.checkpoints import drop_holder
 
 
 @dataclass(frozen=True)
@@ -105,14 +104,8 @@ def unneeded_step_results(session: Session, limit_bytes: int, most: int = 100) -
 
 
 def drop_step_result(session: Session, row_id: str, sha256: str) -> bool:
-    """Remove the row of an unneeded one. True when nothing else needs its bytes: then drop them, too.
-
-    Locks the hash until the session ends. Drop the bytes inside the same `with database.session()` block: if that
-    fails, the row is there for another try.
-    """
-    hold_bytes(session, sha256)
-    session.execute(delete(StepResult).where(StepResult.id == row_id).execution_options(synchronize_session=False))
-    return not is_needed(session, sha256)
+    """As `db.queries.checkpoints.drop_checkpoint`, of an unneeded one."""
+    return drop_holder(session, StepResult, row_id, sha256)
 
 
 def forget_step_results(session: Session, sha256: str) -> None:
