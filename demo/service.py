@@ -27,6 +27,7 @@ def running_service(home: Path, log: Path) -> Iterator[Client]:
 
     Raises ServiceDidNotStart with the end of its log.
     """
+    left = _written(home / ADDRESS_FILE)
     command = [sys.executable, "-m", "service.serve", "--home", str(home), "--port", "0"]
     with log.open("wb") as output:
         # In a session of its own: Ctrl-C comes to us, and we stop it in good order.
@@ -34,7 +35,7 @@ def running_service(home: Path, log: Path) -> Iterator[Client]:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait_until_ready(process, home, log)
+        _wait_until_ready(process, home, left, log)
         url, key = ((home / name).read_text().strip() for name in (ADDRESS_FILE, KEY_FILE))
         with Client(url, key) as client:
             yield client
@@ -42,10 +43,14 @@ def running_service(home: Path, log: Path) -> Iterator[Client]:
         _stop(process)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], home: Path, log: Path) -> None:
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], home: Path, left: int | None, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    # The address is written when the service answers.
-    while not (home / ADDRESS_FILE).is_file():
+    # The address is written when the service answers; one that was killed has left its own behind.
+    while _written(home / ADDRESS_FILE) in (None, left):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise ServiceDidNotStart(f"the service did not start; its log ({log}) ends with:\n{tail}")

@@ -66,7 +66,9 @@ def _vggs() -> list[Architecture]:
 def _resnets() -> list[Architecture]:
     return [
         _own(
-            f"resnet{depth}_cifar", f"ResNet-{depth} for CIFAR, parameter-free shortcuts (He et al. 2015, section 4.2)"
+            f"resnet{depth}_cifar",
+            f"ResNet-{depth} for CIFAR, parameter-free shortcuts (He et al. 2015, section 4.2)",
+            width=1.0,
         )
         for depth in (20, 32, 44, 56, 110)
     ]

@@ -39,17 +39,21 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Input (B, in_channels, H, W), any size of at least 4; output (B, num_classes)."""
+    """Input (B, in_channels, H, W), any size of at least 4; output (B, num_classes).
 
-    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
+    `width` multiplies every channel count, rounded, at least 1.
+    """
+
+    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _group(16, 16, blocks, stride=1)
-        self.layer2 = _group(16, 32, blocks, stride=2)
-        self.layer3 = _group(32, 64, blocks, stride=2)
-        self.linear = nn.Linear(64, num_classes)
+        first, second, third = (max(1, round(channels * width)) for channels in (16, 32, 64))
+        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = _group(first, first, blocks, stride=1)
+        self.layer2 = _group(first, second, blocks, stride=2)
+        self.layer3 = _group(second, third, blocks, stride=2)
+        self.linear = nn.Linear(third, num_classes)
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -41,9 +41,10 @@ class HintonLoss(TaughtLoss):
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); the teacher sees the same augmented `images`, under the same autocast."""
-        taught = self._teacher(images)
-        softened = softened_divergence(outputs, taught, self._temperature)
         hard = label_loss(outputs, labels, self._label_smoothing)
+        if self._alpha == 0:
+            return hard  # the teacher has no say, and a pass of it may cost more than all of the student's
+        softened = softened_divergence(outputs, self._teacher(images), self._temperature)
         return self._alpha * softened + (1 - self._alpha) * hard
 
 

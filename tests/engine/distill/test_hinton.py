@@ -43,6 +43,16 @@ def test_against_numpy(alpha: float, temperature: float):
     assert call(alpha, temperature) == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_teacher_without_a_say_is_not_asked():
+    class Silent(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise AssertionError("asked")
+
+    loss = HintonLoss(Silent(), temperature=4.0, alpha=0.0)
+    outputs, labels = torch.from_numpy(STUDENT), torch.from_numpy(LABELS)
+    assert torch.equal(loss(outputs, labels, torch.zeros(2, 1, 1, 1)), nn.functional.cross_entropy(outputs, labels))
+
+
 def test_a_golden_number():
     """Worked by hand: two classes, T = 2, student even, teacher 4 : 1 after softening."""
     student = torch.zeros(1, 2)

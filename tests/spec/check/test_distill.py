@@ -98,7 +98,7 @@ def test_students_that_the_original_does_not_have() -> None:
     for name, student, message in (
         ("vgg11", Shallower(depth=0.9), "the shallowest of the family of vgg11 has 11 layers"),
         ("alexnet", Shallower(depth=0.9), "alexnet has no shallower form"),
-        ("resnet20_cifar", Thinner(width=0.5), "takes no `width`"),
+        ("nin_cifar", Thinner(width=0.5), "takes no `width`"),
     ):
         with pytest.raises(ValueError, match=message):
             derived(ArchitectureRef(architecture=name), student)

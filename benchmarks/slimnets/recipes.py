@@ -1,0 +1,146 @@
+"""Our recipes (table 6) as data, and their ablations.
+
+A compact file is positions of the weights that are left, their values, the values' tables or steps, and what does
+not shrink: norms, biases, names and the graph. A thin student attacks all of it, sparsity the number of values and,
+beyond a half, positions too; few bits, and training that makes them predictable, attack the values. So each recipe is
+a student (or the original), then zeros, then few bits, the original teaching throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmarks.slimnets.runs import AUGMENTATION, FILES, Run, Steps
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.job import ArtifactKind
+from modelpress.spec.steps import AnyStep, ChannelTarget, Cubic, Distill, Prune, PruneChannels, Quantize
+from modelpress.spec.training import Augmentation, Recovery, Training
+
+SEEDS = (0, 1, 2)
+"""Of the headlines: mean and spread are given."""
+
+
+def thin_student(architecture: str, width: float = 1.0, *, augmented: bool = True, epochs: int = 200) -> Distill:
+    """A residual network with that share of its channels.
+
+    Without random changes to the images the teacher's outputs are computed once and kept, and an epoch costs a
+    quarter: more of them for the same time.
+    """
+    ref = ArchitectureRef(architecture=architecture, arguments={} if width == 1 else {"width": width})
+    training = Training(
+        epochs=epochs,
+        learning_rate=0.1,
+        schedule="one_cycle",
+        gradient_clip=5.0,
+        augmentation=AUGMENTATION if augmented else Augmentation(),
+    )
+    return Distill(student=ref, training=training)
+
+
+def taught(epochs: int, learning_rate: float, *, augmented: bool = True) -> Recovery:
+    """Training behind a step, under the original."""
+    return Recovery(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        gradient_clip=5.0,
+        augmentation=AUGMENTATION if augmented else Augmentation(),
+        teacher="original",
+    )
+
+
+def sparse(sparsity: float, epochs: int = 80, *, augmented: bool = True) -> Prune:
+    """Weights gone gradually, those compared over all layers."""
+    schedule = Cubic(begin=0.0, end=0.6)
+    return Prune(sparsity=sparsity, schedule=schedule, training=taught(epochs, 0.02, augmented=augmented))
+
+
+def coded(bits: int, epochs: int = 60, *, augmented: bool = True) -> Quantize:
+    """Few even steps, the network trained on them. What penalises the coded length of the weights belongs here."""
+    return Quantize(
+        scheme="uniform",
+        bits=bits,
+        first_and_last_bits=max(bits, 4),
+        training=taught(epochs, 0.01, augmented=augmented),
+    )
+
+
+def _small(architecture: str, width: float, sparsity: float, bits: int, *, augmented: bool = True) -> Steps:
+    times = 1 if augmented else 3
+    return (
+        thin_student(architecture, width, augmented=augmented, epochs=200 * times),
+        sparse(sparsity, 80 * times, augmented=augmented),
+        coded(bits, 60 * times, augmented=augmented),
+    )
+
+
+def _fast(removed: float) -> Steps:
+    target = ChannelTarget(kind="macs", removed=removed)
+    return (PruneChannels(target=target, criterion="l2", round_to=8, training=taught(150, 0.02)),)
+
+
+SMALLEST: Mapping[str, Steps] = {
+    "ResNet-20, 80% gone, 3 bits": _small("resnet20_cifar", 1.0, 0.8, 3),
+    "ResNet-20, 80% gone, 3 bits, images as they are": _small("resnet20_cifar", 1.0, 0.8, 3, augmented=False),
+    "ResNet-20, 90% gone, 4 bits": _small("resnet20_cifar", 1.0, 0.9, 4),
+    "ResNet-20 of 3/4 of the channels, 70% gone, 3 bits": _small("resnet20_cifar", 0.75, 0.7, 3),
+    "ResNet-20 of half the channels, 50% gone, 4 bits": _small("resnet20_cifar", 0.5, 0.5, 4),
+    "ResNet-32 of 3/4 of the channels, 80% gone, 3 bits": _small("resnet32_cifar", 0.75, 0.8, 3),
+}
+FASTEST: Mapping[str, Steps] = {
+    "VGG-19, 85% of multiply-accumulates gone": _fast(0.85),
+    "VGG-19, 95% of multiply-accumulates gone": _fast(0.95),
+    "ResNet-20 of half the channels": (thin_student("resnet20_cifar", 0.5),),
+}
+LOSSLESS: Mapping[str, Steps] = {
+    "VGG-19, 90% gone, 4 bits": (sparse(0.9), coded(4)),
+    "VGG-19, 95% gone, 4 bits": (sparse(0.95), coded(4)),
+}
+
+RECIPES = (
+    Run("smallest", 6, "smallest", SMALLEST, seeds=SEEDS, short=True, ablated=True),
+    Run(
+        "fastest",
+        6,
+        "fastest",
+        FASTEST,
+        artifacts=(*FILES, ArtifactKind.ONNX_INT8),
+        accuracy_of_best=0.98,
+        ablated=True,
+    ),
+    Run("lossless", 6, "nothing lost", LOSSLESS, accuracy_of_best=0.998, ablated=True),
+)
+
+
+def ablations(run: Run, chosen: str) -> list[Run]:
+    """What shows the worth of each part of a recipe: it without one step, without what follows the first, without a
+    teacher, and the student alone, trained on the labels for as long as the original was. None of other runs."""
+    if not run.ablated:
+        return []
+    steps = run.candidates[chosen]
+    found: dict[str, Run] = {}
+
+    def add(name: str, title: str, left: Steps, **more: str) -> None:
+        # The same steps under two names are one run.
+        if left and left != steps and all(left != other.steps for other in found.values()):
+            full = f"{run.name}-{name}"
+            found[full] = Run(full, run.table, f"{run.title}: {title}", {full: left}, artifacts=run.artifacts, **more)  # type: ignore[arg-type]
+
+    for place, step in enumerate(steps):
+        # A student is what the later steps treat.
+        if not isinstance(step, Distill):
+            add(f"without-{step.kind}", f"without `{step.kind}`", steps[:place] + steps[place + 1 :])
+    if isinstance(steps[0], Distill):
+        add("student", "the student before the other steps", steps[:1])
+    add("labels", "without a teacher", tuple(_untaught(step) for step in steps))
+    if isinstance(steps[0], Distill):
+        alone = (_untaught(steps[0]),)
+        add("student-labels", "the student uncompressed, by the labels alone", alone, epochs="original")
+    return list(found.values())
+
+
+def _untaught(step: AnyStep) -> AnyStep:
+    if isinstance(step, Distill):
+        return step.model_copy(update={"alpha": 0.0})
+    if isinstance(step.training, Recovery):
+        return step.model_copy(update={"training": step.training.model_copy(update={"teacher": None})})
+    return step

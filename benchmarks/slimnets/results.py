@@ -1,0 +1,178 @@
+"""What a run of the tables leaves: JSON, the tables as Markdown, and plots; read back to make the page of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import command_line, commit
+from benchmarks.slimnets import paper
+from benchmarks.slimnets.finished import Finished, write_text
+from benchmarks.slimnets.outcome import Outcome
+from benchmarks.slimnets.plots import plots
+from benchmarks.slimnets.recipes import ablations
+from benchmarks.slimnets.runs import TABLES, Run
+from benchmarks.slimnets.scale import SCALES, Scale
+from benchmarks.slimnets.selection import all_runs, runs_of
+from benchmarks.slimnets.tables import table
+from modelpress.spec.report import Report
+
+DATA_SET = "CIFAR-10 (JPEG edition)"
+
+
+def document(
+    scale: Scale, outcomes: Mapping[str, Outcome], failures: Mapping[str, str], plan: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The results as JSON."""
+    return {
+        "benchmark": "slimnets",
+        "scale": scale.name,
+        "command": f"MODELPRESS_DATA=... {command_line()}",
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "dataset": DATA_SET,
+        "plan": dict(plan),
+        "failures": dict(failures),
+        "outcomes": {
+            name: {
+                "chosen": outcome.chosen,
+                "tried": [one.published() for one in outcome.tried],
+                "finished": [one.published() for one in outcome.finished],
+            }
+            for name, outcome in outcomes.items()
+        },
+    }
+
+
+def read(text: str) -> tuple[Scale, dict[str, Outcome], dict[str, Any]]:
+    """Scale, outcomes and the document itself, of a file that `document` made."""
+    found = json.loads(text)
+    scale = SCALES[found["scale"]]
+    runs = {run.name: run for run in all_runs(scale)}
+    outcomes = {}
+    for name, kept in found["outcomes"].items():
+        run = runs.get(name)
+        if run is None:
+            continue
+        outcomes[name] = Outcome(
+            run,
+            tuple(Finished.model_validate(one) for one in kept["finished"]),
+            kept["chosen"],
+            tuple(Finished.model_validate(one) for one in kept["tried"]),
+        )
+        runs |= {part.name: part for part in ablations(run, outcomes[name].candidate)}
+    return scale, outcomes, found
+
+
+def markdown(scale: Scale, outcomes: Mapping[str, Outcome], found: Mapping[str, Any], folder: str = "") -> str:
+    """The tables and plots of one scale, and what differs from the paper; plots are looked for in `folder`."""
+    if not outcomes:
+        return "No run has finished yet.\n"
+    parts = [
+        f"`{found['command']}`",
+        "",
+        f"{scale.summary[0].upper()}{scale.summary[1:]}.",
+        "",
+        *differences(scale, outcomes),
+        "",
+    ]
+    missing = [run.title for run in missing_runs(scale, outcomes)]
+    if missing:
+        parts += [f"Not measured yet: {', '.join(missing)}.", ""]
+    parts += [f"Failed: {name}: {reason}" for name, reason in found["failures"].items()]
+    drawn = plots(outcomes)
+    for number in TABLES:
+        text = table(number, outcomes)
+        if number and text:
+            parts += [text, *(image(scale, name, folder) for name in _PLOTS.get(number, ()) if name in drawn), ""]
+    return "\n".join(parts)
+
+
+_PLOTS = {1: ("sparsity", "loss"), 4: ("bytes", "latency")}
+_ALTERNATIVE = {
+    "sparsity": "Share of zero weights over the steps of the training, gradual and one-shot pruning",
+    "loss": "Training loss over the steps, gradual and one-shot pruning",
+    "bytes": "Accuracy against bytes of every run, and SlimNets' own figures",
+    "latency": "Accuracy against latency of every run",
+}
+
+
+def image(scale: Scale, name: str, folder: str) -> str:
+    """A plot in Markdown."""
+    return f"\n![{_ALTERNATIVE[name]}]({folder}slimnets-{scale.name}-{name}.svg)\n"
+
+
+def missing_runs(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[Run]:
+    """The runs of a scale that have no figure."""
+    return [run for run in runs_of(scale) if run.name not in outcomes]
+
+
+def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
+    """What has to be known before a figure is set beside the paper's."""
+    reports = [report for outcome in outcomes.values() for report in outcome.reports]
+    first, accuracy = reports[0], reports[0].baseline.accuracy
+    assert accuracy is not None  # every job has a data set
+    minutes = sum(report.provenance.seconds for report in reports) / 60
+    return [
+        "What differs from the paper:",
+        "",
+        f"- images: {DATA_SET}, on which every network is less accurate; the paper has lossless ones. "
+        f"{accuracy.examples:,} test images, used once for each run, at its end: choices were made on "
+        f"{scale.tuning_images:,} images held out of the training ones. The service also measures after each step of a "
+        "recipe; nothing was chosen by that.",
+        f"- original: trained for {scale.original_epochs} epochs, {accuracy.top1:.2%}; the paper's has "
+        f"{paper.ORIGINAL_TOP1:.2%}. A student that trains longer than its teacher can beat it: look at the accuracy "
+        "beside what is kept of it.",
+        f"- epochs: in the tables; the paper trains students for {paper.STUDENT_EPOCHS}, low-rank networks for "
+        f"{paper.LOW_RANK_EPOCHS}, and prunes over {paper.PRUNING_STEPS:,} steps.",
+        f"- machine: {_machine(first)}; {minutes:,.0f} minutes for these runs. Latency: ONNX Runtime, one image, one "
+        "thread, fp32 unless said; the paper gives none.",
+        "- bytes: of the smallest file with the network's own outputs, over the fp32 bytes of the original; the paper "
+        "counts zeros as if they took no room.",
+        "- spread: ± is the standard deviation over seeds; a figure without it is of one seed.",
+    ]
+
+
+def _machine(report: Report) -> str:
+    facts = report.provenance.machine
+    gpu = f", {facts['gpu']}" if facts.get("gpu") else ""
+    return f"{facts['processor']}, {facts['cores']} cores{gpu}, torch {report.provenance.versions.get('torch', '?')}"
+
+
+def write(
+    folder: Path, scale: Scale, outcomes: Mapping[str, Outcome], failures: Mapping[str, str], plan: Mapping[str, Any]
+) -> list[Path]:
+    """Write `slimnets-<scale>.json`, `.md` and the plots; gives their paths."""
+    found = document(scale, outcomes, failures, plan)
+    stem = f"slimnets-{scale.name}"
+    texts = {f"{stem}.json": json.dumps(found, indent=1) + "\n"}
+    texts[f"{stem}.md"] = f"# SlimNets through the service\n\n{markdown(scale, outcomes, found)}"
+    texts |= {f"{stem}-{name}.svg": text for name, text in plots(outcomes).items()}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def page(texts: Sequence[str], folder: str) -> str:
+    """`docs/results.md` of the JSON files of several scales; says of a scale without one that it was not measured."""
+    by_scale = {scale.name: (scale, outcomes, found) for scale, outcomes, found in map(read, texts)}
+    parts = [
+        "# Results",
+        "",
+        f"Every table of {paper.SOURCE} repeated through the service, on {DATA_SET}, and our own recipes beside them. "
+        "Written by `python -m benchmarks.slimnets`; [benchmarks](../benchmarks/README.md) says how.",
+        "",
+    ]
+    for name, heading in (("full", "On a processor"), ("gpu", "On a GPU")):
+        parts += [f"## {heading}", ""]
+        if name in by_scale:
+            parts.append(markdown(*by_scale[name], folder=folder))
+        else:
+            parts += [
+                f"Not measured yet. `python -m benchmarks.slimnets{' --gpu' if name == 'gpu' else ''}` does it.",
+                "",
+            ]
+    return "\n".join(parts)
