@@ -89,7 +89,7 @@ def publish(
 def command_line() -> str:
     """The command that runs this benchmark, as a user types it."""
     module = sys.modules["__main__"].__spec__
-    name = module.name if module is not None else sys.argv[0]
+    name = module.name.removesuffix(".__main__") if module is not None else sys.argv[0]
     return shlex.join(["python", "-m", name, *sys.argv[1:]])
 
 

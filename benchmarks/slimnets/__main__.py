@@ -142,7 +142,7 @@ def _write(options: argparse.Namespace, scale: Scale, campaign: Campaign, plan: 
     if not everything.outcomes:
         return
     folder = options.results or (RESULTS if scale.published else options.work / scale.name / "results")
-    paths = results.write(folder, scale, everything.outcomes, campaign.failures, plan.model_dump(mode="json"))
+    paths = results.write(folder, scale, everything.outcomes, campaign.failures, plan)
     if scale.published and options.results is None:
         texts = [path.read_text() for path in sorted(RESULTS.glob("slimnets-*.json"))]
         paths.append(write_text(PAGE, results.page(texts, "../benchmarks/results/")))

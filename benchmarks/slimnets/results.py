@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import command_line, commit
+from benchmarks.result import commit
 from benchmarks.slimnets import paper
 from benchmarks.slimnets.finished import Finished, write_text
 from benchmarks.slimnets.outcome import Outcome
+from benchmarks.slimnets.plan import Plan
 from benchmarks.slimnets.plots import plots
 from benchmarks.slimnets.recipes import ablations
 from benchmarks.slimnets.runs import TABLES, Run
@@ -23,18 +24,29 @@ from modelpress.spec.report import Report
 DATA_SET = "CIFAR-10 (JPEG edition)"
 
 
-def document(
-    scale: Scale, outcomes: Mapping[str, Outcome], failures: Mapping[str, str], plan: Mapping[str, Any]
-) -> dict[str, Any]:
+def commands(scale: Scale, plan: Plan) -> list[str]:
+    """What repeats the plan: one line for all tables of the same budget."""
+    by_budget: dict[float | None, list[int]] = {}
+    for number, table_plan in sorted(plan.tables.items()):
+        by_budget.setdefault(table_plan.minutes, []).append(number)
+    lines = []
+    for minutes, numbers in by_budget.items():
+        given = "" if minutes == scale.minutes or minutes is None else f" --budget {minutes:g}"
+        chosen = f" --tables {' '.join(map(str, numbers))}"
+        lines.append(f"MODELPRESS_DATA=... python -m benchmarks.slimnets --scale {scale.name}{given}{chosen}")
+    return lines
+
+
+def document(scale: Scale, outcomes: Mapping[str, Outcome], failures: Mapping[str, str], plan: Plan) -> dict[str, Any]:
     """The results as JSON."""
     return {
         "benchmark": "slimnets",
         "scale": scale.name,
-        "command": f"MODELPRESS_DATA=... {command_line()}",
+        "commands": commands(scale, plan),
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "dataset": DATA_SET,
-        "plan": dict(plan),
+        "plan": plan.model_dump(mode="json"),
         "failures": dict(failures),
         "outcomes": {
             name: {
@@ -72,7 +84,7 @@ def markdown(scale: Scale, outcomes: Mapping[str, Outcome], found: Mapping[str, 
     if not outcomes:
         return "No run has finished yet.\n"
     parts = [
-        f"`{found['command']}`",
+        *(f"    {command}" for command in found["commands"]),
         "",
         f"{scale.summary[0].upper()}{scale.summary[1:]}.",
         "",
@@ -81,8 +93,9 @@ def markdown(scale: Scale, outcomes: Mapping[str, Outcome], found: Mapping[str, 
     ]
     missing = [run.title for run in missing_runs(scale, outcomes)]
     if missing:
-        parts += [f"Not measured yet: {', '.join(missing)}.", ""]
-    parts += [f"Failed: {name}: {reason}" for name, reason in found["failures"].items()]
+        parts += [f"Not measured yet: {'; '.join(missing)}.", ""]
+    for name, reason in found["failures"].items():
+        parts += [f"Failed: {name}: {reason}", ""]
     drawn = plots(outcomes)
     for number in TABLES:
         text = table(number, outcomes)
@@ -102,7 +115,7 @@ _ALTERNATIVE = {
 
 def image(scale: Scale, name: str, folder: str) -> str:
     """A plot in Markdown."""
-    return f"\n![{_ALTERNATIVE[name]}]({folder}slimnets-{scale.name}-{name}.svg)\n"
+    return f"![{_ALTERNATIVE[name]}]({folder}slimnets-{scale.name}-{name}.svg)\n"
 
 
 def missing_runs(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[Run]:
@@ -112,7 +125,9 @@ def missing_runs(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[Run]:
 
 def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
     """What has to be known before a figure is set beside the paper's."""
-    reports = [report for outcome in outcomes.values() for report in outcome.reports]
+    # The training of the original begins with another network than all other jobs.
+    later = [outcome for outcome in outcomes.values() if outcome.run.table != 0] or list(outcomes.values())
+    reports = [report for outcome in later for report in outcome.reports]
     first, accuracy = reports[0], reports[0].baseline.accuracy
     assert accuracy is not None  # every job has a data set
     minutes = sum(report.provenance.seconds for report in reports) / 60
@@ -120,9 +135,9 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
         "What differs from the paper:",
         "",
         f"- images: {DATA_SET}, on which every network is less accurate; the paper has lossless ones. "
-        f"{accuracy.examples:,} test images, used once for each run, at its end: choices were made on "
-        f"{scale.tuning_images:,} images held out of the training ones. The service also measures after each step of a "
-        "recipe; nothing was chosen by that.",
+        f"{accuracy.examples:,} test images, used once for each job, at its end: choices were made on "
+        f"{scale.tuning_images:,} images held out of the training ones, which the original alone has learned. The "
+        "service also measures after each step of a recipe; nothing was chosen by that.",
         f"- original: trained for {scale.original_epochs} epochs, {accuracy.top1:.2%}; the paper's has "
         f"{paper.ORIGINAL_TOP1:.2%}. A student that trains longer than its teacher can beat it: look at the accuracy "
         "beside what is kept of it.",

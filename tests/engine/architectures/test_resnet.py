@@ -23,6 +23,14 @@ def test_sizes_are_the_papers(depth: int, millions: float) -> None:
     assert len(weighted) == depth
 
 
+def test_width_scales_every_channel_count_and_leaves_at_least_one() -> None:
+    convolutions = [m for m in ResNet(20, width=0.5).modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [8] * 7 + [16] * 6 + [32] * 6
+    thinnest = ResNet(20, width=0.001)
+    assert {m.out_channels for m in thinnest.modules() if isinstance(m, torch.nn.Conv2d)} == {1}
+    assert thinnest.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
 def test_shortcut_takes_every_other_pixel_and_adds_zero_channels() -> None:
     block = Block(2, 4, stride=2).eval()
     torch.nn.init.zeros_(block.conv2.weight)  # so that the block gives ReLU(shortcut) alone
