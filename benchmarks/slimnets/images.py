@@ -1,8 +1,9 @@
 """The two data sets: `tuning` for choices, without any test image, and `final` for the figure at the end.
 
 `tuning` is the training images, less 5,000 drawn evenly by class, with these as its held-out part. `final` is all
-training images and the test images. The original has learned the held-out images of `tuning`, so that there only results
-are compared with one another, never with the original. Both are written from the two archives of MODELPRESS_DATA, bytes as they are.
+training images and the test images. The original has learned the held-out images of `tuning`, so that there only
+results are compared with one another, never with the original. Both are written from the two archives of
+MODELPRESS_DATA, bytes as they are.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def _machine(report: Report) -> str:
 
 
 def write(
-    folder: Path, scale: Scale, outcomes: Mapping[str, Outcome], failures: Mapping[str, str], plan: Mapping[str, Any]
+    folder: Path, scale: Scale, outcomes: Mapping[str, Outcome], failures: Mapping[str, str], plan: Plan
 ) -> list[Path]:
     """Write `slimnets-<scale>.json`, `.md` and the plots; gives their paths."""
     found = document(scale, outcomes, failures, plan)

@@ -1,0 +1,42 @@
+"""The plan: made once for each table, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.slimnets.budget import Machine
+from benchmarks.slimnets.plan import OtherPlan, machine, planned
+from benchmarks.slimnets.runs import Run
+from benchmarks.slimnets.scale import SCALES
+from tests.benchmarks.slimnets.test_budget import LABELS, MACHINE, PRUNED
+
+SCALE = SCALES["full"]
+
+
+def test_a_table_keeps_its_share_and_others_are_added(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def here(runs: Sequence[Run]) -> Machine:
+        asked.append([run.name for run in runs])
+        return MACHINE
+
+    first = planned(tmp_path, [PRUNED], SCALE, 10.0, here)
+    assert planned(tmp_path, [PRUNED], SCALE, 10.0, here) == first
+    both = planned(tmp_path, [PRUNED, LABELS], SCALE, 10.0, here)
+    assert both.shares[1] == first.shares[1]
+    assert both.shares.keys() == {1, 3, 5}
+    # The networks are timed only where there is something to plan.
+    assert asked == [["pruned"], ["labels"]]
+    with pytest.raises(OtherPlan, match=r"table 1 begun with 10 minutes: give --budget so, or another --work"):
+        planned(tmp_path, [PRUNED], SCALE, 11.0, here)
+
+
+def test_what_a_job_takes_beside_its_training_follows_from_the_test_images() -> None:
+    speeds = dict(MACHINE.speeds)
+    found = machine(SCALES["short"], MACHINE.original, speeds)
+    assert found.job_seconds == 20 + 3 * 0.25 * 1_000
+    assert (found.images("final"), found.images("tuning")) == (5_000, 4_500)
+    assert machine(SCALE, MACHINE.original, speeds).images("tuning") == 45_000

@@ -1,0 +1,121 @@
+"""The declarations: every job of every scale is one that the service takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.slimnets.budget import final_jobs, scaled, search_jobs
+from benchmarks.slimnets.finished import dumped, key
+from benchmarks.slimnets.recipes import RECIPES, ablations
+from benchmarks.slimnets.runs import SIDE_BY_SIDE, TABLES, convolutions, paper_ranks, student
+from benchmarks.slimnets.scale import SCALES
+from benchmarks.slimnets.selection import all_runs, runs_of
+from modelpress.engine.architectures.registry import build
+from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, unknown_arguments
+from modelpress.spec.job import JobSpec
+from modelpress.spec.steps import Distill, Factorize, Prune
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("share", [0.0, 0.013, 1.0])
+def test_every_job_is_valid_and_has_files_of_its_own(scale, share: float) -> None:  # type: ignore[no-untyped-def]
+    keys = []
+    for run in all_runs(scale):
+        jobs = search_jobs(run, share)
+        for chosen in run.candidates:
+            jobs += (
+                final_jobs(run, chosen, share, scale.original_epochs) if chosen == next(iter(run.candidates)) else []
+            )
+            for part in ablations(run, chosen):
+                parts = final_jobs(part, part.name, share, scale.original_epochs)
+                jobs += parts if chosen == next(iter(run.candidates)) else []
+                assert all(
+                    JobSpec.model_validate({"model": "m", "dataset": "d", "steps": dumped(one)}) for one in parts
+                )
+        for job in jobs:
+            JobSpec.model_validate({"model": "m", "dataset": "d", "seed": job.seed, "steps": dumped(job)})
+            for step in job.steps:
+                if isinstance(step, Distill) and isinstance(step.student, ArchitectureRef):
+                    entry = ARCHITECTURES[step.student.architecture]
+                    assert not unknown_arguments(entry, step.student.arguments)[0]
+        keys += [key(job) for job in jobs]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_tables_have_what_they_are_to_compare() -> None:
+    runs = runs_of(SCALES["full"])
+    names = {number: [run.name for run in runs if run.table == number] for number in TABLES}
+    assert {number: len(inside) for number, inside in names.items()} == {0: 0, 1: 10, 2: 4, 3: 12, 4: 0, 5: 3, 6: 3}
+    assert len({run.name for run in runs}) == len(runs)
+    assert set(SIDE_BY_SIDE.values()) <= {run.name for run in runs}
+    sparsities = sorted(
+        step.sparsity for run in runs if run.table == 1 for step in run.steps if isinstance(step, Prune)
+    )
+    assert sparsities == [0.4, 0.4, 0.75, 0.75, 0.875, 0.875, 0.95, 0.95, 0.98, 0.98]
+    norms = [next(iter(run.candidates.values()))[0] for run in runs if run.table == 2]
+    assert [step.batch_norm for step in norms if isinstance(step, Factorize)] == [True, False, True, False]
+    assert next(run for run in runs if run.name == "smallest").seeds == (0, 1, 2)
+    # Distilled students learn from the original, the others do not ask it.
+    alphas = {
+        step.alpha for run in runs if run.name.endswith("-labels") for step in run.steps if isinstance(step, Distill)
+    }
+    assert alphas == {0.0}
+    # What table 5 begins with is a run of table 3, so that it is done once.
+    by_name = {run.name: run for run in runs}
+    assert by_name["nin-pruned-75"].steps[:1] == by_name["nin-distilled"].steps
+
+
+def test_the_ranks_are_those_of_the_convolutions() -> None:
+    network = build(ArchitectureRef(architecture="vgg19_bn_cifar", arguments={"width": 0.01}))
+    assert convolutions() == tuple(n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d))
+    assert paper_ranks().values["features.0"] == 5
+    assert list(paper_ranks(0.25).values.values())[:4] == [1, 6, 12, 12]
+
+
+def test_short_runs_are_few_without_a_search_or_ablations() -> None:
+    runs = runs_of(SCALES["short"])
+    assert {run.table for run in runs} == {1, 2, 3, 5, 6}
+    assert len(runs) <= 8
+    assert all(len(run.candidates) == len(run.seeds) == 1 and not run.ablated for run in runs)
+    assert [run.name for run in runs_of(SCALES["full"], tables=[3], only=["nin-distilled", "smallest"])] == [
+        "nin-distilled"
+    ]
+
+
+def test_an_ablation_leaves_out_one_thing() -> None:
+    smallest, fastest, lossless = RECIPES
+    chosen = next(iter(smallest.candidates))
+    distill, prune, quantize = smallest.candidates[chosen]
+    parts = {part.name: part for part in ablations(smallest, chosen)}
+    assert list(parts) == [
+        "smallest-without-prune",
+        "smallest-without-quantize",
+        "smallest-student",
+        "smallest-labels",
+        "smallest-student-labels",
+    ]
+    assert parts["smallest-without-prune"].steps == (distill, quantize)
+    assert parts["smallest-without-quantize"].steps == (distill, prune)
+    assert parts["smallest-student"].steps == (distill,)
+    untaught = parts["smallest-labels"].steps
+    assert isinstance(untaught[0], Distill)
+    assert untaught[0].alpha == 0
+    assert [step.training.teacher for step in untaught[1:]] == [None, None]  # type: ignore[union-attr]
+    # Trained for as long as the original, whatever the budget.
+    alone = parts["smallest-student-labels"]
+    (job,) = final_jobs(alone, alone.name, 0.01, 28)
+    assert job.steps[0].training is not None
+    assert job.steps[0].training.epochs == 28
+    assert [part.name for part in ablations(lossless, "VGG-19, 90% gone, 4 bits")] == [
+        "lossless-without-prune",
+        "lossless-without-quantize",
+        "lossless-labels",
+    ]
+    # A step without which nothing is left is no ablation.
+    assert [part.name for part in ablations(fastest, next(iter(fastest.candidates)))] == ["fastest-labels"]
+
+
+def test_epochs_are_scaled_to_one_at_least() -> None:
+    steps = (student("nin_cifar", taught=True),)
+    assert [scaled(steps, share)[0].training.epochs for share in (0.0, 0.004, 0.01, 0.29, 1.0)] == [1, 1, 2, 58, 200]  # type: ignore[union-attr]
