@@ -16,6 +16,7 @@ from benchmarks.slimnets.selection import choose
 from modelpress.client import JobFailed
 from modelpress.spec.job import ArtifactKind
 from modelpress.spec.resources import Job as JobResource
+from modelpress.spec.steps import Prune, Quantize
 from tests.benchmarks.slimnets.finished_jobs import a_job, finished
 
 CHOICE = Run(
@@ -66,6 +67,8 @@ def test_candidates_are_compared_on_the_tuning_data_and_the_chosen_one_alone_see
         "choice-labels",
     ]
     assert {job.data for job in service.done[3:]} == {"final"}
+    assert all(step.sparsity == 0.9 for job in service.done[3:5] for step in job.steps[:1] if isinstance(step, Prune))
+    assert [step.bits for job in service.done[3:5] for step in job.steps if isinstance(step, Quantize)] == [3, 3]
     assert campaign.outcomes["choice"].chosen == "small"
     assert [step.kind for step in service.done[5].steps] == ["quantize"]
     assert list(campaign.outcomes) == ["choice", *(job.name for job in service.done[5:])]
