@@ -12,7 +12,7 @@ from benchmarks.slimnets.outcome import Outcome
 from benchmarks.slimnets.recipes import ablations
 from benchmarks.slimnets.runs import Run
 from benchmarks.slimnets.selection import choose
-from modelpress.client import JobCancelled, JobFailed
+from modelpress.client import ApiError, JobCancelled, JobFailed
 from modelpress.spec.job import ArtifactKind
 
 Perform = Callable[[Job, tuple[ArtifactKind, ...]], Finished]
@@ -39,7 +39,7 @@ class Campaign:
                 outcome = self.outcomes[run.name] = self._outcome(run, perform)
             except NotDone:
                 continue
-            except (JobFailed, JobCancelled) as error:
+            except (ApiError, JobFailed, JobCancelled) as error:  # refused, or carried out in vain
                 self.failures[run.name] = str(error)
             else:
                 self.carry_out(ablations(run, outcome.candidate), perform)

@@ -54,14 +54,15 @@ class Session:
     def perform(self, job: Job, artifacts: tuple[ArtifactKind, ...]) -> Finished:
         """Hand a job in, or find the one that a stopped run handed in, and wait for its end.
 
-        Raises JobFailed and JobCancelled: what fails is tried again only in another run.
+        Raises JobFailed, JobCancelled and ApiError: what fails is tried again only in another run.
         """
         spec = self.spec(job, artifacts)
         said = json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()
-        handle = self._client.submit(spec, idempotency_key=hashlib.sha256(said).hexdigest())
+        digest = hashlib.sha256(said).hexdigest()
+        handle = self._client.submit(spec, idempotency_key=digest)
         if handle.state in (JobState.FAILED, JobState.CANCELLED):
             handle.retry()
-        curve = Curve(self._folder / f"{key(job)}.curve.jsonl")
+        curve = Curve(self._folder / f"{key(job)}.{digest[:8]}.jsonl")
         line = f"{job.name} ({job.data}{f', seed {job.seed}' if job.seed else ''})"
         self._bars.say(line, "handed in")
 
