@@ -21,6 +21,7 @@ from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.pipeline import compress
 from modelpress.engine.ranks.launch import RanksFailed, count_processes, launch
 from modelpress.engine.results import write_result
+from modelpress.engine.verify import fork_prover
 from modelpress.spec.task import (
     EVENTS_FILE,
     FAILURE_FILE,
@@ -46,6 +47,7 @@ def run(folder: Path) -> None:
     elif (processes := count_processes(task)) > 1:
         launch(folder, processes)
     else:
+        fork_prover()
         with EventWriter(folder / EVENTS_FILE) as emit:
             compress(task, folder, emit)
 
