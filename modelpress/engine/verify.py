@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modelpress.engine import reload
 from modelpress.engine.fresh import fresh_processes
 from modelpress.engine.measure import evaluating, exact_arithmetic, normalise
 from modelpress.engine.network import Network
@@ -70,14 +69,6 @@ def write_heldout(images: Tensor, labels: Tensor, path: Path) -> None:
     np.savez(path, images=images.cpu().numpy(), labels=labels.cpu().numpy())
 
 
-def fork_prover() -> None:
-    """Fork the server of fresh processes from this process, which has imported all and done nothing yet.
-
-    It need not be called: without it `verify` starts a server that imports again.
-    """
-    fresh_processes(reload.__name__).fork_here(reload.main)
-
-
 def verify(request: Request, scratch: Path) -> Verified:
     """Have a fresh process carry out `request`; its files are kept in `scratch`.
 
@@ -88,7 +79,7 @@ def verify(request: Request, scratch: Path) -> Verified:
     asked.write_text(request.model_dump_json())
     answered.unlink(missing_ok=True)
     sys.stdout.flush()
-    code = fresh_processes(reload.__name__).run([str(asked), str(answered)])
+    code = fresh_processes("modelpress.engine.reload").run([str(asked), str(answered)])
     if not answered.exists():
         if code == -9:
             raise OutOfMemory(
