@@ -71,8 +71,7 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
         for run in runs:
             console.print(f"table {run.table}: {run.name}: {run.title}", markup=False)
         return 0
-    minutes = scale.minutes if options.budget is None else options.budget
-    plan = planned(work, runs, scale, minutes, lambda new: _timed(new, scale, console))
+    plan = planned(work, runs, scale, options.budget, lambda new: _timed(new, scale, console))
     for table, share in sorted(plan.shares.items()):
         console.print(f"table {table} ({TABLES[table]}): {100 * share:.3g}% of its epochs, one at least", markup=False)
     if options.threads is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.slimnets.budget import Machine, Speed, shares
+from benchmarks.slimnets.budget import BudgetTooSmall, Machine, Speed, shares
 from benchmarks.slimnets.finished import write_text
 from benchmarks.slimnets.runs import Run
 from benchmarks.slimnets.scale import Scale
@@ -54,12 +54,14 @@ def machine(scale: Scale, original: str, speeds: dict[str, Speed]) -> Machine:
 
 
 def planned(
-    folder: Path, runs: Sequence[Run], scale: Scale, minutes: float | None, here: Callable[[Sequence[Run]], Machine]
+    folder: Path, runs: Sequence[Run], scale: Scale, budget: float | None, here: Callable[[Sequence[Run]], Machine]
 ) -> Plan:
     """The plan of the work folder, tables that are new in it added; `here` says what their runs cost.
 
-    Raises OtherPlan when a table was begun with another budget, and BudgetTooSmall.
+    Without a `budget`, minutes, that of the scale counts, and where it is too small every step gets one epoch. Raises
+    OtherPlan when a table was begun with another budget, and BudgetTooSmall where the one that was given is.
     """
+    minutes = scale.minutes if budget is None else budget
     path = folder / PLAN_FILE
     plan = Plan.model_validate_json(path.read_bytes()) if path.is_file() else Plan()
     for number in sorted({run.table for run in runs} & plan.tables.keys()):
@@ -69,7 +71,12 @@ def planned(
             raise OtherPlan(f"{folder} has table {number} begun with {limit}: give --budget so, or another --work")
     new = [run for run in runs if run.table not in plan.tables]
     if new:
-        found = shares(new, minutes, here(new) if minutes else None, scale.original_epochs)
+        try:
+            found = shares(new, minutes, here(new) if minutes else None, scale.original_epochs)
+        except BudgetTooSmall:
+            if budget is not None:
+                raise
+            found = shares(new, 0, None, scale.original_epochs)
         added = {number: TablePlan(minutes=minutes, share=share) for number, share in found.items()}
         plan = Plan(tables=plan.tables | added)
         write_text(path, plan.model_dump_json(indent=1) + "\n")

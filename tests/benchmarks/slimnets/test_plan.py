@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.slimnets.budget import Machine
+from benchmarks.slimnets.budget import BudgetTooSmall, Machine
 from benchmarks.slimnets.plan import OtherPlan, machine, planned
 from benchmarks.slimnets.runs import Run
 from benchmarks.slimnets.scale import SCALES
@@ -37,6 +38,13 @@ def test_a_table_keeps_its_share_and_others_are_added(tmp_path: Path) -> None:
 def test_what_a_job_takes_beside_its_training_follows_from_the_test_images() -> None:
     speeds = dict(MACHINE.speeds)
     found = machine(SCALES["short"], MACHINE.original, speeds)
-    assert found.job_seconds == 20 + 3 * 0.25 * 1_000
-    assert (found.images("final"), found.images("tuning")) == (5_000, 4_500)
+    assert found.job_seconds == 20 + 3 * 0.25 * 500
+    assert (found.images("final"), found.images("tuning")) == (2_500, 2_250)
     assert machine(SCALE, MACHINE.original, speeds).images("tuning") == 45_000
+
+
+def test_a_budget_that_is_too_small_is_refused_only_where_it_was_given(tmp_path: Path) -> None:
+    scale = replace(SCALE, minutes=1.0)
+    with pytest.raises(BudgetTooSmall):
+        planned(tmp_path, [PRUNED], scale, 1.0, lambda _: MACHINE)
+    assert planned(tmp_path, [PRUNED], scale, None, lambda _: MACHINE).shares == {1: 0.0}
