@@ -33,7 +33,7 @@ class HeldGrids:
         """Steps of the channels of `learned` weights, which are uniform, are learned, those of others fitted."""
         self._module = module
         self._grids = dict(grids)
-        self._uniform = {name for name, grid in grids.items() if _is_uniform(grid)}
+        self._uniform = {name for name, grid in grids.items() if is_uniform(grid)}
         self._learned: dict[str, nn.Parameter] = {}
         for name in learned:
             device = module.get_parameter(name).device
@@ -151,7 +151,7 @@ def refit(grid: Grid, weight: Tensor) -> Grid:
     """
     indices = grid.indices(weight)
     levels = grid.levels.to(weight.device)
-    if _is_uniform(grid):
+    if is_uniform(grid):
         integers = levels[indices].reshape(len(weight), -1)
         rows = weight.detach().reshape(len(weight), -1)
         squares = integers.square().sum(1)
@@ -174,7 +174,7 @@ def interval(steps: int) -> int:
     return max(1, steps // _REFITS)
 
 
-def _is_uniform(grid: Grid) -> bool:
+def is_uniform(grid: Grid) -> bool:
     """True for even steps, whose levels are the whole numbers from -Q to Q; a codebook's are so only by chance."""
     most = len(grid.levels) // 2
     whole = torch.arange(-most, len(grid.levels) - most)

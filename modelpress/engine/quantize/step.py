@@ -15,6 +15,7 @@ from modelpress.engine.quantize.grid import Grid
 from modelpress.engine.quantize.held import HeldGrids
 from modelpress.engine.quantize.rate import RatePenalty
 from modelpress.engine.quantize.uniform import uniform_grid
+from modelpress.engine.quantize.vectors import fold_norms, round_vectors
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import quantize_bits, select_layers
@@ -28,8 +29,9 @@ from modelpress.spec.training import Recovery
 def quantize(network: Network, step: Quantize, context: StepContext) -> StepResult:
     """Move the chosen layers' weights onto grids of 2^bits values at most, and train them there if the step trains.
 
-    Biases, norms and every other tensor stay as they are, and matrices among them are named; weights that are zero stay
-    zero. Raises IncompatibleSpec when no layer matches or when it trains without data; and Diverged.
+    Every other tensor stays as it is, and matrices among them are named, unless the step folds norms and rounds
+    vectors; weights that are zero stay zero. Raises IncompatibleSpec when no layer matches or when it trains without
+    data; and Diverged.
     """
     if step.training is not None:
         training_data(context)
@@ -50,11 +52,14 @@ def quantize(network: Network, step: Quantize, context: StepContext) -> StepResu
     summary = None
     if step.training is not None:
         summary = _train(quantized, step, step.training, context, [f"{name}.weight" for name in chosen])
+    left = fold_norms(quantized) if step.fold_norms else ()
+    if step.vectors == "bf16":
+        round_vectors(quantized)
     before = weighted_layers(network.module)
     return StepResult(
         quantized,
         layers=tuple(layer_change(name, before[name], layers[name], bits=bits[name]) for name in chosen),
-        skipped=unquantized(quantized.module, layers, step),
+        skipped=unquantized(quantized.module, layers, step) + left,
         training=summary,
     )
 

@@ -51,13 +51,25 @@ class Quantize(Config):
         description="Penalty on the coded length in the training: the loss that is worth one bit less per quantized "
         "weight in the compact container (Oktay et al. 2020; LilNetX); 0 for none. Only for `uniform`.",
     )
+    fold_norms: bool = Field(
+        default=False,
+        description="Fold batch norms into the convolutions before them, behind the training: of five numbers a "
+        "channel two are left. Later trainings do without these norms. Only for `uniform`.",
+    )
+    vectors: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="What biases, norms and steps of channels are rounded to, behind the training: `bf16` (8 bits of "
+        "precision) takes under half of their bytes.",
+    )
     layers: LayerSelection = Field(default_factory=LayerSelection, description="Layers to quantize.")
     training: Recovery | None = Field(
         default=None, description="Quantization-aware training; null for none, which needs no data."
     )
 
     @model_validator(mode="after")
-    def _check_trained(self) -> Self:
+    def _check_scheme(self) -> Self:
+        if self.fold_norms and self.scheme != "uniform":
+            raise ValueError("`fold_norms` is for even steps: set `scheme` to `uniform`, or leave it out")
         asked = "rate" if self.rate > 0 else "step_sizes: learned" if self.step_sizes == "learned" else None
         if asked is not None and self.training is None:
             raise ValueError(f"`{asked}` acts in a training: give `training`, or leave it out")
