@@ -18,7 +18,8 @@ class Quantize(Config):
 
     Uniform: 2^bits - 1 evenly spaced values around zero, with a step for each output channel. Codebook: 2^bits values
     for a layer, zero among them, found by k-means (Han et al. 2016). Both follow the weights in a training, which sees
-    them quantized. Biases and norms stay as they are. Every later training keeps the weights on their values.
+    them quantized, and may be penalised by the bits that they will take in the file. Biases and norms stay as they are
+    unless `fold_norms` or `vectors` says otherwise. Every later training keeps the weights on their values.
     """
 
     kind: Literal["quantize"] = "quantize"
