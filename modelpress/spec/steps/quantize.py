@@ -48,7 +48,7 @@ class Quantize(Config):
     rate: float = Field(
         default=0.0,
         ge=0,
-        le=100,
+        le=1000,
         description="Penalty on the coded length in the training: the loss that is worth one bit less per quantized "
         "weight in the compact container (Oktay et al. 2020; LilNetX); 0 for none. Only for `uniform`.",
     )

@@ -110,6 +110,25 @@ def test_fitted_steps_are_penalised_too_and_pruned_weights_stay_zero(learned: Ne
         assert not bool(made.module.get_parameter(name)[~kept].any())
 
 
+def test_the_classes_chosen_last_go_into_the_checkpoint():
+    torch.manual_seed(1)
+    layer = nn.Linear(128, 64)
+    layer.weight.data *= torch.linspace(0.05, 1, 64)[:, None]  # rows that differ, and so have classes
+    grids = HeldGrids(layer, {"weight": Grid(uniform_levels(4), torch.tensor([0.01]))})
+
+    def pulled(penalty: RatePenalty, step: int) -> torch.Tensor:
+        layer.weight.grad = torch.zeros_like(layer.weight)
+        penalty.add_gradients(step, 100)
+        return layer.weight.grad
+
+    first, resumed, fresh = (RatePenalty(layer, grids, ["weight"], 1.0) for _ in range(3))
+    pulled(first, 1)
+    resumed.resume(first.snapshot())
+    expected = pulled(first, 2)
+    assert torch.equal(pulled(resumed, 2), expected)
+    assert not torch.equal(pulled(fresh, 2), expected)
+
+
 def test_a_damaged_checkpoint_is_refused():
     layer, grids = held_layer(learned=False)
     penalty = RatePenalty(layer, grids, ["weight"], 1.0)
