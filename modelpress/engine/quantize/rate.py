@@ -46,7 +46,7 @@ class RatePenalty:
         for name, contexts in self._contexts.items():
             weight, grid = self._module.get_parameter(name), self._grids[name]
             levels = len(grid.levels)
-            scales = grid.scales.view(-1, *[1] * (weight.ndim - 1))
+            scales = grid.scales.to(weight.device).view(-1, *[1] * (weight.ndim - 1))
             units = weight / scales
             if choose:
                 contexts = self._contexts[name] = find_contexts(_indices(units, grid), levels)
