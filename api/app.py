@@ -80,7 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         sweeping.cancel()
-        watch.close()
+        await watch.close()
         wakeup.close()
         database.dispose()
 

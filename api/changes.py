@@ -18,6 +18,7 @@ LOOK_SECONDS = 0.2
 """How often the database is asked for the versions of the jobs that somebody waits for."""
 
 _GONE_SECONDS = 2.0  # between two looks whether who waits is still there
+_LAST_ANSWER_SECONDS = 2.0  # a connection in use outlives the pool that the application then closes
 
 
 @dataclass(eq=False)
@@ -54,10 +55,11 @@ class Watch:
         finally:
             self._waiters.discard(waiter)
 
-    def close(self) -> None:
-        """Ask no more."""
+    async def close(self) -> None:
+        """Ask no more; return when the last question is answered, or after a moment when the database is silent."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_LAST_ANSWER_SECONDS)
 
     async def _look(self) -> None:
         while self._waiters:

@@ -13,9 +13,11 @@ import logging
 import sys
 from pathlib import Path
 
+from modelpress.engine import reload
 from modelpress.engine.data.inspect_dataset import inspect_dataset
 from modelpress.engine.ending import record_failure
 from modelpress.engine.events import EventWriter
+from modelpress.engine.fresh import fresh_processes
 from modelpress.engine.inspect_model import inspect_upload
 from modelpress.engine.logs import log_to_stdout
 from modelpress.engine.pipeline import compress
@@ -46,6 +48,7 @@ def run(folder: Path) -> None:
     elif (processes := count_processes(task)) > 1:
         launch(folder, processes)
     else:
+        fresh_processes(reload.__name__).fork_here(reload.main)  # before anything is opened or computed
         with EventWriter(folder / EVENTS_FILE) as emit:
             compress(task, folder, emit)
 

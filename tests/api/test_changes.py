@@ -54,7 +54,7 @@ def test_all_who_wait_are_woken_by_one_question(database, monkeypatch):
         assert len(asked) - looks < 10
         assert asked[0] == sorted([changing, quiet])
         assert not idle.done()
-        watch.close()
+        await watch.close()
         idle.cancel()
 
     asyncio.run(wait())

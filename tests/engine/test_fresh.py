@@ -68,10 +68,36 @@ def test_close_ends_the_server_and_a_later_run_starts_one(processes: FreshProces
     assert processes.run([str(tmp_path / "second"), "0"]) == 0
 
 
-def test_the_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
+def test_a_server_forked_here_knows_what_this_process_did_by_then_and_imports_nothing(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    code = f"""
+import os, sys
+from modelpress.engine.fresh import FreshProcesses
+from tests.support import fresh_main
+processes = FreshProcesses("a.module.that.is.not.there")
+processes.fork_here(fresh_main.main)
+processes.fork_here(fresh_main.main)  # there is one
+fresh_main.SEEN.append("afterwards")
+sys.stdout.write("once")  # what is not flushed yet is not written by the copies too
+assert processes.run([{str(first)!r}, "0"]) == 0
+assert processes.run([{str(second)!r}, "7"]) == 7
+assert len(open(f"/proc/self/task/{{os.getpid()}}/children").read().split()) == 1
+processes.close()
+assert open(f"/proc/self/task/{{os.getpid()}}/children").read() == ""
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once", "")
+    assert _told(first)[1] == _told(second)[1]
+    assert _told(first)[2] == _told(second)[2] == "1 ''"
+
+
+@pytest.mark.parametrize("how", ["fork_here(fresh_main.main)", "close()"], ids=["forked", "spawned"])
+def test_the_server_ends_with_whoever_started_it(how: str, tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from modelpress.engine.fresh import fresh_processes
+from tests.support import fresh_main
+fresh_processes({MODULE!r}).{how}
 assert fresh_processes({MODULE!r}) is fresh_processes({MODULE!r})
 fresh_processes({MODULE!r}).run([{str(tmp_path / "told")!r}, "0"])
 os.kill(os.getpid(), signal.SIGKILL)

@@ -28,6 +28,7 @@ from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.free_port import free_port
 from tests.support.processes import engine_processes
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
+from tests.support.sqlite_lock import is_locked
 from tests.worker.conftest import wait_for
 
 pytestmark = pytest.mark.slow
@@ -151,11 +152,20 @@ def test_the_job_of_a_killed_worker_goes_to_another(site):
     assert not left[0].exists()
 
 
+def _freeze(site, worker) -> None:
+    """As a machine that swaps does, but not in the midst of a transaction of SQLite, which no other worker outlasts."""
+    worker.send_signal(signal.SIGSTOP)
+    while is_locked(site.database_url):
+        worker.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+        worker.send_signal(signal.SIGSTOP)
+
+
 def test_the_child_of_a_frozen_worker_ends_with_its_lease_and_the_worker_writes_nothing_more(site):
     with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=3) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
-        worker.send_signal(signal.SIGSTOP)  # frozen, as by a machine that swaps
+        _freeze(site, worker)
         try:
             # The launcher misses its signs of life, and does not leave the engine to compute beside the next attempt.
             wait_for(lambda: not engine_processes(site.home), "the end of the first engine", seconds=5)

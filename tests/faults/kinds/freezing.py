@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from random import Random
-
-from sqlalchemy import make_url
 
 from db.database import FROZEN_SECONDS
 from tests.faults.fault import Fault, Struck, clock
@@ -15,12 +11,10 @@ from tests.faults.load import Load
 from tests.faults.member import is_gone
 from tests.faults.site import Site
 from tests.support.patience import comes_true
+from tests.support.sqlite_lock import is_locked
 
 WORK_SECONDS = 20.0
 NOTICE_SECONDS = 10.0
-
-# Any write of another process is done by then.
-LOCK_SECONDS = 2.0
 
 
 class FreezeWorker(Fault):
@@ -43,7 +37,7 @@ class FreezeWorker(Fault):
         time.sleep(draw.uniform(0, 0.5))
         at, since = clock(), worker.log_size()
         worker.freeze()
-        if _holds_the_lock(site):
+        if is_locked(site.back_end.database_url):
             worker.thaw()
             return None
         wrong: list[str] = []
@@ -61,20 +55,3 @@ class FreezeWorker(Fault):
         if held and not worker.await_words("outcome=lost", since, NOTICE_SECONDS):
             wrong.append("the worker went on as if it had not been frozen")
         return Struck(at, attempts=tuple(held), wrong=tuple(wrong))
-
-
-def _holds_the_lock(site: Site) -> bool:
-    """Whether the frozen process was just writing to SQLite: its one lock nobody can take from a living process.
-
-    Then nothing is written by anybody until it goes on; see docs/operations.md. PostgreSQL takes a lock back.
-    """
-    url = make_url(site.back_end.database_url)
-    if url.get_backend_name() != "sqlite":
-        return False
-    with closing(sqlite3.connect(str(url.database), timeout=LOCK_SECONDS, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return True
-    return False
