@@ -56,8 +56,9 @@ def code_lengths(indices: Tensor, contexts: Tensor, levels: int) -> Tensor:
 def coded_length(units: Tensor, contexts: Tensor, levels: int) -> CodedLength:
     """Of weights (C, ...) in units of their steps, whose levels are the whole numbers around zero (`levels`, odd).
 
-    A weight beyond the last level is pulled as one just before it is: as for rounding, so for clipping the training
-    takes the identity, and nothing else would bring it back.
+    A weight beyond the last level is pulled back as one just before it is: as for rounding, so for clipping the
+    training takes the identity, and nothing else would bring it back. It is never pulled farther out, where the last
+    level is commoner than the one before: that would feed on itself, as a step that shrinks clips still more weights.
     """
     most = levels // 2
     clipped = units.clamp(-most, most)
@@ -67,7 +68,9 @@ def coded_length(units: Tensor, contexts: Tensor, levels: int) -> CodedLength:
     below = (clipped.floor().long() + most).clamp_(max=levels - 2)
     # (contexts, levels - 1): what the step from each level to the next one costs
     rises = lengths.diff(dim=1)
-    return CodedLength(bits, rises.flatten()[contexts.long() * (levels - 1) + below])
+    slopes = rises.flatten()[contexts.long() * (levels - 1) + below]
+    outwards = (units.abs() > most) & (slopes * units < 0)
+    return CodedLength(bits, slopes.masked_fill_(outwards, 0.0))
 
 
 def _counts(indices: Tensor, contexts: Tensor, levels: int) -> Tensor:

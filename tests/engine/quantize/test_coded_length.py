@@ -43,6 +43,15 @@ def test_weights_are_pulled_to_frequent_levels_whichever_these_are():
     assert slopes[5] > 0
 
 
+def test_what_is_clipped_is_pulled_back_and_never_farther_out():
+    # The level 1 is the commonest and -1 the rarest: a negative slope pulls up. Beyond 1 nothing does.
+    units = torch.tensor([[5.0] * 800 + [0.6, 0.0, -0.4] * 60 + [-3.0] * 20])
+    slopes = coded_length(units, one_context(1, 1000), 3).slopes[0]
+    assert slopes[0] == 0
+    assert slopes[800] < 0
+    assert slopes[-1] < 0
+
+
 def test_each_context_has_lengths_of_its_own():
     indices = torch.tensor([[1] * 90 + [0] * 10, [0] * 90 + [1] * 10])
     contexts = torch.tensor([[0] * 100, [5] * 100], dtype=torch.uint8)
