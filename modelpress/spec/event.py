@@ -72,7 +72,11 @@ class Checkpointed(Resource):
 
     kind: Literal["checkpoint"] = "checkpoint"
     part: CheckpointPart = Field(description="Which one. Behind `steps`, what there was of `training` is over.")
-    steps: int = Field(default=0, ge=0, description="Of `steps`: how many of the recipe's the file is the result of.")
+    steps: int = Field(
+        default=0,
+        ge=0,
+        description="Of `steps`: how many of the recipe's the file is the result of, each as it was asked for.",
+    )
     sha256: str | None = Field(
         default=None,
         description="Of `steps`, where there are any: SHA-256 of that file, by which it is told from the next one "

@@ -29,7 +29,7 @@ from modelpress.engine.pipeline import compress
 from modelpress.engine.steps import STEPS, StepContext, StepResult
 from modelpress.engine.training import train
 from modelpress.spec.architecture import ArchitectureRef
-from modelpress.spec.event import Progress, StageDone, Warned
+from modelpress.spec.event import Checkpointed, Progress, StageDone, Warned
 from modelpress.spec.failure import (
     FailureKind,
     GoalNotMet,
@@ -475,7 +475,7 @@ def test_a_batch_that_does_not_fit_is_tried_once_more_in_halves(
     """There is room for the halves of the first step's, and not for those of the second's."""
     _without_room_for(48, monkeypatch)
     steps = [{"kind": "finetune", "training": {**TRAINING, "epochs": 1, "batch_size": batch}} for batch in (96, 200)]
-    task = TASK.validate_python(_task(folder, module, *steps))
+    task = TASK.validate_python(_task(folder, module, *steps) | {"checkpoint_seconds": 3600})
     assert isinstance(task, Compress)
     events: list[Any] = []
     with pytest.raises(OutOfMemory, match=r"the GPU's memory ran out .*`training.batch_size` from 200 to 50") as caught:
@@ -490,6 +490,9 @@ def test_a_batch_that_does_not_fit_is_tried_once_more_in_halves(
         "step 0 (finetune): a batch of 96 images",
         "step 1 (finetune): a batch of 200 images",
     ]
+    # The first step is kept for this job, and for no other that asks for whole batches.
+    kept = [event for event in events if isinstance(event, Checkpointed) and event.part == "steps"]
+    assert [(event.steps, event.sha256) for event in kept] == [(0, None)] * 2
 
 
 def test_an_error_of_a_step_names_the_step(module: nn.Module, folder: WorkFolder) -> None:

@@ -43,8 +43,16 @@ class CheckpointFolder:
         """Whether whoever started the engine waits for a checkpoint. Asked behind each batch: it takes microseconds."""
         return self._wanted.exists()
 
-    def write(self, part: CheckpointPart, parts: Mapping[str, Snapshot], *, step: int, seconds: float) -> None:
-        """Write a file in the place of the one before, and tell of it.
+    def write(
+        self,
+        part: CheckpointPart,
+        parts: Mapping[str, Snapshot],
+        *,
+        step: int,
+        seconds: float,
+        is_as_asked: bool = True,
+    ) -> None:
+        """Write a file in the place of the one before, and tell of it; not `is_as_asked` is of use to this job alone.
 
         One that cannot be written is logged and no more: the job may well come to its end without it.
         """
@@ -54,7 +62,7 @@ class CheckpointFolder:
             self._folder.mkdir(exist_ok=True)
             write_file(whole, self._path(part))
             told = Checkpointed(part=part)
-            if part == "steps" and step > 0:
+            if part == "steps" and step > 0 and is_as_asked:
                 told = Checkpointed(part=part, steps=step, sha256=_sha256(self._path(part)))
         except OSError as error:
             LOG.warning("no checkpoint: %s", error)

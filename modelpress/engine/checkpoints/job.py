@@ -99,7 +99,10 @@ class JobCheckpoints:
         }
         if network is not None:
             parts["network"] = network_snapshot(network)
-        self._folder.write("steps", parts, step=len(done.figures.stages), seconds=done.seconds)
+        stages = done.figures.stages
+        # What was trained in halves, for want of memory, is not what other jobs ask for.
+        whole = all(stage.training is None or stage.training.accumulation == 1 for stage in stages)
+        self._folder.write("steps", parts, step=len(stages), seconds=done.seconds, is_as_asked=whole)
         self._folder.forget("training")
 
     def of_step(self, index: int) -> StepCheckpoints:
