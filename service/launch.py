@@ -1,10 +1,11 @@
 """The process between a worker and an engine: it starts the engine under limits, and leaves nothing behind.
 
-Run by its path with an interpreter that loads nothing (`python -I -S launch.py ...`), so it and what it imports use
-the standard library alone. The engine is shut in before its first instruction (service/jail). Everything it starts,
-whatever sessions or groups it makes, becomes a child of this process when its own parent ends
-(PR_SET_CHILD_SUBREAPER). When the engine ends, when this process is told to (SIGTERM), when the worker dies
-(PR_SET_PDEATHSIG) or falls silent, it kills what is left, waits until all of it is gone, and ends.
+Run by its path with an interpreter that loads nothing (`python -I -S launch.py PARENT TERMS COMMAND...`), so it and
+what it imports use the standard library alone; or forked from a zygote (service/zygote.py). The engine is shut in
+before its first instruction (service/jail). Everything it starts, whatever sessions or groups it makes, becomes a
+child of this process when its own parent ends (PR_SET_CHILD_SUBREAPER). When the engine ends, when this process is
+told to (SIGTERM), when its own parent dies (PR_SET_PDEATHSIG) or the worker falls silent, it kills what is left, waits
+until all of it is gone, and ends.
 
 A worker that is frozen (SIGSTOP, a machine that hangs) is not dead, but loses its lease: what it had started would go
 on beside the next attempt. So its signs of life come down a pipe, this process's standard input.
@@ -14,12 +15,14 @@ Exit code: the engine's; 128 + the signal when one ended the engine; 143 when to
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -41,7 +44,30 @@ _GRACE_SECONDS = 5
 # How often this process looks for a sign of life, seconds.
 _LOOK_SECONDS = 0.5
 
-_WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# What a launcher waits for, and therefore blocks.
+WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms one engine runs, as the worker tells the launcher."""
+
+    file_bytes: int  # of each file that it writes
+    open_files: int
+    cpu_seconds: int  # of each process
+    silence_seconds: float | None  # after which the worker is taken for frozen; None for never
+    walls: Walls | None  # what the engine may reach; None for everything
+
+    def write(self) -> str:
+        """As one argument of a command."""
+        return json.dumps({**asdict(self), "walls": None if self.walls is None else self.walls.write()})
+
+    @classmethod
+    def read(cls, text: str) -> Terms:
+        """What `write` gave."""
+        content = json.loads(text)
+        walls = content.pop("walls")
+        return cls(**content, walls=None if walls is None else Walls.read(walls))
 
 
 def children() -> list[int]:
@@ -73,8 +99,11 @@ def sweep() -> None:
             return
 
 
-def start(command: list[str], *, file_bytes: int, open_files: int, cpu_seconds: int, walls: Walls | None) -> int:
-    """Fork and become `command` under its limits and, unless None, behind its walls; gives the process id."""
+def start(become: Callable[[], object], terms: Terms) -> int:
+    """Fork and, under its limits and behind its walls, become the engine; gives the process id.
+
+    `become` does not return.
+    """
     guardian = os.getpid()
     pid = os.fork()
     if pid:
@@ -84,24 +113,24 @@ def start(command: list[str], *, file_bytes: int, open_files: int, cpu_seconds: 
         if os.getppid() != guardian:
             os._exit(128 + signal.SIGKILL)
         _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_FSIZE, file_bytes)
-        _limit(resource.RLIMIT_NOFILE, open_files)
+        _limit(resource.RLIMIT_FSIZE, terms.file_bytes)
+        _limit(resource.RLIMIT_NOFILE, terms.open_files)
         # At the soft limit SIGXCPU, which says why; SIGKILL a little later for whoever ignores it.
-        _limit(resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _GRACE_SECONDS)
+        _limit(resource.RLIMIT_CPU, terms.cpu_seconds, terms.cpu_seconds + _GRACE_SECONDS)
         if sys.platform == "linux":
             Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, sys.stdin.fileno())
         os.close(nothing)
-        if walls is not None:
-            walls.close()
-        os.execvp(command[0], command)  # noqa: S606  # the command is the operator's own, from the settings
+        if terms.walls is not None:
+            terms.walls.close()
+        become()
     # Whatever it is: an engine whose walls are not up must not start, nor this copy of the launcher go on.
     except Exception as error:  # noqa: BLE001
-        sys.stderr.write(f"cannot start the engine {command[0]!r}: {error}\n")
+        sys.stderr.write(f"cannot start the engine: {error}\n")
         sys.stderr.flush()
     os._exit(127)
 
@@ -120,9 +149,9 @@ def watch(pid: int, silence_seconds: float | None) -> int:
     heard = time.monotonic()
     while True:
         if silence_seconds is None:
-            number = signal.sigwait(_WATCHED)
+            number = signal.sigwait(WATCHED)
         else:
-            found = signal.sigtimedwait(_WATCHED, _LOOK_SECONDS)
+            found = signal.sigtimedwait(WATCHED, _LOOK_SECONDS)
             if _hears_something():
                 heard = time.monotonic()
             elif time.monotonic() - heard > silence_seconds:
@@ -151,35 +180,31 @@ def _hears_something() -> bool:
         return False
 
 
-def main() -> int:
-    """Start the engine, wait, sweep."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--file-bytes", type=int, required=True)
-    parser.add_argument("--open-files", type=int, required=True)
-    parser.add_argument("--cpu-seconds", type=int, required=True, help="of each process")
-    parser.add_argument(
-        "--silence-seconds", type=float, help="after which the worker is taken for frozen; never without"
-    )
-    parser.add_argument("--walls", type=Walls.read, help="what the engine may reach; everything without it")
-    parser.add_argument("command", nargs="+")
-    arguments = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+def guard(parent: int, terms: Terms, become: Callable[[], object]) -> int:
+    """Start the engine, wait, sweep; gives the exit code. `parent` is the process whose end ends this one too."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != arguments.parent:
-        return 128 + signal.SIGTERM  # the worker died before we could ask to be told
+    if os.getppid() != parent:
+        return 128 + signal.SIGTERM  # it died before we could ask to be told
     os.set_blocking(sys.stdin.fileno(), False)
-    pid = start(
-        arguments.command,
-        file_bytes=arguments.file_bytes,
-        open_files=arguments.open_files,
-        cpu_seconds=arguments.cpu_seconds,
-        walls=arguments.walls,
-    )
-    code = watch(pid, arguments.silence_seconds)
+    code = watch(start(become, terms), terms.silence_seconds)
     sweep()
     return code
+
+
+def execute(command: list[str]) -> None:
+    """Become a command. Raises OSError that names it."""
+    try:
+        os.execvp(command[0], command)  # noqa: S606  # the command is the operator's own, from the settings
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, command[0]) from error
+
+
+def main() -> int:
+    """Guard the command of the arguments."""
+    parent, terms, *command = sys.argv[1:]
+    return guard(int(parent), Terms.read(terms), lambda: execute(command))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ PREFIX = "MODELPRESS_"
 # Read by other parts of the project (the tests' data, the client's address and key), so no typing errors.
 FOREIGN = frozenset({"MODELPRESS_DATA", "MODELPRESS_URL", "MODELPRESS_API_KEY"})
 
+ENGINE_COMMAND = (sys.executable, "-m", "modelpress.engine")
+
 _MIB = 1 << 20
 _GIB = 1 << 30
 
@@ -164,10 +166,15 @@ class Settings(BaseSettings):
         default=10 * _MIB, ge=4096, description="Length of a job's log, bytes; the rest is cut."
     )
     engine_command: Annotated[tuple[str, ...], NoDecode] = Field(
-        default_factory=lambda: (sys.executable, "-m", "modelpress.engine"),
+        default_factory=lambda: ENGINE_COMMAND,
         min_length=1,
         description="Command that runs the engine; the work folder follows as its last argument. To wrap it, say: "
         "`numactl --cpunodebind=0 python -m modelpress.engine`. Default: `python -m modelpress.engine`.",
+    )
+    keep_engine_loaded: bool = Field(
+        default=True,
+        description="Whether each worker keeps a process that has loaded the engine, from which jobs and inspections "
+        "start at once instead of after some seconds; about 300 MB. With another engine command there is none.",
     )
     jail: Literal["auto", "required", "off"] = Field(
         default="auto",

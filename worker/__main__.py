@@ -34,6 +34,7 @@ from storage.open_store import open_store
 from worker import metrics
 from worker.app import make_worker_app, run_worker, stop_before_start
 from worker.capacity import find_capacity
+from worker.choose_starter import choose_starter
 from worker.housekeeper import Housekeeper
 from worker.poller import Poller
 from worker.presence import Presence
@@ -97,6 +98,7 @@ def main() -> int:
         settings,
         database,
         store,
+        choose_starter(settings),
         worker=f"{socket.gethostname()}-{kind_name}-{os.getpid()}",
         capacity=None if kind.capacity is None else kind.capacity(settings),
     )
@@ -105,6 +107,7 @@ def main() -> int:
     try:
         return _run(workplace, kind)
     finally:
+        workplace.engine.close()
         database.dispose()
 
 
@@ -112,6 +115,7 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     settings = workplace.settings
     _use_temporary_folder(settings)
     _compile_engine()
+    workplace.engine.prepare()
     stop_before_start(workplace.stop)
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port + kind.metrics_port_offset, settings.worker_metrics_host)

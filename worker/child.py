@@ -1,26 +1,25 @@
 """One engine process: started without credentials and under limits, ended with everything that it started.
 
-worker -- launch.py (own session, kills all below when it ends) -- engine -- whatever the engine starts
+worker -- launcher (own session, kills all below when it ends) -- engine -- whatever the engine starts
+
+Between worker and launcher stands a zygote, where the engine is forked from one (worker/zygote.py).
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import psutil
 
 import modelpress
 from modelpress.spec.task import LOG_FILE
-from service import launch
 from service.jail.walls import Walls
+from service.launch import Terms
+from worker.starter import Starter
 
 # How long the launcher may take to clear up before the worker does it itself, seconds.
 PATIENCE_SECONDS = 3.0
@@ -45,6 +44,8 @@ def engine_environment(
         # Else torch's threads wait for each other in busy loops, and a training beside any other work takes many times
         # as long.
         "OMP_WAIT_POLICY": "passive",
+        # Else ONNX Runtime keeps a data base for its maker, open, with threads, in every process that imports it.
+        "ORT_DISABLE_TELEMETRY": "1",
     }
     if threads is not None:
         environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
@@ -61,7 +62,7 @@ class Child:
 
     def __init__(
         self,
-        command: Sequence[str],
+        starter: Starter,
         folder: Path,
         *,
         environment: Mapping[str, str],
@@ -71,97 +72,92 @@ class Child:
         walls: Walls | None,
         silence_seconds: float | None = None,
     ) -> None:
-        """Start `command` with `folder` as its last argument, in that folder.
+        """Start an engine on `folder`, in that folder.
 
         `file_bytes` bounds each file that it writes, `cpu_seconds` the processor time of each of its processes,
         `log_bytes` what is kept of its output in log.txt. `walls` are what it may reach; None for everything. When
         nobody has called `wait` for `silence_seconds`, it is killed by its launcher: this process is frozen.
         Raises OSError when no process can be started.
         """
+        self._starter = starter
         # What was there before is not ours to sweep.
         self._before = frozenset(psutil.Process().children(recursive=True))
         (folder / "tmp").mkdir(exist_ok=True)
-        self._process = subprocess.Popen(  # noqa: S603  # the command is the operator's own, from the settings
-            [
-                *(sys.executable, "-I", "-S", launch.__file__),
-                *(
-                    "--parent",
-                    str(os.getpid()),
-                    "--file-bytes",
-                    str(file_bytes),
-                    "--open-files",
-                    str(_OPEN_FILES),
-                    "--cpu-seconds",
-                    str(cpu_seconds),
-                ),
-                *(() if walls is None else ("--walls", walls.write())),
-                *(() if silence_seconds is None else ("--silence-seconds", str(silence_seconds))),
-                "--",
-                *(*command, str(folder)),
-            ],
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            bufsize=0,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            close_fds=True,
-        )
-        assert self._process.stdin is not None  # noqa: S101  # asked for above
-        assert self._process.stdout is not None  # noqa: S101
-        os.set_blocking(self._process.stdin.fileno(), False)
+        their_signs, signs = os.pipe()
+        self._signs = open(signs, "wb", buffering=0)  # noqa: SIM115, PTH123  # closed by `end`
+        output, their_output = os.pipe()
+        try:
+            self._started = starter.start(
+                folder,
+                environment=environment,
+                terms=Terms(file_bytes, _OPEN_FILES, cpu_seconds, silence_seconds, walls),
+                signs=their_signs,
+                output=their_output,
+            )
+        except OSError:
+            self._signs.close()
+            os.close(output)
+            raise
+        finally:
+            os.close(their_signs)
+            os.close(their_output)
+        os.set_blocking(self._signs.fileno(), False)
         self._log = threading.Thread(
-            target=_keep_log,
-            args=(self._process.stdout, folder / LOG_FILE, log_bytes),
-            name="engine log",
-            daemon=True,
+            target=_keep_log, args=(output, folder / LOG_FILE, log_bytes), name="engine log", daemon=True
         )
         self._log.start()
 
     @property
-    def pid(self) -> int:
-        """Process id of the launcher, the top of the tree."""
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Process id of the launcher, the top of the tree; None before there is one."""
+        return self._started.pid
 
     def wait(self, timeout: float) -> int | None:
         """The exit code (see launch.py), or None when it still runs after `timeout` seconds."""
-        self._give_sign_of_life()
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def _give_sign_of_life(self) -> None:
-        assert self._process.stdin is not None  # noqa: S101  # asked for above
-        # A full pipe has signs enough in it, and a broken one nobody to see them.
-        with suppress(BlockingIOError, BrokenPipeError):
-            self._process.stdin.write(b".")
+        if not self._signs.closed:
+            # A full pipe has signs enough in it, and a broken one nobody to see them.
+            with suppress(BlockingIOError, BrokenPipeError):
+                self._signs.write(b".")
+        return self._started.wait(timeout)
 
     def tree(self) -> list[psutil.Process]:
         """The launcher and every process below it."""
+        if (pid := self.pid) is None:
+            return []
         try:
-            top = psutil.Process(self._process.pid)
+            top = psutil.Process(pid)
             return [top, *top.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
     def end(self) -> None:
         """Kill it and everything that it started, if it still runs. When this returns nothing of it is left."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        if self.wait(0) is None:
+            self._started.tell_to_end()
         if self.wait(PATIENCE_SECONDS) is None:
             for process in self.tree():
                 _kill(process)
-            self._process.wait()
+            self._started.kill()
+        self._started.release()
         # Only when the launcher itself was killed is there anything left; then it came to us (see worker.__main__).
-        while left := set(psutil.Process().children(recursive=True)) - self._before:
+        while left := self._left():
             for process in left:
                 _kill(process)
             psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
         self._log.join(PATIENCE_SECONDS)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._signs.close()
+
+    def _left(self) -> list[psutil.Process]:
+        found = set(psutil.Process().children(recursive=True)) - self._before
+        return [process for process in found if process.pid not in self._starter.kept and not _is_anothers(process)]
+
+
+def _is_anothers(process: psutil.Process) -> bool:
+    """Whether it is dead, and not ours to reap."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.ppid() != os.getpid()
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _kill(process: psutil.Process) -> None:
@@ -171,11 +167,11 @@ def _kill(process: psutil.Process) -> None:
         return
 
 
-def _keep_log(pipe: IO[bytes], path: Path, limit: int) -> None:
+def _keep_log(pipe: int, path: Path, limit: int) -> None:
     """Copy the engine's output to its log up to `limit` bytes, and drop the rest so that it never blocks."""
     room, is_cut = limit - len(_CUT), False
-    with pipe, path.open("wb", buffering=0) as log:
-        while piece := os.read(pipe.fileno(), _PIECE_BYTES):
+    with open(pipe, "rb", buffering=0) as output, path.open("wb", buffering=0) as log:
+        while piece := output.read(_PIECE_BYTES):
             try:
                 if len(piece) <= room:
                     log.write(piece)

@@ -70,7 +70,7 @@ def run_engine(
     settings = workplace.settings
     watch = LimitWatch(limits, folder)
     child = Child(
-        settings.engine_command,
+        workplace.engine,
         folder,
         environment=engine_environment(
             folder, threads=settings.threads, cuda_visible_devices=settings.cuda_visible_devices

@@ -20,6 +20,7 @@ from service.settings import Settings
 from storage.store import Store, StoreUnavailable
 from worker import metrics
 from worker.heartbeat import Heartbeat, Verdict
+from worker.starter import Starter
 from worker.store_call import StoreCall
 
 Result = TypeVar("Result")
@@ -62,6 +63,7 @@ class Workplace:
     settings: Settings
     database: Database
     store: Store
+    engine: Starter
     worker: str  # name of this process, as attempts show it
     capacity: Capacity | None = None  # what it has for a job; None in a process that takes no jobs
     stop: threading.Event = field(default_factory=threading.Event)  # set when the process shall end

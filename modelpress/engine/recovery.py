@@ -34,18 +34,21 @@ def recover(
     *,
     loss: Loss | None = None,
     masks: Masks | None = None,
+    grids: HeldGrids | None = None,
     after_backward: Callable[[int, int], None] | None = None,
     after_step: Callable[[int, int], None] | None = None,
     complete_from: Callable[[int], int] | None = None,
     beside: Mapping[str, Stateful] | None = None,
+    metrics: Callable[[], Mapping[str, float]] | None = None,
 ) -> TrainingSummary:
     """Train a step's network in place and leave it on the CPU.
 
     `loss` is what `choose_loss` gives unless the step has its own; `masks` (the network's own, by default) are held
-    after each step of the training, behind `after_step`, and so are the network's grids. `after_backward` finds every
-    gradient, those of masked weights too. `complete_from(steps)` is the step from which on neither changes a mask any
-    more; `beside` is what they remember otherwise. Goes on from the context's checkpoint where there is one. Raises
-    IncompatibleSpec without data, Diverged, BatchTooLarge, and UnusableCheckpoint.
+    after each step of the training, behind `after_step`, and so are `grids` (the network's own, fitted, by default).
+    `after_backward` finds every gradient, those of masked weights too. `complete_from(steps)` is the step from which on
+    neither changes a mask any more; `beside` is what they remember otherwise, and `metrics` what they know of the
+    progress. Goes on from the context's checkpoint where there is one. Raises IncompatibleSpec without data, Diverged,
+    BatchTooLarge, and UnusableCheckpoint.
     """
     data = training_data(context)
     chosen = choose_loss(network, training, context) if loss is None else loss
@@ -53,10 +56,11 @@ def recover(
         data = data.labelled()  # nothing is learned from the others without a teacher
     network.module.to(context.device)
     held = Masks(network.module, network.masks) if masks is None else masks
-    grids = HeldGrids(network.module, network.grids)
+    levels = HeldGrids(network.module, network.grids) if grids is None else grids
 
     def finish_backward(step: int, steps: int) -> None:
-        grids.restore()
+        levels.restore()
+        levels.find_gradients(step, steps)
         if after_backward is not None:
             after_backward(step, steps)
         # Masked weights may have gradients all the same, which only matters where their norm is taken.
@@ -67,24 +71,26 @@ def recover(
         if after_step is not None:
             after_step(step, steps)
         held.apply()
-        grids.follow(step, steps)
+        levels.follow(step, steps)
 
     @contextmanager
     def delivered() -> Iterator[None]:
         held.apply()
-        grids.quantize()
+        levels.quantize()
         try:
             yield
         finally:
-            grids.restore()
+            levels.restore()
 
     def all_complete_from(steps: int) -> int:
-        return max(grids.fixed_from(steps), 0 if complete_from is None else complete_from(steps))
+        return max(levels.fixed_from(steps), 0 if complete_from is None else complete_from(steps))
 
     def report(progress: TrainingProgress) -> None:
         if context.on_progress is not None:
             if held.names:
                 progress = replace(progress, metrics={**progress.metrics, "sparsity": held.sparsity})
+            if metrics is not None:
+                progress = replace(progress, metrics={**progress.metrics, **metrics()})
             context.on_progress(progress)
 
     with naming_batch(network, training, context):
@@ -96,7 +102,7 @@ def recover(
             loss=chosen,
             seed=context.seed,
             device=context.device,
-            before_forward=grids.quantize if grids.names else None,
+            before_forward=levels.quantize if levels.names else None,
             on_optimizer=held.follow,
             after_backward=finish_backward,
             after_step=hold,
@@ -105,11 +111,12 @@ def recover(
             on_progress=report,
             ranks=context.ranks,
             checkpoints=context.checkpoints,
-            beside={"masks": held, "grids": grids, **(beside or {})},
+            beside={"masks": held, "grids": levels, **(beside or {})},
+            learned=levels.parameters(),
             accumulation=context.accumulation,
         )
     network.masks = held.settle()
-    network.grids = grids.settle()
+    network.grids = levels.settle()
     network.module.to(torch.device("cpu"))
     return summary
 

@@ -56,6 +56,7 @@ def train(
     ranks: Ranks = ALONE,
     checkpoints: StepCheckpoints = NO_CHECKPOINTS,
     beside: Mapping[str, Stateful] | None = None,
+    learned: Iterable[nn.Parameter] = (),
     accumulation: int = 1,
 ) -> TrainingSummary:
     """Train `module` in place; it is on `device` and in evaluation mode afterwards.
@@ -71,7 +72,8 @@ def train(
     The same seed on as many ranks of the same machine gives the same weights, unless the trial of `precision: auto`
     chooses otherwise because two kinds of arithmetic are equally fast there. So does a training that goes on from
     where `checkpoints` say that another process left it, if that was alone: what several ranks remember of a teacher's
-    answers is computed anew, in other batches. `beside` are those behind the callbacks that remember something.
+    answers is computed anew, in other batches. `beside` are those behind the callbacks that remember something;
+    `learned` is what `after_backward` gives gradients to besides the weights.
 
     Each batch is computed in `accumulation` parts, or in as many as the training was that is gone on with, where that
     is more.
@@ -111,7 +113,7 @@ def train(
         arithmetic = replace(arithmetic, accumulation=max(arithmetic.accumulation, accumulation))
         batches.memory_format = arithmetic.memory_format
         lay_out(module, arithmetic.memory_format)
-        optimizer = _optimizer(module, training, loss.parameters())
+        optimizer = _optimizer(module, training, [*loss.parameters(), *learned])
         if on_optimizer is not None:
             on_optimizer(optimizer)
         average = WeightAverage(module, training.ema) if training.ema is not None else None
@@ -236,7 +238,7 @@ def _least_images(module: nn.Module) -> int:
 
 
 def _optimizer(module: nn.Module, training: Training, beside: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """For the module's weights and those that a loss learns beside them."""
+    """For the module's weights and what is learned beside them."""
     weights = [parameter for parameter in [*module.parameters(), *beside] if parameter.requires_grad]
     groups = [
         # Biases and the scales and shifts of norms are vectors; pulling them to zero only costs accuracy.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -22,8 +24,10 @@ from tests.hostile.corpus import KINDS, SEED, corpus
 from tests.hostile.hostile_file import CANARY, HostileFile
 from tests.hostile.inspection import inspect
 from worker.child import Child, engine_environment
+from worker.choose_starter import choose_starter
 from worker.engine_run import read_failure
 from worker.reach import walls_for
+from worker.starter import Starter
 
 # From each kind, in the engine's own process, which takes seconds to start.
 _SAMPLED = 1
@@ -78,13 +82,20 @@ def _spread(files: list[HostileFile]) -> list[HostileFile]:
     return uploads[:: max(1, len(uploads) // _SAMPLED)][:_SAMPLED]
 
 
+@pytest.fixture
+def starter(tmp_path: Path) -> Iterator[Starter]:
+    """As a worker starts its engines."""
+    with closing(choose_starter(Settings(home=tmp_path, threads=1))) as found:
+        yield found
+
+
 @pytest.mark.slow
-def test_one_of_each_kind_in_the_jail(tmp_path: Path) -> None:
+def test_one_of_each_kind_in_the_jail(tmp_path: Path, starter: Starter) -> None:
     for number, file in enumerate(_sample()):
         folder = tmp_path / "work" / f"upload-{number}"
         (folder / "inputs").mkdir(parents=True)
         (folder / "inputs" / "upload").write_bytes(file.content)
-        code = _inspect(folder, file)
+        code = _inspect(starter, folder, file)
         failure = read_failure(folder, code)
         wanted = FailureKind.INVALID_DATASET if file.door == "dataset" else FailureKind.INVALID_MODEL
         assert (code, failure.kind) == (1, wanted), (file.name, failure, (folder / "log.txt").read_text()[-2000:])
@@ -95,7 +106,7 @@ def test_one_of_each_kind_in_the_jail(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"work"}
 
 
-def _inspect(folder: Path, file: HostileFile) -> int | None:
+def _inspect(starter: Starter, folder: Path, file: HostileFile) -> int | None:
     if file.door == "model":
         form = "pt" if file.content[:2] == b"PK" else "safetensors"
         model = ModelFile(path="inputs/upload", format=form, architecture=good.ARCHITECTURE, sha256="0" * 64)
@@ -106,15 +117,14 @@ def _inspect(folder: Path, file: HostileFile) -> int | None:
     else:
         task = InspectDataset(dataset=DatasetFile(path="inputs/upload", sha256="0" * 64))
     (folder / "task.json").write_text(task.model_dump_json())
-    command = (sys.executable, "-m", "modelpress.engine")
     child = Child(
-        command,
+        starter,
         folder,
         environment=engine_environment(folder, threads=1),
         file_bytes=1 << 20,
         cpu_seconds=60,
         log_bytes=1 << 16,
-        walls=walls_for(folder, None, Settings(home=folder.parents[1], engine_command=command)),
+        walls=walls_for(folder, None, Settings(home=folder.parents[1])),
     )
     try:
         return child.wait(60)

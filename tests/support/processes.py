@@ -59,12 +59,14 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seco
 def engine_processes(home: Path, attempt: str = "") -> list[str]:
     """Command lines of the processes of any engine of this site, or of an attempt (`<id>-<number>`, or its beginning).
 
-    Their whole environment names the work folder.
+    They work in the work folder, or their environment names it.
     """
     found = []
     for process in psutil.process_iter():
         try:
-            if str(home / "work" / attempt) in process.environ().get("HOME", ""):
+            if any(
+                str(home / "work" / attempt) in place for place in (process.cwd(), process.environ().get("HOME", ""))
+            ):
                 found.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue

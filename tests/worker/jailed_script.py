@@ -104,14 +104,15 @@ TRIES: dict[str, Callable[..., object]] = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     """Try all."""
-    folder = Path(sys.argv[1])
+    folder = Path(arguments[0])
     tries: dict[str, list] = json.loads((folder / "tries.json").read_text())
     outcomes = {name: attempt(lambda what=what, rest=rest: TRIES[what](*rest)) for name, (what, *rest) in tries.items()}
     named = {name: None if code is None else errno.errorcode[code] for name, code in outcomes.items()}
     sys.stdout.write(json.dumps(named) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

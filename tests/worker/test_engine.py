@@ -110,8 +110,8 @@ def test_from_upload_to_files(site, tmp_path):
 
 
 def _engine_of(worker) -> int:
-    """The engine's process: below the launcher, which is below the worker."""
-    return psutil.Process(worker.pid).children()[0].children()[0].pid
+    """The engine's process: below the launcher, which is below the zygote, which is below the worker."""
+    return psutil.Process(worker.pid).children()[0].children()[0].children()[0].pid
 
 
 @pytest.mark.slow

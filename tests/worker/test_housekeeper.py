@@ -15,6 +15,7 @@ from tests.support.stores import put
 from tests.worker.conftest import Site, wait_for
 from worker import housekeeper
 from worker.housekeeper import Housekeeper
+from worker.starter import Spawner
 from worker.work_folder import work_folder
 from worker.workplace import Workplace
 
@@ -29,7 +30,7 @@ def object_at(store: LocalStore, content: bytes, *, is_old: bool) -> Path:
 
 
 def workplace_of(site: Site) -> Workplace:
-    return Workplace(site.settings, site.database, site.store, worker="w")
+    return Workplace(site.settings, site.database, site.store, Spawner(()), worker="w")
 
 
 def test_only_what_is_old_and_nobodys_is_removed(site: Site) -> None:
@@ -87,7 +88,7 @@ def test_it_goes_on_after_a_store_that_was_away(embedded_site: Site, monkeypatch
 
     monkeypatch.setattr(housekeeper, "INTERVAL_SECONDS", 0.01)
     site = embedded_site
-    workplace = Workplace(site.settings, site.database, Away(site.home / "store"), worker="w")
+    workplace = Workplace(site.settings, site.database, Away(site.home / "store"), Spawner(()), worker="w")
     keeper = Housekeeper(workplace)
     keeper.start()
     assert tried.acquire(timeout=30)

@@ -1,4 +1,7 @@
-"""Each wall around an engine, tried from inside: children as the worker starts them, with the launcher between."""
+"""Each wall around an engine, tried from inside: children as the worker starts them, with the launcher between.
+
+A started engine and one that is forked from a zygote must meet the same.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -19,12 +25,15 @@ from modelpress.spec.task import Compress, ModelFile
 from modelpress.spec.training import Recovery
 from service.jail.walls import available_walls
 from service.settings import Settings
+from tests.support import code_engine
 from tests.support.rows import ARCHITECTURE
 from tests.worker import jailed_script
 from tests.worker.conftest import wait_for
 from worker.child import Child, engine_environment
 from worker.engine_run import read_failure
 from worker.reach import exposed, may_be_shared, walls_for
+from worker.starter import Spawner, Starter
+from worker.zygote import Forker
 
 FOUND = available_walls()
 # On a machine without them the rest of the jail is all there is, and the settings say what then.
@@ -51,12 +60,39 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+Way = Callable[[ModuleType], Starter]
+
+
+@pytest.fixture(params=["started", "forked"])
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """How an engine of this module begins."""
+    with ExitStack() as ends:
+
+        def make(module: ModuleType) -> Starter:
+            if request.param == "started":
+                return Spawner(_command(module))
+            return ends.enter_context(closing(Forker(module.__name__, engine_environment(Path(os.devnull), threads=1))))
+
+        yield make
+
+
+def _command(module: ModuleType) -> tuple[str, ...]:
+    assert module.__file__ is not None
+    return (sys.executable, str(Path(module.__file__).resolve()))
+
+
 def _start(
-    folder: Path, command: list[str], *, cpu_seconds: int = 60, task: Compress | None = None, **settings
+    way: Way,
+    module: ModuleType,
+    folder: Path,
+    *,
+    cpu_seconds: int = 60,
+    task: Compress | None = None,
+    **settings: object,
 ) -> Child:
-    read = Settings(home=folder.parents[1], engine_command=tuple(command), **settings)
+    read = Settings(home=folder.parents[1], engine_command=_command(module), **settings)
     return Child(
-        command,
+        way(module),
         folder,
         environment=engine_environment(folder, threads=1),
         file_bytes=1 << 20,
@@ -66,10 +102,17 @@ def _start(
     )
 
 
-def _tried(folder: Path, tries: dict[str, list], *, task: Compress | None = None, **settings) -> dict[str, str | None]:
+def _start_code(way: Way, folder: Path, code: str, **options: int) -> Child:
+    (folder / "code.py").write_text(code)
+    return _start(way, code_engine, folder, **options)
+
+
+def _tried(
+    way: Way, folder: Path, tries: dict[str, list], *, task: Compress | None = None, **settings: object
+) -> dict[str, str | None]:
     """How each try went inside."""
     (folder / "tries.json").write_text(json.dumps(tries))
-    child = _start(folder, [sys.executable, str(Path(jailed_script.__file__).resolve())], task=task, **settings)
+    child = _start(way, jailed_script, folder, task=task, **settings)
     try:
         code = child.wait(60)
     finally:
@@ -80,7 +123,7 @@ def _tried(folder: Path, tries: dict[str, list], *, task: Compress | None = None
 
 
 @needs_landlock
-def test_only_the_work_folder_and_the_code_can_be_reached(folder: Path) -> None:
+def test_only_the_work_folder_and_the_code_can_be_reached(folder: Path, way: Way) -> None:
     home = folder.parents[1]
     other = home / "work" / "job-2"
     other.mkdir()
@@ -109,7 +152,7 @@ def test_only_the_work_folder_and_the_code_can_be_reached(folder: Path) -> None:
         "shared memory": ["write", "/dev/shm/modelpress-test"],  # noqa: S108
         "upload executed": ["execute", str(folder / "program")],
     }
-    found = _tried(folder, tries)
+    found = _tried(way, folder, tries)
     open_to_it = {name for name, error in found.items() if error is None}
     assert open_to_it == {"own file", "own new file", "own link", "code", "null"}
     assert set(found.values()) == {None, "EACCES"}
@@ -118,15 +161,15 @@ def test_only_the_work_folder_and_the_code_can_be_reached(folder: Path) -> None:
 
 
 @pytest.mark.skipif(FOUND.landlock < 6, reason="this kernel's Landlock has no scopes")
-def test_no_process_outside_can_be_signalled(folder: Path) -> None:
+def test_no_process_outside_can_be_signalled(folder: Path, way: Way) -> None:
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        found = _tried(folder, {"worker": ["signal", os.getpid()], "bystander": ["signal", bystander.pid]})
+        found = _tried(way, folder, {"worker": ["signal", os.getpid()], "bystander": ["signal", bystander.pid]})
         bystander.kill()
     assert found == {"worker": "EPERM", "bystander": "EPERM"}
 
 
 @needs_seccomp
-def test_calls_that_an_engine_has_no_use_for_are_refused(folder: Path) -> None:
+def test_calls_that_an_engine_has_no_use_for_are_refused(folder: Path, way: Way) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         tries = {
             "connect": ["connect", "127.0.0.1", server.getsockname()[1]],
@@ -146,21 +189,21 @@ def test_calls_that_an_engine_has_no_use_for_are_refused(folder: Path) -> None:
             "thread": ["thread"],
             "fork": ["fork"],
         }
-        found = _tried(folder, tries)
+        found = _tried(way, folder, tries)
     assert {name for name, error in found.items() if error is None} == {"socketpair", "thread", "fork"}
     assert found["clone3"] == "ENOSYS"
     assert {error for name, error in found.items() if name != "clone3"} == {None, "EPERM"}
 
 
 @needs_seccomp
-def test_processes_that_share_a_training_can_speak_over_loopback(folder: Path) -> None:
+def test_processes_that_share_a_training_can_speak_over_loopback(folder: Path, way: Way) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         tries = {
             "connect": ["connect", "127.0.0.1", server.getsockname()[1]],
             "packet": ["socket", 17],
             "io_uring": ["call", "io_uring_setup", 1, 0],
         }
-        found = _tried(folder, tries, task=_task(processes=2))
+        found = _tried(way, folder, tries, task=_task(processes=2))
     assert found == {"connect": None, "packet": "EPERM", "io_uring": "EPERM"}
 
 
@@ -174,9 +217,9 @@ def test_who_gets_sockets() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root has capabilities to lose")
-def test_root_is_left_no_rights_beyond_reading(folder: Path) -> None:
+def test_root_is_left_no_rights_beyond_reading(folder: Path, way: Way) -> None:
     code = "print(open('/proc/self/status').read())"
-    child = _start(folder, [sys.executable, "-c", code])
+    child = _start_code(way, folder, code)
     assert child.wait(60) == 0
     child.end()
     lines = dict(line.split(":\t", 1) for line in (folder / "log.txt").read_text().splitlines() if ":\t" in line)
@@ -186,37 +229,37 @@ def test_root_is_left_no_rights_beyond_reading(folder: Path) -> None:
     assert lines["Seccomp"] == ("2" if FOUND.seccomp else "0")
 
 
-def test_a_grandchild_in_a_session_of_its_own_is_gone_afterwards(folder: Path) -> None:
+def test_a_grandchild_in_a_session_of_its_own_is_gone_afterwards(folder: Path, way: Way) -> None:
     code = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
-    child = _start(folder, [sys.executable, "-c", code])
+    child = _start_code(way, folder, code)
     assert child.wait(60) == 0
     child.end()
     assert not psutil.pid_exists(int((folder / "log.txt").read_text().splitlines()[-1]))
 
 
-def test_processor_time_ends_by_the_kernels_own_clock(folder: Path) -> None:
-    child = _start(folder, [sys.executable, "-c", "while True: pass"], cpu_seconds=1)
+def test_processor_time_ends_by_the_kernels_own_clock(folder: Path, way: Way) -> None:
+    child = _start_code(way, folder, "while True: pass", cpu_seconds=1)
     code = child.wait(60)
     child.end()
     assert code == 128 + signal.SIGXCPU
     assert read_failure(folder, code).kind == "timeout"
 
 
-def test_off_means_no_walls(folder: Path) -> None:
+def test_off_means_no_walls(folder: Path, way: Way) -> None:
     (folder.parents[1] / "api-key").write_text("content")
     tries = {"key": ["read", str(folder.parents[1] / "api-key")], "inet": ["socket", int(socket.AF_INET)]}
-    assert _tried(folder, tries, jail="off") == {"key": None, "inet": None}
+    assert _tried(way, folder, tries, jail="off") == {"key": None, "inet": None}
 
 
-def test_further_paths_can_be_read(folder: Path) -> None:
+def test_further_paths_can_be_read(folder: Path, way: Way) -> None:
     further = folder.parents[1] / "data"
     further.mkdir()
     (further / "table").write_text("content")
     tries = {"table": ["read", str(further / "table")]}
-    assert _tried(folder, tries, jail_readable=(further,)) == {"table": None}
+    assert _tried(way, folder, tries, jail_readable=(further,)) == {"table": None}
     if FOUND.landlock:
         tries["change"] = ["write", str(further / "table")]
-        assert _tried(folder, tries, jail_readable=(further,)) == {"table": None, "change": "EACCES"}
+        assert _tried(way, folder, tries, jail_readable=(further,)) == {"table": None, "change": "EACCES"}
 
 
 def test_a_data_folder_that_engines_can_read_is_noticed(tmp_path: Path) -> None:

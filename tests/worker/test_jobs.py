@@ -309,6 +309,7 @@ def test_an_engine_sees_no_secret_and_no_open_file_of_the_worker(site):
     assert set(environment) <= {
         *("PATH", "HOME", "TMPDIR", "LANG", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "PYTHONUNBUFFERED"),
         *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "LC_CTYPE"),
+        "ORT_DISABLE_TELEMETRY",
     }
     assert environment["HOME"] == folder
     assert environment["OMP_NUM_THREADS"] == "1"

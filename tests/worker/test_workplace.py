@@ -11,6 +11,7 @@ from storage.store import StoreUnavailable
 from tests.worker.conftest import Site
 from worker import workplace as module
 from worker.heartbeat import Heartbeat
+from worker.starter import Spawner
 from worker.workplace import Interrupted, Stopped, Workplace
 
 LEASE = 1.5
@@ -18,7 +19,7 @@ LEASE = 1.5
 
 @pytest.fixture
 def workplace(embedded_site: Site) -> Workplace:
-    return Workplace(embedded_site.settings, embedded_site.database, embedded_site.store, worker="w")
+    return Workplace(embedded_site.settings, embedded_site.database, embedded_site.store, Spawner(()), worker="w")
 
 
 def _beating(*answers: JobState | None) -> Heartbeat:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from modelpress.engine.architectures.registry import REJECTED
 from modelpress.spec.failure import InvalidModel
@@ -72,8 +72,8 @@ def insert_fold(module: nn.Module, edit: FoldedNorm) -> None:
 
 
 @torch.no_grad()
-def fold(module: nn.Module, edit: FoldedNorm) -> None:
-    """Fold a norm into its convolution, in place, weights and all."""
+def fold(module: nn.Module, edit: FoldedNorm) -> Tensor:
+    """Fold a norm into its convolution, in place, weights and all; gives the scale of each channel, float64 (C,)."""
     convolution, norm = _both(module, edit)
     insert_fold(module, edit)
     scale = (norm.get_buffer("running_var").double() + norm.eps).rsqrt()
@@ -83,6 +83,7 @@ def fold(module: nn.Module, edit: FoldedNorm) -> None:
     bias = convolution.get_parameter("bias")
     bias.copy_(bias * scale + shift)
     convolution.weight.mul_(scale[:, None, None, None].to(convolution.weight.dtype))
+    return scale
 
 
 def _both(module: nn.Module, edit: FoldedNorm) -> tuple[nn.Conv2d, nn.BatchNorm2d]:

@@ -3,11 +3,15 @@
 The weights that the optimiser moves are full-precision ones (*latent*). Before each forward pass the nearest values of
 the grid take their place, and after the backward pass they come back: the gradient at the quantized weight moves the
 latent one, as if rounding were the identity (the straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
+
+Grids follow the latent weights by fits, or learn the steps of their channels by the gradient (LSQ, Esser et al. 2019,
+arXiv 1902.08153, eq. 3): with u = w / s, d(s round(u)) / ds = round(u) - u, and -Q or Q where u is beyond them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.quantize.codebook import codebook
 from modelpress.engine.quantize.grid import MOST_LEVELS, Grid
-from modelpress.engine.quantize.uniform import rounded
+from modelpress.engine.quantize.uniform import SMALLEST_SCALE, rounded
 
 # Grids follow the latent weights so often during the first part of a training; then the weights settle on fixed ones.
 _REFITS = 20
@@ -25,11 +29,26 @@ _MOVING_SHARE = 0.75
 class HeldGrids:
     """The grids of one module: weight's name (`features.0.weight`) to the values that it may take."""
 
-    def __init__(self, module: nn.Module, grids: Mapping[str, Grid]) -> None:
+    def __init__(self, module: nn.Module, grids: Mapping[str, Grid], learned: Collection[str] = ()) -> None:
+        """Steps of the channels of `learned` weights, which are uniform, are learned, those of others fitted."""
         self._module = module
         self._grids = dict(grids)
-        self._uniform = {name for name, grid in grids.items() if _is_uniform(grid)}
+        self._uniform = {name for name, grid in grids.items() if is_uniform(grid)}
+        self._learned: dict[str, nn.Parameter] = {}
+        for name in learned:
+            device = module.get_parameter(name).device
+            # A copy: the grid given belongs to the network as it is so far.
+            self._learned[name] = nn.Parameter(grids[name].scales.to(device, copy=True))
+            self._grids[name] = Grid(grids[name].levels.to(device), self._learned[name])
         self._latent: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Grid:
+        """The grid of a weight as it is now."""
+        return self._grids[name]
+
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """The steps that are learned, for the optimiser."""
+        return tuple(self._learned.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,16 +75,44 @@ class HeldGrids:
         self._latent.clear()
 
     @torch.no_grad()
+    def find_gradients(self, step: int, steps: int) -> None:
+        """Behind the backward pass of step `step` of `steps`, the latent weights back: the gradients of learned steps.
+
+        They count 1 / sqrt(n Q) of what they are, n the weights of a channel, so that steps move about as fast as
+        weights do (LSQ, section 2.2). None once the grids are fixed, so that the optimiser leaves the steps alone.
+        """
+        for name, scales in self._learned.items():
+            weight = self._module.get_parameter(name)
+            if step > self.fixed_from(steps) or weight.grad is None:
+                scales.grad = None
+                continue
+            units = weight / scales.view(-1, *[1] * (weight.ndim - 1))
+            most = float(self._grids[name].levels[-1])
+            moved = torch.where(units.abs() < most, units.round() - units, units.clamp(-most, most))
+            scales.grad = torch.zeros_like(scales)
+            self.add_to_scales(name, (weight.grad * moved).flatten(1).sum(1))
+
+    def add_to_scales(self, name: str, gradient: Tensor) -> None:
+        """Add to the gradient of a weight's steps (C,), as it is before it is made to count less; if they move."""
+        scales = self._learned.get(name)
+        if scales is not None and scales.grad is not None:
+            weight, most = self._module.get_parameter(name), float(self._grids[name].levels[-1])
+            scales.grad.add_(gradient / math.sqrt(max(1, weight.numel() // len(weight)) * most))
+
+    @torch.no_grad()
     def follow(self, step: int, steps: int) -> None:
         """After step `step` of `steps`: fit the grids anew to the latent weights, where that is due."""
-        if step % _interval(steps) == 0 and step <= self.fixed_from(steps):
+        for scales in self._learned.values():
+            scales.clamp_(min=SMALLEST_SCALE)
+        if step % interval(steps) == 0 and step <= self.fixed_from(steps):
             for name, grid in self._grids.items():
-                self._grids[name] = refit(grid, self._module.get_parameter(name))
+                if name not in self._learned:
+                    self._grids[name] = refit(grid, self._module.get_parameter(name))
 
     def snapshot(self) -> Snapshot:
         """The grids."""
         levels = {f"levels/{name}": grid.levels for name, grid in self._grids.items()}
-        return Snapshot(levels | {f"scales/{name}": grid.scales for name, grid in self._grids.items()})
+        return Snapshot(levels | {f"scales/{name}": grid.scales.detach() for name, grid in self._grids.items()})
 
     def resume(self, snapshot: Snapshot) -> None:
         """Take the grids of a module like this one, for the same weights. Raises UnusableCheckpoint."""
@@ -75,14 +122,16 @@ class HeldGrids:
             levels = snapshot.tensors.get(f"levels/{name}")
             if levels is None or not (levels.ndim == 1 and 2 <= len(levels) <= MOST_LEVELS):
                 raise UnusableCheckpoint(f"it has no levels for {name!r}")
-            self._grids[name] = Grid(
-                levels.to(device, torch.float32, copy=True), snapshot.like(f"scales/{name}", grid.scales).to(device)
-            )
+            scales = snapshot.like(f"scales/{name}", grid.scales).to(device)
+            if name in self._learned:
+                self._learned[name].data.copy_(scales)  # the optimiser has this one
+                continue
+            self._grids[name] = Grid(levels.to(device, torch.float32, copy=True), scales)
 
     def fixed_from(self, steps: int) -> int:
         """The step of `steps` from which on the grids stay as they are."""
-        interval = _interval(steps)
-        return int(_MOVING_SHARE * steps) // interval * interval if self._grids else 0
+        between = interval(steps)
+        return int(_MOVING_SHARE * steps) // between * between if self._grids else 0
 
     @torch.no_grad()
     def settle(self) -> dict[str, Grid]:
@@ -90,7 +139,7 @@ class HeldGrids:
         for name, grid in self._grids.items():
             weight = self._module.get_parameter(name)
             weight.copy_(grid.nearest(weight))
-        return {name: Grid(grid.levels.cpu(), grid.scales.cpu()) for name, grid in self._grids.items()}
+        return {name: Grid(grid.levels.cpu(), grid.scales.detach().cpu()) for name, grid in self._grids.items()}
 
 
 def refit(grid: Grid, weight: Tensor) -> Grid:
@@ -102,7 +151,7 @@ def refit(grid: Grid, weight: Tensor) -> Grid:
     """
     indices = grid.indices(weight)
     levels = grid.levels.to(weight.device)
-    if _is_uniform(grid):
+    if is_uniform(grid):
         integers = levels[indices].reshape(len(weight), -1)
         rows = weight.detach().reshape(len(weight), -1)
         squares = integers.square().sum(1)
@@ -120,12 +169,12 @@ def refit(grid: Grid, weight: Tensor) -> Grid:
     return codebook(moved.double().cpu().numpy())
 
 
-def _interval(steps: int) -> int:
-    """Steps between two fits."""
+def interval(steps: int) -> int:
+    """Steps between two fits in a training of `steps`."""
     return max(1, steps // _REFITS)
 
 
-def _is_uniform(grid: Grid) -> bool:
+def is_uniform(grid: Grid) -> bool:
     """True for even steps, whose levels are the whole numbers from -Q to Q; a codebook's are so only by chance."""
     most = len(grid.levels) // 2
     whole = torch.arange(-most, len(grid.levels) - most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,26 @@ from modelpress.engine.layer_change import layer_change
 from modelpress.engine.network import Network, layer_type, layer_types, weighted_layers
 from modelpress.engine.quantize.codebook import codebook_grid
 from modelpress.engine.quantize.grid import Grid
+from modelpress.engine.quantize.held import HeldGrids
+from modelpress.engine.quantize.rate import RatePenalty
 from modelpress.engine.quantize.uniform import uniform_grid
+from modelpress.engine.quantize.vectors import fold_norms, round_vectors
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import quantize_bits, select_layers
 from modelpress.spec.check.layers import is_selected
 from modelpress.spec.failure import IncompatibleSpec
-from modelpress.spec.report import SkippedLayer
+from modelpress.spec.report import SkippedLayer, TrainingSummary
 from modelpress.spec.steps import Quantize
+from modelpress.spec.training import Recovery
 
 
 def quantize(network: Network, step: Quantize, context: StepContext) -> StepResult:
     """Move the chosen layers' weights onto grids of 2^bits values at most, and train them there if the step trains.
 
-    Biases, norms and every other tensor stay as they are, and matrices among them are named; weights that are zero stay
-    zero. Raises IncompatibleSpec when no layer matches or when it trains without data; and Diverged.
+    Every other tensor stays as it is, and matrices among them are named, unless the step folds norms and rounds
+    vectors; weights that are zero stay zero. Raises IncompatibleSpec when no layer matches or when it trains without
+    data; and Diverged.
     """
     if step.training is not None:
         training_data(context)
@@ -46,13 +51,36 @@ def quantize(network: Network, step: Quantize, context: StepContext) -> StepResu
                 weight.copy_(grid.nearest(weight))
     summary = None
     if step.training is not None:
-        summary = recover(quantized, step.training, context)
+        summary = _train(quantized, step, step.training, context, [f"{name}.weight" for name in chosen])
+    left = fold_norms(quantized) if step.fold_norms else ()
+    if step.vectors == "bf16":
+        round_vectors(quantized)
     before = weighted_layers(network.module)
     return StepResult(
         quantized,
         layers=tuple(layer_change(name, before[name], layers[name], bits=bits[name]) for name in chosen),
-        skipped=unquantized(quantized.module, layers, step),
+        skipped=unquantized(quantized.module, layers, step) + left,
         training=summary,
+    )
+
+
+def _train(
+    network: Network, step: Quantize, training: Recovery, context: StepContext, names: Sequence[str]
+) -> TrainingSummary:
+    """The step's training, in which the grids of `names` follow, and are penalised, as it says."""
+    network.module.to(context.device)
+    grids = HeldGrids(network.module, network.grids, learned=names if step.step_sizes == "learned" else ())
+    if step.rate == 0:
+        return recover(network, training, context, grids=grids)
+    penalty = RatePenalty(network.module, grids, names, step.rate)
+    return recover(
+        network,
+        training,
+        context,
+        grids=grids,
+        after_backward=penalty.add_gradients,
+        beside={"rate": penalty},
+        metrics=penalty.metrics,
     )
 
 

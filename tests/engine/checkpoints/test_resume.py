@@ -70,6 +70,7 @@ STEPS_TO_BREAK = {
     },
     "uniform": {"kind": "quantize", "bits": 4, "training": TRAINING},
     "codebook": {"kind": "quantize", "bits": 3, "scheme": "codebook", "training": VALIDATED},
+    "rated": {"kind": "quantize", "bits": 3, "rate": 3.0, "step_sizes": "learned", "training": VALIDATED},
     "distilled": {"kind": "distill", "student": TINY_VGG, "training": TRAINING},
     "hints": {"kind": "distill", "student": {"kind": "current"}, "loss": HINTS, "training": TRAINING},
     "factorized": {"kind": "factorize", "rank": {"kind": "ratio", "value": 0.2}, "training": TRAINING},
@@ -198,7 +199,7 @@ def test_another_training_is_not_gone_on_with(original: Network, tmp_path: Path)
     """What the task's fingerprint should keep apart is still refused by what it holds."""
     with pytest.raises(Killed):
         Attempts(original, STEPS_TO_BREAK["plain"], tmp_path).run(until=1)
-    for other in ("averaged", "factorized", "movement", "uniform"):
+    for other in ("averaged", "factorized", "movement", "uniform", "rated"):
         with pytest.raises(UnusableCheckpoint):
             Attempts(original, STEPS_TO_BREAK[other], tmp_path).run()
 

@@ -25,6 +25,7 @@ from tests.support.work_folder import ARCHITECTURE, WorkFolder
 from worker.child import Child, engine_environment
 from worker.engine_run import was_killed
 from worker.reach import walls_for
+from worker.starter import Spawner
 
 TRAINING = {"epochs": 2, "batch_size": 50, "precision": "fp32"}
 
@@ -158,7 +159,7 @@ def test_a_worker_ends_all_processes_of_its_engine(folder: WorkFolder):
     asked = task(folder, epochs=10_000)
     (folder.path / TASK_FILE).write_text(json.dumps(asked))
     child = Child(
-        (sys.executable, "-m", "modelpress.engine"),
+        Spawner((sys.executable, "-m", "modelpress.engine")),
         folder.path,
         environment=engine_environment(folder.path, threads=1),
         file_bytes=1 << 30,

@@ -132,8 +132,9 @@ def test_masks_are_held_and_grow_under_a_teacher(leader: Leader):
         assert not pruned[0].module.get_parameter(name)[~mask].any()
 
 
-def test_the_forward_pass_of_every_process_sees_quantized_weights(leader: Leader):
-    step = Quantize(bits=4, training=RECOVERY)
+@pytest.mark.parametrize("penalised", [{}, {"rate": 1.0, "step_sizes": "learned"}], ids=["plain", "penalised"])
+def test_the_forward_pass_of_every_process_sees_quantized_weights(leader: Leader, penalised: dict[str, float | str]):
+    step = Quantize.model_validate({"bits": 4, "training": RECOVERY, **penalised})
     network, original = tiny_network(DATA.statistics, classes=3, norm=False), tiny_network(classes=3, seed=5)
     results = [quantize(network, step, context(ranks, original)).network for ranks in (leader, ALONE)]
     # Rounding may put a weight beside a border onto either side of it: a step of the grid apart, and rarely.
