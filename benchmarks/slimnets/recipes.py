@@ -54,14 +54,21 @@ def sparse(sparsity: float, epochs: int = 80, *, augmented: bool = True) -> Prun
     return Prune(sparsity=sparsity, schedule=schedule, training=taught(epochs, 0.02, augmented=augmented))
 
 
-def coded(bits: int, epochs: int = 60, *, augmented: bool = True) -> Quantize:
-    """Few even steps, the network trained on them. What penalises the coded length of the weights belongs here."""
+def coded(bits: int, epochs: int = 60, *, augmented: bool = True, rate: float = 0.0) -> Quantize:
+    """Few even steps, the network trained on them; with a `rate` the coded length is part of the loss, steps are
+    learned, and what is no weight is folded away or rounded."""
+    more = {"step_sizes": "learned", "rate": rate, "fold_norms": True, "vectors": "bf16"} if rate else {}
     return Quantize(
         scheme="uniform",
         bits=bits,
         first_and_last_bits=max(bits, 4),
-        training=taught(epochs, 0.01, augmented=augmented),
+        training=taught(epochs, 0.05 if rate else 0.01, augmented=augmented),
+        **more,
     )
+
+
+def _rated(architecture: str, width: float, bits: int, rate: float) -> Steps:
+    return (thin_student(architecture, width), coded(bits, 140, rate=rate))
 
 
 def _small(architecture: str, width: float, sparsity: float, bits: int, *, augmented: bool = True) -> Steps:
@@ -81,6 +88,8 @@ def _fast(removed: float) -> Steps:
 SMALLEST: Mapping[str, Steps] = {
     "ResNet-20, 80% gone, 3 bits": _small("resnet20_cifar", 1.0, 0.8, 3),
     "ResNet-20, 80% gone, 3 bits, images as they are": _small("resnet20_cifar", 1.0, 0.8, 3, augmented=False),
+    "ResNet-20, 4 bits, rate 0.3": _rated("resnet20_cifar", 1.0, 4, 0.3),
+    "ResNet-20, 4 bits, rate 1": _rated("resnet20_cifar", 1.0, 4, 1.0),
     "ResNet-20, 90% gone, 4 bits": _small("resnet20_cifar", 1.0, 0.9, 4),
     "ResNet-20 of 3/4 of the channels, 70% gone, 3 bits": _small("resnet20_cifar", 0.75, 0.7, 3),
     "ResNet-20 of half the channels, 50% gone, 4 bits": _small("resnet20_cifar", 0.5, 0.5, 4),

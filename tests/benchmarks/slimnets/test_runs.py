@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.slimnets.budget import final_jobs, scaled, search_jobs
 from benchmarks.slimnets.finished import dumped, key
-from benchmarks.slimnets.recipes import RECIPES, ablations
+from benchmarks.slimnets.recipes import RECIPES, ablations, coded
 from benchmarks.slimnets.runs import SIDE_BY_SIDE, TABLES, convolutions, paper_ranks, student
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import all_runs, runs_of
@@ -119,3 +119,9 @@ def test_an_ablation_leaves_out_one_thing() -> None:
 def test_epochs_are_scaled_to_one_at_least() -> None:
     steps = (student("nin_cifar", taught=True),)
     assert [scaled(steps, share)[0].training.epochs for share in (0.0, 0.004, 0.01, 0.29, 1.0)] == [1, 1, 2, 58, 200]  # type: ignore[union-attr]
+
+
+def test_a_rate_comes_with_all_that_makes_a_file_small() -> None:
+    plain, rated = coded(4), coded(4, rate=0.1)
+    assert (plain.rate, plain.step_sizes, plain.fold_norms, plain.vectors) == (0.0, "fitted", False, "fp32")
+    assert (rated.rate, rated.step_sizes, rated.fold_norms, rated.vectors) == (0.1, "learned", True, "bf16")
