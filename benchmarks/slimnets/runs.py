@@ -49,7 +49,8 @@ class Run:
     epochs: Literal["scaled", "original"] = "scaled"
     short: bool = False  # part of the short version
     ablated: bool = False  # the chosen candidate is also carried out without each of its parts
-    # Of several candidates the smallest file is chosen whose accuracy is at least this share of the best one's.
+    # Of several candidates whose accuracy is at least this share of the best one's, the one that is least by `least`.
+    least: Literal["bytes", "latency"] = "bytes"
     accuracy_of_best: float = field(default=0.99)
 
     @property

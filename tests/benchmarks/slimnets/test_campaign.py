@@ -104,3 +104,12 @@ def test_a_failure_is_noted_and_the_rest_goes_on(tmp_path: Path) -> None:
 def test_the_smallest_file_near_the_best_accuracy_is_chosen(share: float, chosen: str) -> None:
     tried = {name.removeprefix("choice, "): finished(a_job(name), *reached) for name, reached in REACHED.items()}
     assert choose(replace(CHOICE, accuracy_of_best=share), tried) == chosen
+
+
+def test_where_time_counts_the_fastest_is_chosen() -> None:
+    slow, fast = finished(a_job("slow"), 0.8, 10), finished(a_job("fast"), 0.8, 400)
+    timed = fast.report.final.latencies[0].model_copy(update={"p50_ms": 0.5})
+    final = fast.report.final.model_copy(update={"latencies": (timed,)})
+    fast = fast.model_copy(update={"report": fast.report.model_copy(update={"final": final})})
+    assert choose(replace(CHOICE, least="latency"), {"slow": slow, "fast": fast}) == "fast"
+    assert choose(CHOICE, {"slow": slow, "fast": fast}) == "slow"
