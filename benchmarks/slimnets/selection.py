@@ -36,7 +36,7 @@ def all_runs(scale: Scale) -> list[Run]:
 
 
 def choose(run: Run, tried: Mapping[str, Finished]) -> str:
-    """The candidate with the smallest file, or the fastest, of those that come close to the highest accuracy on the tuning images.
+    """The smallest or the fastest candidate of those that come close to the highest accuracy on the tuning images.
 
     `tried` holds what each candidate reached on images that were held out of the training ones. Raises ValueError when
     none was tried.

@@ -102,9 +102,10 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
                 f"{one.name.removeprefix(outcome.run.name + ', ')} {one.top1:.2%} in {one.stored_bytes:,} bytes"
                 for one in outcome.tried
             )
+            least = "smallest file" if outcome.run.least == "bytes" else "fastest"
             lines.append(
-                f"- {outcome.run.title}: {outcome.chosen}, chosen on images held out of the training ones (the "
-                f"{'smallest file' if outcome.run.least == 'bytes' else 'fastest'} within {1 - outcome.run.accuracy_of_best:.1%} of the highest accuracy), of: {tried}."
+                f"- {outcome.run.title}: {outcome.chosen}, chosen on images held out of the training ones (the {least} "
+                f"within {1 - outcome.run.accuracy_of_best:.1%} of the highest accuracy), of: {tried}."
             )
         if outcome.in_8_bits is not None:
             speed, top1 = outcome.in_8_bits
