@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, String, select, type_coerce
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -42,8 +42,11 @@ def find_twin(session: Session, team_id: str, identity: str) -> Twin | None:
     """The team's newest job with this identity that was run and succeeded. Look whether its bytes are there."""
     row = session.execute(
         select(Job.id, Job.attempt)
-        .where(Job.team_id == team_id, Job.identity == identity, Job.state == JobState.SUCCEEDED)
-        .order_by(Job.id.desc())
+        .where(Job.team_id == team_id, Job.identity == identity)
+        # Few jobs are of one identity. The bare columns would lead elsewhere through a long history: SQLite by the
+        # states of a team, PostgreSQL, where it thinks the identity common, from the newest job backwards.
+        .where(type_coerce(Job.state, String) + "" == JobState.SUCCEEDED.value)
+        .order_by((Job.id + "").desc())
         .limit(1)
     ).one_or_none()
     return None if row is None else Twin(row.id, tuple(file.sha256 for file in _files(session, row.id, row.attempt)))

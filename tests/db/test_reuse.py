@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
+from benchmarks.finished_jobs import copy_finished, finish_one
 from db.models import LOG_KIND, Job, Metric
 from db.queries.claims import ClaimedJob, add_artifact, cancelled, claim_job, fail, succeed, succeed_as
 from db.queries.jobs import artifacts, attempts, cancel, events_after, get_job, get_report, take_result
@@ -195,3 +196,22 @@ def test_the_version_before_reads_what_is_asked_for(database, tenant):
         stored = dict(session.execute(text("SELECT id, CAST(spec AS TEXT) FROM jobs")).tuples().all())
     assert '"reuse"' not in stored[job.id]
     assert '"reuse"' in stored[forced.id]
+
+
+def test_a_twin_is_found_by_its_identity_however_many_jobs_are_over(database, tenant):
+    """Of one that PostgreSQL takes for common it would look for the newest job through the whole history."""
+    copy_finished(database, finish_one(tenant), 1, 2_000, [tenant.upload_model().id])
+    statements = []
+
+    def note(_connection, _cursor, statement, parameters, _context, _many):
+        statements.append((statement, parameters))
+
+    with database.session(read_only=True) as session:
+        engine = session.get_bind()
+        event.listen(engine, "before_cursor_execute", note)
+        assert find_twin(session, tenant.team_id, any_sha256()) is None
+        event.remove(engine, "before_cursor_execute", note)
+        ((statement, parameters),) = [sent for sent in statements if "FROM jobs" in sent[0]]
+        explain = "EXPLAIN QUERY PLAN" if database.dialect == "sqlite" else "EXPLAIN"
+        plan = str(session.connection().exec_driver_sql(f"{explain} {statement}", parameters).all())
+    assert "ix_jobs_identity_team_id" in plan
