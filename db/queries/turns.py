@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select, text, true, update
+from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_, select, true, update
 from sqlalchemy.orm import Session, aliased
 
 from db.clock import now
@@ -25,18 +25,14 @@ from modelpress.spec.state import JobState
 # Any number that no other lock on the server has.
 _CLAIM_LOCK = 0x6D6F64656C636C6D  # "modelclm"
 
-# A worker that freezes in the middle of its claim is cut off by PostgreSQL after so long, and the others go on.
-_FROZEN_CLAIM = "5s"
-
 
 def await_turn(session: Session) -> None:
     """Let claims happen one after the other, until this session ends.
 
-    Fifty workers that ask in the same moment would all find the same team to be next. On SQLite a writing session is
-    alone already.
+    Fifty workers that ask in the same moment would all find the same team to be next. One that freezes meanwhile is
+    cut off (`db.database.FROZEN_SECONDS`). On SQLite a writing session is alone already.
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_FROZEN_CLAIM}'"))
         session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
 
 

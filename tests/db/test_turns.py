@@ -14,12 +14,13 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.exc import DBAPIError
 
 from benchmarks.finished_jobs import copy_finished, finish_one
+from db import database as database_module
 from db.models import Attempt, Event, Job, Metric
-from db.queries import turns
 from db.queries.claims import claim_job, release, succeed
 from db.queries.jobs import cancel
 from db.queries.turns import next_job
 from modelpress.spec.needs import Capacity
+from tests.conftest import opened
 from tests.support.reports import a_report
 from tests.support.rows import new_tenant
 
@@ -148,18 +149,19 @@ def test_a_priority_is_the_teams_own_affair(database):
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
-def test_a_worker_that_freezes_in_its_claim_is_cut_off(database, monkeypatch):
-    monkeypatch.setattr(turns, "_FROZEN_CLAIM", "300ms")
-    tenant = new_tenant(database)
-    job = tenant.submit(tenant.upload_model())
+def test_a_worker_that_freezes_in_its_claim_is_cut_off(database_url, monkeypatch):
+    monkeypatch.setattr(database_module, "FROZEN_SECONDS", 0.3)
+    with opened(database_url) as database:
+        tenant = new_tenant(database)
+        job = tenant.submit(tenant.upload_model())
 
-    def freeze():
-        with database.session() as session, ThreadPoolExecutor(1) as pool:
-            assert claim_job(session, "frozen", 30).id == job.id
-            assert pool.submit(_claim, database, "other").result(timeout=30) == (job.id, 1)
+        def freeze():
+            with database.session() as session, ThreadPoolExecutor(1) as pool:
+                assert claim_job(session, "frozen", 30).id == job.id
+                assert pool.submit(_claim, database, "other").result(timeout=30) == (job.id, 1)
 
-    with pytest.raises(DBAPIError):
-        freeze()
+        with pytest.raises(DBAPIError):
+            freeze()
 
 
 def test_a_claim_reads_no_job_but_by_an_index_of_states(database):

@@ -112,13 +112,13 @@ def test_it_answers_with_the_key_it_left_and_ends_without_a_trace(tmp_path):
         assert [member for member in family if not _is_gone(member)] == []
     assert not (home / "address").exists()
 
-    with _serving(home):
+    with _serving(home, keep_engine_loaded=False):
         assert (home / "api-key").read_text().strip() == key  # the key stays good
 
 
 def test_a_second_one_is_told_of_the_first_and_leaves_it_alone(tmp_path):
     home = tmp_path / "home"
-    with _serving(home) as process:
+    with _serving(home, keep_engine_loaded=False) as process:
         address = (home / "address").read_text().strip()
         second = subprocess.run(
             _command(home), env=service_environment(), capture_output=True, text=True, timeout=SECONDS, check=False
@@ -201,7 +201,7 @@ def test_a_killed_supervisor_takes_all_its_processes_with_it(tmp_path):
 
 def test_a_process_that_dies_is_started_again(tmp_path):
     home = tmp_path / "home"
-    with _serving(home) as process:
+    with _serving(home, keep_engine_loaded=False) as process:
         address = (home / "address").read_text().strip()
         api = next(member for member in _family(process) if "uvicorn" in " ".join(member.cmdline()))
         api.kill()

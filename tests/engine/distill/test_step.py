@@ -145,8 +145,8 @@ def test_a_thinner_student_has_the_share_of_the_channels():
 
 
 def test_a_student_of_an_architecture_without_width():
-    original = network(describe("resnet20_cifar", num_classes=3, in_channels=1))
-    with pytest.raises(IncompatibleSpec, match="resnet20_cifar takes no `width`"):
+    original = network(describe("nin_cifar", num_classes=3, in_channels=1))
+    with pytest.raises(IncompatibleSpec, match="nin_cifar takes no `width`"):
         distill(original, with_student({"kind": "thinner", "width": 0.5}), context(original, noise(8, size=32)))
 
 
