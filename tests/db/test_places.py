@@ -222,7 +222,7 @@ def test_places_are_counted_without_a_look_at_finished_jobs(database):
             scans = [
                 line for line in plan if "jobs" in line and ("Index" in line or "SCAN" in line or "SEARCH" in line)
             ]
-            indexes = ("ix_jobs_turn", "ix_jobs_state_", "ix_jobs_finished_at")
+            indexes = ("ix_jobs_turn", "ix_jobs_state_", "ix_jobs_team_id_state_", "ix_jobs_finished_at")
             assert all(any(name in line for name in indexes) for line in scans), plan
             assert not any("Seq Scan on jobs" in line for line in plan), plan
     assert len(said) >= 5
