@@ -52,7 +52,7 @@ def main() -> int:
                     outcomes.append(_try(fault, name, moments, options.seed, options.real_engine))
     finally:
         _tell_of(outcomes)  # also where one broke off, or nobody wants to wait any longer
-        if options.output:
+        if options.output and outcomes:
             _publish(options.output, [*_kept(options.output, outcomes), *outcomes])
     return 0 if outcomes and all(outcome.held for outcome in outcomes) else 1
 
