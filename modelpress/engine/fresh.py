@@ -80,21 +80,16 @@ class FreshProcesses:
 
 
 def _spawned(module: str) -> _Server:
+    asked, requests = os.pipe()
     answers, theirs = os.pipe()
     try:
         # The arguments are ours: this interpreter, a module of this package, a number.
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", module, str(theirs)],
-            stdin=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=[theirs],
+            [sys.executable, "-m", module, str(theirs)], stdin=asked, pass_fds=[theirs]
         )
     finally:
+        os.close(asked)
         os.close(theirs)
-    assert process.stdin is not None  # noqa: S101  # asked for above
-    # The descriptor outlives the object that holds it.
-    requests = os.dup(process.stdin.fileno())
-    process.stdin.close()
     return _Server(requests, answers, process.wait)
 
 

@@ -53,6 +53,12 @@ def code_lengths(indices: Tensor, contexts: Tensor, levels: int) -> Tensor:
     return counts.sum(1, keepdim=True).log2() - counts.log2()
 
 
+def nearest_levels(units: Tensor, levels: int) -> Tensor:
+    """Index of the level nearest to each weight in units of its step, int64; of `levels` whole numbers around zero."""
+    most = levels // 2
+    return units.clamp(-most, most).round().long() + most
+
+
 def coded_length(units: Tensor, contexts: Tensor, levels: int) -> CodedLength:
     """Of weights (C, ...) in units of their steps, whose levels are the whole numbers around zero (`levels`, odd).
 
@@ -62,7 +68,7 @@ def coded_length(units: Tensor, contexts: Tensor, levels: int) -> CodedLength:
     """
     most = levels // 2
     clipped = units.clamp(-most, most)
-    indices = clipped.round().long() + most
+    indices = nearest_levels(units, levels)
     lengths = code_lengths(indices, contexts, levels)
     bits = (lengths * _counts(indices, contexts, levels)).sum()
     below = (clipped.floor().long() + most).clamp_(max=levels - 2)

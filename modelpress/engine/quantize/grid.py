@@ -29,15 +29,16 @@ class Grid:
         levels = self.levels.to(weight.device)
         between = (levels[1:] + levels[:-1]) / 2
         # Contiguous, since a search in channels-last order copies all the same, with a warning.
-        return torch.bucketize((weight / self._scales_of(weight)).contiguous(), between)
+        return torch.bucketize((weight / self.scales_of(weight)).contiguous(), between)
 
     def values(self, indices: Tensor) -> Tensor:
         """The weight (C, ...) that these indices stand for; the same indices give the same bits everywhere."""
-        return self.levels.to(indices.device)[indices] * self._scales_of(indices)
+        return self.levels.to(indices.device)[indices] * self.scales_of(indices)
 
     def nearest(self, weight: Tensor) -> Tensor:
         """The weight (C, ...) with each value moved to the nearest that the grid has."""
         return self.values(self.indices(weight))
 
-    def _scales_of(self, weight: Tensor) -> Tensor:
+    def scales_of(self, weight: Tensor) -> Tensor:
+        """The scales, to be broadcast over a weight (C, ...), on its device."""
         return self.scales.to(weight.device).view(-1, *[1] * (weight.ndim - 1))

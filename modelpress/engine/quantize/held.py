@@ -86,8 +86,9 @@ class HeldGrids:
             if step > self.fixed_from(steps) or weight.grad is None:
                 scales.grad = None
                 continue
-            units = weight / scales.view(-1, *[1] * (weight.ndim - 1))
-            most = float(self._grids[name].levels[-1])
+            grid = self._grids[name]
+            units = weight / grid.scales_of(weight)
+            most = float(grid.levels[-1])
             moved = torch.where(units.abs() < most, units.round() - units, units.clamp(-most, most))
             scales.grad = torch.zeros_like(scales)
             self.add_to_scales(name, (weight.grad * moved).flatten(1).sum(1))

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
-from modelpress.engine.quantize.coded_length import MOST_CONTEXTS, coded_length, find_contexts
-from modelpress.engine.quantize.grid import Grid
+from modelpress.engine.quantize.coded_length import MOST_CONTEXTS, coded_length, find_contexts, nearest_levels
 from modelpress.engine.quantize.held import HeldGrids, interval
 
 
@@ -46,10 +45,10 @@ class RatePenalty:
         for name, contexts in self._contexts.items():
             weight, grid = self._module.get_parameter(name), self._grids[name]
             levels = len(grid.levels)
-            scales = grid.scales.to(weight.device).view(-1, *[1] * (weight.ndim - 1))
+            scales = grid.scales_of(weight)
             units = weight / scales
             if choose:
-                contexts = self._contexts[name] = find_contexts(_indices(units, grid), levels)
+                contexts = self._contexts[name] = find_contexts(nearest_levels(units, levels), levels)
             found = coded_length(units, contexts, levels)
             total += found.bits
             pull = found.slopes.mul_(self._rate / self._weights).div_(scales)  # d penalty / d weight
@@ -71,8 +70,3 @@ class RatePenalty:
             if found.numel() and int(found.max()) >= MOST_CONTEXTS:
                 raise UnusableCheckpoint(f"it has a context of {name!r} that cannot be")
             self._contexts[name] = found
-
-
-def _indices(units: Tensor, grid: Grid) -> Tensor:
-    most = len(grid.levels) // 2
-    return units.clamp(-most, most).round().long() + most

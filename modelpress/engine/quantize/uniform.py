@@ -76,6 +76,6 @@ def rounded(weight: Tensor, grid: Grid) -> Tensor:
     Of two equally near values it takes the even multiple, not the lower one.
     """
     most = float(grid.levels[-1])
-    scales = grid.scales.to(weight.device).view(-1, *[1] * (weight.ndim - 1))
+    scales = grid.scales_of(weight)
     # Adding zero makes -0.0, which rounding leaves, the zero that the grid has.
     return torch.div(weight, scales).round_().clamp_(-most, most).mul_(scales).add_(0.0)
