@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 import modelpress
-from modelpress.spec.task import LOG_FILE
+from modelpress.spec.task import ENGINE_ENVIRONMENT, LOG_FILE
 from service.jail.walls import Walls
 from service.launch import Terms
 from worker.starter import Starter
@@ -41,11 +41,7 @@ def engine_environment(
         "PYTHONSAFEPATH": "1",  # never import from the work folder, where uploads are
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",
-        # Else torch's threads wait for each other in busy loops, and a training beside any other work takes many times
-        # as long.
-        "OMP_WAIT_POLICY": "passive",
-        # Else ONNX Runtime keeps a data base for its maker, open, with threads, in every process that imports it.
-        "ORT_DISABLE_TELEMETRY": "1",
+        **ENGINE_ENVIRONMENT,
     }
     if threads is not None:
         environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)

@@ -29,6 +29,7 @@ from modelpress.spec.report import Report
 from modelpress.spec.steps import uploaded_students
 from modelpress.spec.task import (
     ARTIFACTS_FOLDER,
+    ENGINE_ENVIRONMENT,
     EVENTS_FILE,
     FAILURE_FILE,
     INPUTS_FOLDER,
@@ -182,8 +183,7 @@ def _run(work: Path, on_event: Callable[[Event], None] | None) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Threads that wait shall sleep: where they spin, a training beside other work takes many times as long.
-            env={"OMP_WAIT_POLICY": "passive", **os.environ},
+            env={**ENGINE_ENVIRONMENT, **os.environ},
             # Ctrl-C is for us: we stop the engine ourselves, so that no half-written file is kept.
             start_new_session=True,
         )

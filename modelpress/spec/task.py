@@ -42,6 +42,16 @@ REUSED_FILE = "reused.safetensors"
 CHECKPOINT_WANTED_FILE = "checkpoint_wanted"
 CHECKPOINT_FILES: dict[CheckpointPart, str] = {"steps": "steps.safetensors", "training": "training.safetensors"}
 
+ENGINE_ENVIRONMENT = {
+    # Else torch's threads wait for each other in busy loops, and a training beside any other work takes many times
+    # as long.
+    "OMP_WAIT_POLICY": "passive",
+    # Else ONNX Runtime keeps a data base for its maker, open, with threads, in every process that imports it: an engine
+    # forks, and a fork has the open file without the threads.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""What whoever starts the engine's process sets in its environment."""
+
 MOST_PROCESSES = 64
 
 
