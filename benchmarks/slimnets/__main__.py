@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -64,7 +65,7 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
             "set MODELPRESS_DATA to the folder with cifar10-*.zip and vgg19-cifar10.*, or give --data"
         )
     work = options.work / scale.name
-    runs = runs_of(scale, options.tables, options.only)
+    runs = [replace(run, seeds=run.seeds[: options.seeds]) for run in runs_of(scale, options.tables, options.only)]
     if not runs:
         raise ModelPressError("no run of this scale has that table or name; `--list` names them")
     if options.list:
@@ -161,8 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     sizes.add_argument("--short", dest="scale", action="store_const", const="short", help="the same as --scale short")
     sizes.add_argument("--gpu", dest="scale", action="store_const", const="gpu", help="the same as --scale gpu")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="choose epochs so that all takes about so long")
-    parser.add_argument("--tables", type=int, nargs="+", choices=sorted({1, 2, 3, 5, 6}), help="these alone")
+    parser.add_argument("--tables", type=int, nargs="+", choices=sorted({1, 2, 3, 5, 6, 7}), help="these alone")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs by their names alone")
+    parser.add_argument("--seeds", type=int, help="of runs with several seeds, the first so many (all)")
     parser.add_argument("--list", action="store_true", help="name the runs, and do nothing")
     parser.add_argument("--threads", type=int, help="processor threads of a job (all cores)")
     parser.add_argument(

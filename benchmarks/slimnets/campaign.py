@@ -45,19 +45,27 @@ class Campaign:
                 self.carry_out(ablations(run, outcome.candidate), perform)
 
     def gather(self, runs: Sequence[Run]) -> None:
-        """What of the runs was finished before, whenever that was."""
+        """What of the runs was finished before, whenever that was; of several seeds those that are there."""
         self.carry_out(runs, _not_now)
 
     def _outcome(self, run: Run, perform: Perform) -> Outcome:
-        def finished(jobs: Sequence[Job]) -> tuple[Finished, ...]:
-            return tuple(carry_out(job, self.folder, lambda job: perform(job, run.artifacts)) for job in jobs)
+        def finish(job: Job) -> Finished:
+            return carry_out(job, self.folder, lambda job: perform(job, run.artifacts))
 
         share = self.shares.get(run.table, 1.0)
-        tried = finished(search_jobs(run, share))
+        tried = tuple(map(finish, search_jobs(run, share)))
         # The test images are not looked at before this choice is made.
         chosen = choose(run, dict(zip(run.candidates, tried, strict=True))) if tried else None
         candidate = chosen or next(iter(run.candidates))
-        return Outcome(run, finished(final_jobs(run, candidate, share, self.original_epochs)), chosen, tried)
+        seeds: list[Finished] = []
+        for job in final_jobs(run, candidate, share, self.original_epochs):
+            try:
+                seeds.append(finish(job))
+            except NotDone:
+                continue
+        if not seeds:
+            raise NotDone(run.name)
+        return Outcome(run, tuple(seeds), chosen, tried)
 
 
 def _not_now(job: Job, _: tuple[ArtifactKind, ...]) -> Finished:

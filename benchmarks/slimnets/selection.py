@@ -23,6 +23,8 @@ def runs_of(scale: Scale, tables: Collection[int] | None = None, only: Collectio
             continue
         if tables and run.table not in tables:
             continue
+        if run.epochs == "declared" and not scale.published:  # no small scale has the time
+            continue
         candidates = dict(islice(run.candidates.items(), scale.candidates))
         ablated = run.ablated and scale.ablates
         found.append(replace(run, candidates=candidates, seeds=run.seeds[: scale.seeds], ablated=ablated))

@@ -74,6 +74,13 @@ def _resnets() -> list[Architecture]:
     ]
 
 
+_FOR_FEW_CORES = _own(
+    "resnet11_cifar",
+    "Residual network of eleven layers that pools early (after Page 2018), for few processor cores",
+    width=1.0,
+)
+
+
 _PAPER = [
     _own("nin_cifar", "Network in network (Lin et al. 2013), the student of SlimNets; no batch normalisation"),
     _own("snn_1k", "SlimNets' shallow student: two 5x5 convolutions, one hidden layer of 1,000"),
@@ -131,7 +138,14 @@ def _timms() -> list[Architecture]:
 
 ARCHITECTURES: dict[str, Architecture] = {
     entry.name: entry
-    for entry in [*_vggs(), *_resnets(), *_PAPER, *(_torchvision(name) for name in _TORCHVISION_NAMES), *_timms()]
+    for entry in [
+        *_vggs(),
+        *_resnets(),
+        _FOR_FEW_CORES,
+        *_PAPER,
+        *(_torchvision(name) for name in _TORCHVISION_NAMES),
+        *_timms(),
+    ]
 }
 
 

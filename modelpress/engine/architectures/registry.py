@@ -15,6 +15,7 @@ from modelpress.engine.architectures.alexnet import AlexNet
 from modelpress.engine.architectures.budget import Budget, TooLargeError
 from modelpress.engine.architectures.nin import NIN
 from modelpress.engine.architectures.resnet import ResNet
+from modelpress.engine.architectures.resnet11 import ResNet11
 from modelpress.engine.architectures.students import CNN, SNN
 from modelpress.engine.architectures.vgg import VGG
 from modelpress.engine.exhaustion import exhaustion
@@ -36,6 +37,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet44_cifar": partial(ResNet, 44),
     "resnet56_cifar": partial(ResNet, 56),
     "resnet110_cifar": partial(ResNet, 110),
+    "resnet11_cifar": ResNet11,
     "nin_cifar": NIN,
     "snn_1k": partial(SNN, 1_000),
     "snn_10k": partial(SNN, 10_000),

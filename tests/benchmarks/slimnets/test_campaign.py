@@ -74,6 +74,15 @@ def test_candidates_are_compared_on_the_tuning_data_and_the_chosen_one_alone_see
     assert list(campaign.outcomes) == ["choice", *(job.name for job in service.done[5:])]
 
 
+def test_the_seeds_that_are_there_make_a_figure(tmp_path: Path) -> None:
+    service = Service()
+    Campaign(tmp_path, {6: 0.1}, 28).carry_out([replace(CHOICE, seeds=(0,))], service.perform)
+    later = Campaign(tmp_path, {6: 0.1}, 28)
+    later.gather([CHOICE])
+    assert [one.seed for one in later.outcomes["choice"].finished] == [0]
+    assert later.outcomes["choice"].top1.spread is None
+
+
 def test_what_is_finished_is_gathered_and_not_done_again(tmp_path: Path) -> None:
     service = Service()
     Campaign(tmp_path, {6: 0.1}, 28).carry_out([CHOICE], service.perform)

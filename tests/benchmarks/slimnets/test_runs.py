@@ -14,7 +14,7 @@ from benchmarks.slimnets.selection import all_runs, runs_of
 from modelpress.engine.architectures.registry import build
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, unknown_arguments
 from modelpress.spec.job import JobSpec
-from modelpress.spec.steps import Distill, Factorize, Prune
+from modelpress.spec.steps import Distill, Factorize, Prune, Quantize
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -46,7 +46,16 @@ def test_every_job_is_valid_and_has_files_of_its_own(scale, share: float) -> Non
 def test_the_tables_have_what_they_are_to_compare() -> None:
     runs = runs_of(SCALES["full"])
     names = {number: [run.name for run in runs if run.table == number] for number in TABLES}
-    assert {number: len(inside) for number, inside in names.items()} == {0: 0, 1: 10, 2: 4, 3: 12, 4: 0, 5: 3, 6: 3}
+    assert {number: len(inside) for number, inside in names.items()} == {
+        0: 0,
+        1: 10,
+        2: 4,
+        3: 12,
+        4: 0,
+        5: 3,
+        6: 3,
+        7: 1,
+    }
     assert len({run.name for run in runs}) == len(runs)
     assert set(SIDE_BY_SIDE.values()) <= {run.name for run in runs}
     sparsities = sorted(
@@ -84,7 +93,7 @@ def test_short_runs_are_few_without_a_search_or_ablations() -> None:
 
 
 def test_an_ablation_leaves_out_one_thing() -> None:
-    smallest, fastest, lossless = RECIPES
+    smallest, fastest, lossless, two_cores = RECIPES
     chosen = next(iter(smallest.candidates))
     distill, prune, quantize = smallest.candidates[chosen]
     parts = {part.name: part for part in ablations(smallest, chosen)}
@@ -112,6 +121,15 @@ def test_an_ablation_leaves_out_one_thing() -> None:
         "lossless-without-quantize",
         "lossless-labels",
     ]
+    # Its student has no teacher, and its epochs are what is declared, whatever the budget.
+    parts = {part.name: part for part in ablations(two_cores, next(iter(two_cores.candidates)))}
+    assert list(parts) == ["two-cores-without-quantize", "two-cores-without-rate"]
+    student, quantize = two_cores.steps
+    unrated = parts["two-cores-without-rate"]
+    assert unrated.steps == (student, quantize.model_copy(update={"rate": 0.0}))
+    assert isinstance(quantize, Quantize)
+    assert quantize.rate > 0
+    assert [job.steps for job in final_jobs(unrated, unrated.name, 0.01, 28)] == [unrated.steps]
     # A step without which nothing is left is no ablation.
     assert [part.name for part in ablations(fastest, next(iter(fastest.candidates)))] == ["fastest-labels"]
 

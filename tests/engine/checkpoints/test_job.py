@@ -72,7 +72,9 @@ def is_training(index: int) -> Callable[[list[EngineEvent]], bool]:
     """Checkpoints of a step's training were written. A quick machine may be done before progress is due."""
 
     def condition(events: list[EngineEvent]) -> bool:
-        ended = [number for number, event in enumerate(events) if isinstance(event, StageDone) and event.step == index - 1]
+        ended = [
+            number for number, event in enumerate(events) if isinstance(event, StageDone) and event.step == index - 1
+        ]
         return bool(ended) and events[ended[0] :].count(Checkpointed(part="training")) >= 3
 
     return condition
