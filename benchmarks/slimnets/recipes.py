@@ -111,7 +111,7 @@ TWO_CORES_STUDENT = Distill(
     student=ArchitectureRef(architecture="resnet11_cifar"),
     alpha=0.0,
     training=Training(
-        epochs=30,
+        epochs=22,
         learning_rate=0.1,
         schedule="one_cycle",
         label_smoothing=0.1,
@@ -123,7 +123,7 @@ TWO_CORES_STUDENT = Distill(
 
 def _two_cores(rate: float) -> Steps:
     recovery = Recovery(
-        epochs=10, learning_rate=0.05, label_smoothing=0.1, gradient_clip=5.0, ema=0.999, augmentation=AUGMENTATION
+        epochs=8, learning_rate=0.05, label_smoothing=0.1, gradient_clip=5.0, ema=0.999, augmentation=AUGMENTATION
     )
     quantize = Quantize(
         scheme="uniform",
