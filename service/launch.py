@@ -181,11 +181,14 @@ def _hears_something() -> bool:
 
 
 def guard(parent: int, terms: Terms, become: Callable[[], object]) -> int:
-    """Start the engine, wait, sweep; gives the exit code. `parent` is the process whose end ends this one too."""
+    """Start the engine, wait, sweep; gives the exit code.
+
+    `parent` is the process whose end ends this one too; 0 for whichever it is.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if parent and os.getppid() != parent:
         return 128 + signal.SIGTERM  # it died before we could ask to be told
     os.set_blocking(sys.stdin.fileno(), False)
     code = watch(start(become, terms), terms.silence_seconds)

@@ -178,8 +178,9 @@ class Settings(BaseSettings):
     )
     jail: Literal["auto", "required", "off"] = Field(
         default="auto",
-        description="The kernel's walls around the engine (Landlock, seccomp): those that this machine has; "
-        "`required` to refuse to start where one is missing, `off` for none.",
+        description="The walls around the engine: those of the kernel (Landlock, seccomp) that this machine has, and "
+        "Bubblewrap where it is installed and works; `required` to refuse to start where one of the kernel's is "
+        "missing, `off` for none.",
     )
     jail_readable: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),

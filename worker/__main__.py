@@ -153,8 +153,9 @@ def _run(workplace: Workplace, kind: Kind) -> int:
 def _tell_of_jail(settings: Settings, walls: Available) -> None:
     metrics.WALL.labels("landlock").set(walls.landlock)
     metrics.WALL.labels("seccomp").set(walls.seccomp)
+    metrics.WALL.labels("bubblewrap").set(walls.bubblewrap)
     say = log.info if walls.is_complete else log.warning
-    say("jail", mode=settings.jail, landlock=walls.landlock, seccomp=walls.seccomp)
+    say("jail", mode=settings.jail, landlock=walls.landlock, seccomp=walls.seccomp, bubblewrap=walls.bubblewrap)
     if walls.landlock and (open_to := exposed(settings)):
         log.warning("data_folder_readable", through=open_to, advice="move MODELPRESS_HOME out of what engines may read")
 

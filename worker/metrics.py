@@ -17,5 +17,7 @@ SECONDS = Histogram(
 BUSY = Gauge("modelpress_worker_busy", "1 while a job or inspection runs here.")
 HEARTBEAT_FAILURES = Counter("modelpress_worker_heartbeat_failures_total", "Heartbeats that the database did not take.")
 DATABASE_ERRORS = Counter("modelpress_worker_database_errors_total", "Writes and looks that the database did not take.")
-WALL = Gauge("modelpress_worker_wall", "Walls around its engines: Landlock's ABI, seccomp 1; 0: none.", ["wall"])
+WALL = Gauge(
+    "modelpress_worker_wall", "Walls around its engines: Landlock's ABI, seccomp 1, bubblewrap 1; 0: none.", ["wall"]
+)
 REAPED = Counter("modelpress_worker_reaped_total", "Leases of other workers that ran out and were taken back.")

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from service import launch
 from service.launch import Terms
 
@@ -68,9 +70,12 @@ class Spawner:
 
     kept: frozenset[int] = frozenset()
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """The folder follows `command` as its last argument."""
+    def __init__(self, command: Sequence[str], inside: Sequence[str] = ()) -> None:
+        """The folder follows `command` as its last argument. `inside` is what launcher and engine run in, if anything:
+        a command that theirs follows, and that ends with this process.
+        """
         self._command = tuple(command)
+        self.inside = tuple(inside)
 
     def prepare(self) -> None:
         """Nothing."""
@@ -80,8 +85,9 @@ class Spawner:
         return _Spawned(
             subprocess.Popen(  # noqa: S603  # the command is the operator's own, from the settings
                 [
+                    *self.inside,
                     *(sys.executable, "-I", "-S", launch.__file__),
-                    *(str(os.getpid()), terms.write()),
+                    *("0" if self.inside else str(os.getpid()), terms.write()),
                     *(*self._command, str(folder)),
                 ],
                 cwd=folder,
@@ -91,7 +97,8 @@ class Spawner:
                 stderr=output,
                 start_new_session=True,
                 close_fds=True,
-            )
+            ),
+            is_inside=bool(self.inside),
         )
 
     def close(self) -> None:
@@ -101,8 +108,10 @@ class Spawner:
 class _Spawned:
     """A child of this process."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, is_inside: bool) -> None:
+        """The child is the launcher or, where that `is_inside` of another command, that command."""
         self._process = process
+        self._is_inside = is_inside
 
     @property
     def pid(self) -> int:
@@ -117,7 +126,15 @@ class _Spawned:
 
     def tell_to_end(self) -> None:
         """See Started."""
-        self._process.terminate()
+        launchers: list[psutil.Process] = []
+        if self._is_inside:
+            with suppress(psutil.NoSuchProcess):
+                launchers = psutil.Process(self.pid).children()
+        for launcher in launchers:
+            with suppress(psutil.NoSuchProcess):
+                launcher.terminate()
+        if not launchers:
+            self._process.terminate()
 
     def kill(self) -> None:
         """See Started."""

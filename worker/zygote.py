@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from service.launch import Terms
 from service.zygote import Request
@@ -24,17 +26,26 @@ PATIENCE_SECONDS = 3.0
 class Forker:
     """Forks engines from a process that has loaded them. To be used by one thread at a time."""
 
-    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        """`main([folder])` of `module` is the engine, and is loaded in `environment`."""
+    def __init__(self, module: str, environment: Mapping[str, str], inside: Sequence[str] = ()) -> None:
+        """`main([folder])` of `module` is the engine, and is loaded in `environment`. `inside` is what the zygote runs
+        in, if anything: a command that its own follows, and that waits for it.
+        """
         self._module = module
         self._environment = dict(environment)
+        self.inside = tuple(inside)
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
 
     @property
     def kept(self) -> frozenset[int]:
-        """The zygote."""
-        return frozenset() if self._process is None else frozenset({self._process.pid})
+        """The zygote, and what it runs in."""
+        if self._process is None:
+            return frozenset()
+        inner: list[psutil.Process] = []
+        if self.inside:
+            with suppress(psutil.NoSuchProcess):
+                inner = psutil.Process(self._process.pid).children()
+        return frozenset({self._process.pid, *(process.pid for process in inner)})
 
     def prepare(self) -> None:
         """Let it load, in the background. Raises OSError."""
@@ -61,7 +72,9 @@ class Forker:
         """End it now, and with it what it has forked, if it runs; gives its exit code."""
         if self._process is None:
             return -signal.SIGKILL
-        self._process.kill()
+        for pid in self.kept:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return self._forget(self._process)
 
     def ended(self) -> int:
@@ -84,7 +97,7 @@ class Forker:
             with theirs:
                 try:
                     self._process = subprocess.Popen(  # noqa: S603  # the arguments are ours
-                        [sys.executable, "-m", "service.zygote", self._module],
+                        [*self.inside, sys.executable, "-m", "service.zygote", self._module],
                         cwd="/",
                         env=self._environment,
                         stdin=theirs.fileno(),
@@ -103,7 +116,7 @@ class Forker:
         if self._requests is not None:
             self._requests.close()
         self._process = self._requests = None
-        return code
+        return 128 - code if self.inside and code > 128 else code
 
 
 class _Forked:

@@ -45,6 +45,7 @@ class Jail(Resource):
     mode: Literal["auto", "required", "off"] = Field(description="The setting MODELPRESS_JAIL of this process.")
     landlock: int = Field(description="Landlock's version, its ABI, as the kernel under this process has it; 0: none.")
     seccomp: bool = Field(description="Whether the kernel under this process takes filters of system calls.")
+    bubblewrap: bool = Field(description="Whether Bubblewrap is installed beside this process, and works.")
 
 
 class Readiness(Resource):
@@ -58,7 +59,7 @@ class Readiness(Resource):
     )
 
 
-_JAIL = Jail(mode="auto", landlock=7, seccomp=True)
+_JAIL = Jail(mode="auto", landlock=7, seccomp=True, bubblewrap=False)
 _READY = Readiness(
     ready=True,
     checks=(
@@ -99,7 +100,9 @@ def readyz(response: Response, services: ServicesParam) -> Readiness:
     if not ready:
         response.status_code = 503
     walls = active_walls(services.settings.jail)
-    jail = Jail(mode=services.settings.jail, landlock=walls.landlock, seccomp=walls.seccomp)
+    jail = Jail(
+        mode=services.settings.jail, landlock=walls.landlock, seccomp=walls.seccomp, bubblewrap=walls.bubblewrap
+    )
     return Readiness(ready=ready, checks=checks, jail=jail)
 
 

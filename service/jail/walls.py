@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
-from service.jail import capabilities, landlock, seccomp
+from service.jail import bubblewrap, capabilities, landlock, seccomp
 from service.jail.landlock import Reach
 from service.jail.machine import forbid_new_privileges
 
@@ -16,20 +16,22 @@ class JailUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Available:
-    """The walls that this machine's kernel has."""
+    """The walls that this machine has."""
 
     landlock: int  # its ABI; 0: none
     seccomp: bool
+    bubblewrap: bool = False  # in addition
 
     @property
     def is_complete(self) -> bool:
-        """True where nothing is missing."""
+        """True where the kernel lacks nothing."""
         return self.landlock > 0 and self.seccomp
 
     def __str__(self) -> str:
         found = [f"Landlock ABI {self.landlock}"] if self.landlock else []
         found += ["seccomp"] if self.seccomp else []
-        return " and ".join(found) or "none"
+        found += ["Bubblewrap"] if self.bubblewrap else []
+        return " and ".join(filter(None, (", ".join(found[:-1]), *found[-1:]))) or "none"
 
 
 def available_walls() -> Available:
@@ -39,7 +41,9 @@ def available_walls() -> Available:
 
 def active_walls(mode: str) -> Available:
     """The walls that engines get on this machine in this mode of the setting."""
-    return Available(0, seccomp=False) if mode == "off" else available_walls()
+    if mode == "off":
+        return Available(0, seccomp=False)
+    return replace(available_walls(), bubblewrap=bubblewrap.works())
 
 
 def require(mode: str) -> Available:

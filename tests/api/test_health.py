@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from db.database import open_database
-from service.jail.walls import available_walls
+from service.jail.walls import active_walls
 from service.settings import Settings
 from tests.support.api_server import ApiServer, Tenant, run_api
 from tests.support.free_port import free_port
@@ -28,8 +29,7 @@ def test_all_is_well(server: ApiServer) -> None:
     status, checks = readiness(server)
     assert status == 200
     assert all(ok for ok, _ in checks.values())
-    walls = available_walls()
-    jail = {"mode": "auto", "landlock": walls.landlock, "seccomp": walls.seccomp}
+    jail = {"mode": "auto", **asdict(active_walls("auto"))}
     assert server.client().get("/readyz").json()["jail"] == jail
     assert server.client().get("/healthz").json() == {"status": "alive"}
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 # As a library might when it is imported.
-tempfile.gettempdir()
+with suppress(FileNotFoundError):  # in Bubblewrap there is none
+    tempfile.gettempdir()
 
 SEEN: list[str] = []
 

@@ -16,6 +16,8 @@ from db.database import Database
 from db.models import Dataset, Job, Model
 from db.queries.jobs import get_job
 from modelpress.spec.state import JobState
+from service.jail.machine import prctl
+from service.launch import PR_SET_CHILD_SUBREAPER
 from service.settings import Settings
 from service.wakeup import Wakeup
 from storage.local import LocalStore
@@ -146,3 +148,11 @@ def _site(request: pytest.FixtureRequest, home: Path, shape: str) -> Iterator[Si
     with opened(database_url) as database:
         database.migrate()
         yield Site(home, database, database_url, broker_url, LocalStore(home / "store"), new_tenant(database))
+
+
+@pytest.fixture
+def adopts() -> Iterator[None]:
+    """What a killed launcher leaves comes to this process, as it does to a worker."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0)

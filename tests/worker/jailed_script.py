@@ -93,6 +93,8 @@ TRIES: dict[str, Callable[..., object]] = {
     "write": write,
     "symlink": os.symlink,
     "remove": os.unlink,
+    "chmod": os.chmod,
+    "times": os.utime,
     "execute": execute,
     "signal": lambda pid: os.kill(pid, 0),
     "connect": connect,

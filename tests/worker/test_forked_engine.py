@@ -15,8 +15,10 @@ import torch
 from modelpress.engine.architectures.registry import build
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.task import TASK, TASK_FILE, Compress
+from service.jail import bubblewrap
 from service.settings import ENGINE_COMMAND, Settings
 from tests.support import loaded_engine
+from tests.support.bubblewrap import BECOME, put_bwrap
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 from worker.child import Child, engine_environment
 from worker.choose_starter import choose_starter
@@ -64,9 +66,15 @@ def _run(starter: Starter, folder: WorkFolder, task: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_a_job_comes_to_the_same_files_as_in_a_started_engine(tmp_path: Path) -> None:
     started, forked, inspected = (WorkFolder(tmp_path / "work" / name) for name in ("started", "forked", "inspected"))
-    _run(Spawner(ENGINE_COMMAND), started, _job(started))
+
+    # In Bubblewrap, where it works, the one as the other.
+    def inside(*, ends_with_parent: bool) -> tuple[str, ...]:
+        made = bubblewrap.inside(tmp_path / "work", ends_with_parent=ends_with_parent)
+        return made if bubblewrap.works() else ()
+
+    _run(Spawner(ENGINE_COMMAND, inside(ends_with_parent=True)), started, _job(started))
     environment = engine_environment(Path(os.devnull), threads=1)
-    with closing(Forker(loaded_engine.__name__, environment)) as starter:
+    with closing(Forker(loaded_engine.__name__, environment, inside(ends_with_parent=False))) as starter:
         task = _job(inspected)
         _run(starter, inspected, {"kind": "inspect_model", "model": task["model"]})
         _run(starter, forked, _job(forked))
@@ -91,3 +99,31 @@ def test_engines_are_forked_only_where_they_are_our_own_and_may_be_kept(tmp_path
     assert isinstance(choose_starter(Settings(home=tmp_path)), Forker)
     assert isinstance(choose_starter(Settings(home=tmp_path, keep_engine_loaded=False)), Spawner)
     assert isinstance(choose_starter(Settings(home=tmp_path, engine_command=("nice", *ENGINE_COMMAND))), Spawner)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "ends_with_parent"),
+    [({}, Forker, False), ({"keep_engine_loaded": False}, Spawner, True), ({"jail": "off"}, Forker, None)],
+    ids=["forked", "started", "off"],
+)
+def test_engines_start_in_bubblewrap_where_it_works(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+    kind: type,
+    ends_with_parent: bool | None,
+) -> None:
+    bubblewrap.works.cache_clear()
+    put_bwrap(tmp_path, BECOME, monkeypatch)
+    read = Settings(home=tmp_path / "home", **settings)
+    try:
+        starter = choose_starter(read)
+    finally:
+        bubblewrap.works.cache_clear()
+    assert isinstance(starter, Forker | Spawner)
+    assert isinstance(starter, kind)
+    if ends_with_parent is None:
+        assert starter.inside == ()
+    else:
+        assert starter.inside == bubblewrap.inside(read.work_folder, ends_with_parent=ends_with_parent)
+        assert read.work_folder.is_dir()

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import asdict
 
 import httpx
 import psutil
@@ -23,7 +24,7 @@ from modelpress.spec.event import Progress, StateChanged, Warned
 from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import JobState
 from modelpress.spec.task import Compress
-from service.jail.walls import available_walls
+from service.jail.walls import active_walls
 from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.free_port import free_port
 from tests.support.processes import engine_processes
@@ -273,7 +274,8 @@ def test_the_figures_of_a_worker_are_served(embedded_site):
     assert 'modelpress_worker_finished_total{outcome="succeeded",work="job"} 1.0' in figures
     assert 'modelpress_worker_seconds_count{work="job"} 1.0' in figures
     assert "modelpress_worker_heartbeat_failures_total 0.0" in figures
-    assert f'modelpress_worker_wall{{wall="landlock"}} {float(available_walls().landlock)}' in figures
+    for wall, value in asdict(active_walls("auto")).items():
+        assert f'modelpress_worker_wall{{wall="{wall}"}} {float(value)}' in figures
 
 
 def test_nonsense_among_the_events_is_left_out(site):

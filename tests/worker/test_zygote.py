@@ -14,8 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.jail.machine import prctl
-from service.launch import PR_SET_CHILD_SUBREAPER
 from tests.support import code_engine
 from tests.support.patience import until
 from worker import child as child_module
@@ -78,13 +76,10 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def starter() -> Iterator[Forker]:
-    # As a worker is: what a killed launcher leaves comes to this process.
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+def starter(adopts: None) -> Iterator[Forker]:  # set up first
     made = forker()
     yield made
     made.close()
-    prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 def test_an_engine_finds_itself_as_a_started_one_would(starter: Forker, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from service.jail import walls
+from service.jail import bubblewrap, walls
 from service.jail.landlock import Reach
 from service.jail.walls import Available, JailUnavailable, Walls, active_walls, available_walls, require
 from tests.support.processes import service_environment
@@ -22,7 +23,7 @@ def test_walls_come_through_a_command_line_as_they_were() -> None:
 def test_required_refuses_what_auto_goes_without(monkeypatch, landlock: int, seccomp: bool) -> None:
     monkeypatch.setattr(walls.landlock, "abi", lambda: landlock)
     monkeypatch.setattr(walls.seccomp, "is_available", lambda: seccomp)
-    assert require("auto") == Available(landlock, seccomp)
+    assert require("auto") == Available(landlock, seccomp, bubblewrap=bubblewrap.works())
     assert not require("auto").is_complete
     with pytest.raises(JailUnavailable, match="MODELPRESS_JAIL=auto"):
         require("required")
@@ -30,10 +31,11 @@ def test_required_refuses_what_auto_goes_without(monkeypatch, landlock: int, sec
 
 def test_off_uses_nothing() -> None:
     assert active_walls("off") == require("off") == Available(0, seccomp=False)
-    assert active_walls("auto") == available_walls()
+    assert active_walls("auto") == replace(available_walls(), bubblewrap=bubblewrap.works())
 
 
 def test_they_are_told_in_words() -> None:
+    assert str(Available(7, seccomp=True, bubblewrap=True)) == "Landlock ABI 7, seccomp and Bubblewrap"
     assert str(Available(7, seccomp=True)) == "Landlock ABI 7 and seccomp"
     assert str(Available(0, seccomp=True)) == "seccomp"
     assert str(Available(0, seccomp=False)) == "none"
