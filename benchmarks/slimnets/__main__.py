@@ -77,8 +77,11 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
         console.print(f"table {table} ({TABLES[table]}): {100 * share:.3g}% of its epochs, one at least", markup=False)
     if options.threads is not None:
         os.environ["MODELPRESS_THREADS"] = str(options.threads)
-    datasets = write_datasets(options.data, work / "data", scale)
     campaign = Campaign(work / "runs", plan.shares, scale.original_epochs)
+    if options.write:
+        _write(options, scale, campaign, plan, console)
+        return 0
+    datasets = write_datasets(options.data, work / "data", scale)
     try:
         with running_service(work / "home", work / "service.log") as client, JobBars(console) as bars:
             ids = {data: _dataset(client, data, path) for data, path in datasets.items()}
@@ -166,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs by their names alone")
     parser.add_argument("--seeds", type=int, help="of runs with several seeds, the first so many (all)")
     parser.add_argument("--list", action="store_true", help="name the runs, and do nothing")
+    parser.add_argument("--write", action="store_true", help="write the results of what has finished, and run nothing")
     parser.add_argument("--threads", type=int, help="processor threads of a job (all cores)")
     parser.add_argument(
         "--work", type=Path, default=Path("var/slimnets"), help="what a stopped run goes on with (var/slimnets)"

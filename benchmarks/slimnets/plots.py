@@ -11,7 +11,14 @@ from modelpress.spec.report import Measurement
 
 # Lines beside each other in one plot: more cannot be told apart.
 DRAWN_SPARSITIES = ("75", "87.5", "95", "98")
-KINDS = {1: "weight pruning", 2: "low rank", 3: "students", 5: "distilled, pruned", 6: "our recipes"}
+KINDS = {
+    1: "weight pruning",
+    2: "low rank",
+    3: "students",
+    5: "distilled, pruned",
+    6: "our recipes",
+    7: "ours, two cores",
+}
 """What the tables' points are called."""
 
 
