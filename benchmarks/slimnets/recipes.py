@@ -154,8 +154,8 @@ RECIPES = (
     Run(
         "two-cores",
         7,
-        "ResNet-11 by the labels, 4 bits, rate 1",
-        {"ResNet-11, 4 bits, rate 1": _two_cores(1.0)},
+        "ResNet-11 by the labels, 4 bits, rate 0.05",
+        {"ResNet-11, 4 bits, rate 0.05": _two_cores(0.05)},
         seeds=SEEDS,
         artifacts=(*FILES, ArtifactKind.ONNX_INT8),
         epochs="declared",
