@@ -102,5 +102,10 @@ class Outcome:
 
     @property
     def minutes(self) -> float:
-        """From the beginning to the report, of the longest seed; steps that another job did count there."""
-        return max(report.provenance.seconds for report in self.reports) / 60
+        """From the beginning to the report, of the longest seed, what another job did of its steps included."""
+        return max(report.provenance.seconds + sum(reused_seconds(report).values()) for report in self.reports) / 60
+
+
+def reused_seconds(report: Report) -> dict[tuple[str, int], float]:
+    """What the steps took that another job did, by that job's id and their place."""
+    return {(stage.reused_from, stage.index): stage.seconds for stage in report.stages if stage.reused_from is not None}

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.result import commit
 from benchmarks.slimnets import paper
 from benchmarks.slimnets.finished import Finished, write_text
-from benchmarks.slimnets.outcome import Outcome
+from benchmarks.slimnets.outcome import Outcome, reused_seconds
 from benchmarks.slimnets.plan import Plan
 from benchmarks.slimnets.plots import plots
 from benchmarks.slimnets.recipes import ablations
@@ -130,7 +130,11 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
     reports = [report for outcome in later for report in outcome.reports]
     first, accuracy = reports[0], reports[0].baseline.accuracy
     assert accuracy is not None  # every job has a data set
-    minutes = sum(report.provenance.seconds for report in reports) / 60
+    # Steps that several jobs begin with were done once; by one of these jobs, whose time has them, or by another.
+    jobs = {one.id for outcome in later for one in outcome.finished}
+    begun = {done: seconds for report in reports for done, seconds in reused_seconds(report).items()}
+    others = sum(seconds for (job, _), seconds in begun.items() if job not in jobs)
+    minutes = (sum(report.provenance.seconds for report in reports) + others) / 60
     return [
         "What differs from the paper:",
         "",

@@ -94,7 +94,7 @@ def _original(outcome: Outcome) -> list[str]:
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """What was chosen, and how the files in 8 bits do."""
+    """What was chosen, how long it took where that is limited, and how the files in 8 bits do."""
     lines = []
     for outcome in outcomes:
         if outcome.chosen is not None:
@@ -106,6 +106,11 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(
                 f"- {outcome.run.title}: {outcome.chosen}, chosen on images held out of the training ones (the {least} "
                 f"within {1 - outcome.run.accuracy_of_best:.1%} of the highest accuracy), of: {tried}."
+            )
+        if outcome.run.epochs == "declared":
+            lines.append(
+                f"- {outcome.run.title}: {outcome.minutes:.0f} minutes from the beginning of the longest job to its "
+                "report, steps included that another job of the recipe had done."
             )
         if outcome.in_8_bits is not None:
             speed, top1 = outcome.in_8_bits

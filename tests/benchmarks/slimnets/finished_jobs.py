@@ -54,6 +54,12 @@ def finished(job: Job, top1: float = 0.81, stored_bytes: int = 100) -> Finished:
     )
 
 
+def with_reused(done: Finished, job: str, seconds: float) -> Finished:
+    """The same, its first step done by another job."""
+    stages = tuple(stage.model_copy(update={"reused_from": job, "seconds": seconds}) for stage in done.report.stages)
+    return done.model_copy(update={"report": done.report.model_copy(update={"stages": stages})})
+
+
 def a_job(name: str = "gradual-75", data: Data = "final", seed: int = 0) -> Job:
     """One that prunes without a training."""
     return Job(name, data, seed, (Prune(sparsity=0.75),))

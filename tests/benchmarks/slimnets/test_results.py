@@ -7,10 +7,10 @@ from pathlib import Path
 
 from benchmarks.slimnets.outcome import Outcome
 from benchmarks.slimnets.plan import Plan, TablePlan
-from benchmarks.slimnets.results import commands, page, read, write
+from benchmarks.slimnets.results import commands, differences, page, read, write
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import all_runs
-from tests.benchmarks.slimnets.finished_jobs import a_job, finished
+from tests.benchmarks.slimnets.finished_jobs import a_job, finished, with_reused
 
 FULL = SCALES["full"]
 PLAN = Plan(
@@ -58,3 +58,16 @@ def test_the_commands_say_what_repeats_it() -> None:
         "MODELPRESS_DATA=... python -m benchmarks.slimnets --scale full --tables 1 2",
         "MODELPRESS_DATA=... python -m benchmarks.slimnets --scale full --budget 90 --tables 6",
     ]
+
+
+def test_what_several_jobs_began_with_is_counted_once() -> None:
+    runs = {run.name: run for run in all_runs(FULL)}
+    names = ("gradual-40", "gradual-75", "gradual-95")
+    before, first, second = (finished(a_job(name)) for name in names)
+    done = (before, with_reused(first, "job_elsewhere", 600.0), with_reused(second, "job_elsewhere", 600.0))
+    outcomes = {name: Outcome(runs[name], (one,)) for name, one in zip(names, done, strict=True)}
+    # Three times two minutes, and ten of a job that is not among them.
+    assert any("; 16 minutes for these runs" in line for line in differences(FULL, outcomes))
+    inside = {**outcomes, names[2]: Outcome(runs[names[2]], (with_reused(second, before.id, 600.0),))}
+    inside[names[1]] = Outcome(runs[names[1]], (first,))
+    assert any("; 6 minutes for these runs" in line for line in differences(FULL, inside))

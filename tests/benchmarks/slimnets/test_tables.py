@@ -12,7 +12,7 @@ from benchmarks.slimnets.runs import Run
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import runs_of
 from benchmarks.slimnets.tables import percent, table, times
-from tests.benchmarks.slimnets.finished_jobs import a_job, finished
+from tests.benchmarks.slimnets.finished_jobs import a_job, finished, with_reused
 
 RUNS = {run.name: run for run in runs_of(SCALES["full"])}
 
@@ -50,6 +50,14 @@ def test_seeds_have_a_mean_and_a_spread_and_a_choice_is_told() -> None:
         "- ranks chosen by us, batch norm between: EVBMF, chosen on images held out of the training ones (the smallest "
         "file within 1.0% of the highest accuracy), of: energy 0.8 70.00% in 100 bytes, EVBMF 70.00% in 100 bytes."
     )
+
+
+def test_time_that_is_limited_is_told_with_what_another_job_did() -> None:
+    run = RUNS["two-cores"]
+    done = [finished(a_job(run.name, seed=seed)) for seed in (0, 1)]
+    # Two minutes each, and ten of the other job.
+    lines = table(7, {run.name: Outcome(run, (done[0], with_reused(done[1], "job_before", 600.0)))}).splitlines()
+    assert lines[7].startswith(f"- {run.title}: 12 minutes from the beginning of the longest job")
 
 
 def test_methods_stand_side_by_side_as_declared() -> None:
