@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.patience import until
+from tests.support.processes import freeze
 
 # A worker that is told to end asks for a last checkpoint and gives its job back; then it must be gone, seconds.
 END_SECONDS = 30.0
@@ -58,8 +58,7 @@ class Member:
 
     def freeze(self) -> None:
         """As a machine that swaps or is being moved. Stopped, every thread of it, when this returns."""
-        self.process.send_signal(signal.SIGSTOP)
-        until(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
+        freeze(self.process.pid)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,28 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seco
             pass
         time.sleep(0.05)
     raise RuntimeError(f"{url} is not ready after {seconds:g} s:\n{_tail(log)}")
+
+
+def freeze(pid: int) -> None:
+    """Stop a process as a machine that swaps does; every thread of it stands when this returns.
+
+    The signal is on its way for as long as a thread is in a system call, in which it may yet take a lock.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    give_up = time.monotonic() + STOP_SECONDS
+    while not all(_is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()):
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"process {pid} did not stop within {STOP_SECONDS:g} s")
+        time.sleep(0.005)
+
+
+def _is_stopped(task: Path) -> bool:
+    try:
+        stat = (task / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # that thread has ended
+        return True
+    # The state stands behind the name, which may have any characters in its brackets.
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def engine_processes(home: Path, attempt: str = "") -> list[str]:

@@ -27,7 +27,7 @@ from modelpress.spec.task import Compress
 from service.jail.walls import active_walls
 from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.free_port import free_port
-from tests.support.processes import engine_processes
+from tests.support.processes import engine_processes, freeze
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
 from tests.support.sqlite_lock import is_locked
 from tests.worker.conftest import wait_for
@@ -155,11 +155,11 @@ def test_the_job_of_a_killed_worker_goes_to_another(site):
 
 def _freeze(site, worker) -> None:
     """As a machine that swaps does, but not in the midst of a transaction of SQLite, which no other worker outlasts."""
-    worker.send_signal(signal.SIGSTOP)
+    freeze(worker.pid)
     while is_locked(site.database_url):
         worker.send_signal(signal.SIGCONT)
         time.sleep(0.05)
-        worker.send_signal(signal.SIGSTOP)
+        freeze(worker.pid)
 
 
 def test_the_child_of_a_frozen_worker_ends_with_its_lease_and_the_worker_writes_nothing_more(site):
