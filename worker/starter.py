@@ -126,10 +126,7 @@ class _Spawned:
 
     def tell_to_end(self) -> None:
         """See Started."""
-        launchers: list[psutil.Process] = []
-        if self._is_inside:
-            with suppress(psutil.NoSuchProcess):
-                launchers = psutil.Process(self.pid).children()
+        launchers = children_of(self.pid) if self._is_inside else []
         for launcher in launchers:
             with suppress(psutil.NoSuchProcess):
                 launcher.terminate()
@@ -143,3 +140,10 @@ class _Spawned:
 
     def release(self) -> None:
         """It was reaped when it was waited for."""
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    """The processes that it started and that live; none where it is gone."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children()
+    return []

@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from service.launch import Terms
 from service.zygote import Request
-from worker.starter import Started
+from worker.starter import Started, children_of
 
 # How long it may take to tell of a launcher that was killed, and to reap it, before it is killed itself, seconds.
 PATIENCE_SECONDS = 3.0
@@ -41,10 +39,7 @@ class Forker:
         """The zygote, and what it runs in."""
         if self._process is None:
             return frozenset()
-        inner: list[psutil.Process] = []
-        if self.inside:
-            with suppress(psutil.NoSuchProcess):
-                inner = psutil.Process(self._process.pid).children()
+        inner = children_of(self._process.pid) if self.inside else []
         return frozenset({self._process.pid, *(process.pid for process in inner)})
 
     def prepare(self) -> None:

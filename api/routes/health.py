@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Literal
 
 import structlog
@@ -99,10 +100,8 @@ def readyz(response: Response, services: ServicesParam) -> Readiness:
     response.headers["Cache-Control"] = "no-store"
     if not ready:
         response.status_code = 503
-    walls = active_walls(services.settings.jail)
-    jail = Jail(
-        mode=services.settings.jail, landlock=walls.landlock, seccomp=walls.seccomp, bubblewrap=walls.bubblewrap
-    )
+    mode = services.settings.jail
+    jail = Jail(mode=mode, **asdict(active_walls(mode)))
     return Readiness(ready=ready, checks=checks, jail=jail)
 
 

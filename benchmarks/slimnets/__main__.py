@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 
 from benchmarks.result import RESULTS
 from benchmarks.slimnets import results
-from benchmarks.slimnets.budget import Machine, name_of
+from benchmarks.slimnets.budget import POTS, Machine, name_of
 from benchmarks.slimnets.campaign import Campaign
 from benchmarks.slimnets.finished import write_text
 from benchmarks.slimnets.images import write_datasets
@@ -165,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     sizes.add_argument("--short", dest="scale", action="store_const", const="short", help="the same as --scale short")
     sizes.add_argument("--gpu", dest="scale", action="store_const", const="gpu", help="the same as --scale gpu")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="choose epochs so that all takes about so long")
-    parser.add_argument("--tables", type=int, nargs="+", choices=sorted({1, 2, 3, 5, 6, 7}), help="these alone")
+    parser.add_argument("--tables", type=int, nargs="+", choices=sorted(chain(*POTS)), help="these alone")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs by their names alone")
     parser.add_argument("--seeds", type=int, help="of runs with several seeds, the first so many (all)")
     parser.add_argument("--list", action="store_true", help="name the runs, and do nothing")
