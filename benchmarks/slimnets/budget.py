@@ -1,8 +1,8 @@
 """Epochs for the time there is: what every step of every run costs on this machine, and the share of epochs that fits.
 
 An epoch of a step over N images takes N (t + f) seconds: t to train on one image, f the original's forward pass where
-it teaches. Where images are not changed at random the teacher's outputs are kept, and its pass is made once. Steps that
-several jobs begin with are done once: the service keeps their results.
+it teaches. Where the teacher's outputs are kept, its pass is made once or twice in all. Steps that several jobs begin
+with are done once: the service keeps their results.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from benchmarks.slimnets.recipes import ablations
 from benchmarks.slimnets.runs import Run, Steps
 from modelpress.client import ModelPressError
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.cost import teacher_passes
 from modelpress.spec.steps import AnyStep, Distill
-from modelpress.spec.training import Augmentation, Recovery
 
 Data = Literal["tuning", "final"]
 
@@ -132,11 +132,9 @@ def _step_seconds(step: AnyStep, network: str, images: int, machine: Machine) ->
     training = step.training
     if training is None:
         return 0.0
-    taught = step.alpha > 0 if isinstance(step, Distill) else isinstance(training, Recovery) and training.teacher
-    kept = training.augmentation == Augmentation()
-    passes = 0 if not taught else 1 if kept else training.epochs
     return images * (
-        training.epochs * machine.speeds[network].training + passes * machine.speeds[machine.original].forward
+        training.epochs_of_work * machine.speeds[network].training
+        + teacher_passes(step) * machine.speeds[machine.original].forward
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from modelpress.engine.arithmetic import Arithmetic, logits_of
 from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.mixed_labels import leading_labels
-from modelpress.engine.loss import Loss
+from modelpress.engine.loss import Loss, Origin
 
 
 def accumulate(
@@ -19,11 +19,10 @@ def accumulate(
     labels: Tensor,
     loss: Loss,
     arithmetic: Arithmetic,
-    indices: Tensor | None,
-    count: int,
+    origin: Origin | None,
     least: int,
 ) -> Tensor:
-    """Gradients of the mean loss of some images, which stand at `indices` among `count`, where that is known.
+    """Gradients of the mean loss of some images, whose `origin` is told to the loss.
 
     In as many parts as `arithmetic` says, as far as each gets `least` images. Each part's mean counts by its share of
     the images, so that the gradients are those of the whole batch, to rounding: unless the network averages over a
@@ -36,8 +35,8 @@ def accumulate(
     figures = torch.zeros(3, device=images.device)
     for begin, end in pairwise(whole * part // parts for part in range(parts + 1)):
         share = (end - begin) / whole
-        places = None if indices is None else indices[begin:end]
-        found = _forward_backward(module, images[begin:end], labels[begin:end], loss, arithmetic, places, count, share)
+        part = None if origin is None else origin.part(begin, end)
+        found = _forward_backward(module, images[begin:end], labels[begin:end], loss, arithmetic, part, share)
         figures[0] += found[0] * share
         figures[1:] += found[1:]
     return figures
@@ -49,12 +48,11 @@ def _forward_backward(
     labels: Tensor,
     loss: Loss,
     arithmetic: Arithmetic,
-    indices: Tensor | None,
-    count: int,
+    origin: Origin | None,
     share: float,
 ) -> Tensor:
     """Add gradients of `share` times the mean loss to those that are there; gives the figures of these images."""
-    loss.follow(indices, count)
+    loss.follow(origin)
     with arithmetic.autocast(images.device):
         outputs = logits_of(module(images)).float()
         value = loss(outputs, labels, images)

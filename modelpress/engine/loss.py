@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from modelpress.engine.checkpoints.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the images of a batch were in the data set."""
+
+    places: Tensor  # (B,) int64, from 0 to count - 1; an image and its mirror image have a place each
+    count: int
+    plain: Callable[[Tensor], Tensor]  # normalised images (P, C, H, W) at some places (P,)
+    unchanged: bool  # the batch has nothing else but these
+
+    def part(self, begin: int, end: int) -> Origin:
+        """Of a part of the batch."""
+        return replace(self, places=self.places[begin:end])
 
 
 class Loss(ABC):
@@ -33,8 +48,8 @@ class Loss(ABC):
         """Remember what another one like it did. Raises UnusableCheckpoint."""
         snapshot.copy_into(_numbered(self.parameters()))
 
-    def follow(self, indices: Tensor | None, count: int) -> None:  # noqa: B027 - most losses have no use for it
-        """The next batch by its places (B,) among `count` images; None when its images were changed at random."""
+    def follow(self, origin: Origin | None) -> None:  # noqa: B027 - most losses have no use for it
+        """Where the images of the next batch come from; None where each is made of two."""
 
 
 def _numbered(parameters: Iterable[nn.Parameter]) -> dict[str, Tensor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from modelpress.engine.events import Phase
-from modelpress.spec.cost import DEFAULT_RATES, is_taught, training_macs
+from modelpress.spec.cost import DEFAULT_RATES, training_macs
 from modelpress.spec.job import Recipe
-from modelpress.spec.steps import Distill, step_training
+from modelpress.spec.steps import Distill
 
 _PROCESS_SECONDS = 5.0  # a fresh process that loads torch and ONNX Runtime
 _EXPORT_SECONDS = 5.0  # an ONNX export
@@ -33,8 +33,7 @@ def plan_phases(
 ) -> list[Phase]:
     """Phases after loading, with their seconds on a nominal machine.
 
-    A training costs three forward passes an image (one forward, two backward), and one of the original where that
-    teaches. A student counts as half of the original; later steps then work on that. The first `reused` steps, which
+    A student counts as half of the original; later steps then work on that. The first `reused` steps, which
     another job has done, take no time.
     """
     # Enough to tell a training from the start of a process.
@@ -44,10 +43,8 @@ def plan_phases(
     for index, step in enumerate(recipe.steps):
         if isinstance(step, Distill) and step.replaces_network:
             current = macs / 2
-        training = step_training(step)
         seconds = _STEP_SECONDS + heldout_examples * current / rate
-        if training is not None:
-            seconds += training_macs(training, train_examples, current, macs if is_taught(step) else 0) / rate
+        seconds += training_macs(step, train_examples, current, macs) / rate
         phases.append(Phase("step", 0.0 if index < reused else seconds, index, step.kind))
     phases.append(Phase("artifacts", _EXPORT_SECONDS))
     phases.append(Phase("verification", _PROCESS_SECONDS + 2.0 + heldout_examples * current / rate))

@@ -129,6 +129,7 @@ def choose_loss(network: Network, training: Training, context: StepContext) -> L
             temperature=training.temperature,
             alpha=training.alpha,
             label_smoothing=training.label_smoothing,
+            plain=training.teacher_view == "plain",
         )
     return LabelLoss(training.label_smoothing)
 

@@ -21,6 +21,7 @@ from modelpress.engine.checkpoints.snapshot import Stateful, part_of
 from modelpress.engine.checkpoints.step import NO_CHECKPOINTS, StepCheckpoints
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.data.resizing import check_takes_smaller, resize
 from modelpress.engine.journal import Journal, TrainingProgress, diverged
 from modelpress.engine.learning_rate import learning_rate
 from modelpress.engine.loss import Loss
@@ -103,6 +104,7 @@ def train(
         if min(training.batch_size, len(data.train_labels)) == 1 < least:
             raise IncompatibleSpec("batch normalisation cannot be trained on batches of one image; raise `batch_size`")
         steps = training.epochs * len(batches)
+        check_takes_smaller(module, batches.sample(), training)
         saved = checkpoints.take_saved()
         if saved is None:
             sample = batches.sample()
@@ -145,6 +147,7 @@ def train(
         step = start.step
         for epoch in range(start.epoch, training.epochs + 1):
             for images, labels in batches.epoch():
+                images = resize(images, training, step, steps)
                 rate = learning_rate(training, step, steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -152,9 +155,7 @@ def train(
                     before_forward()
                 crew.begin_step()
                 optimizer.zero_grad(set_to_none=True)
-                figures = accumulate(
-                    module, images, labels, loss, arithmetic, batches.indices, len(data.train_labels), least
-                )
+                figures = accumulate(module, images, labels, loss, arithmetic, batches.origin, least)
                 figures = crew.combine(figures, len(labels) / batches.drawn)
                 if after_backward is not None:
                     after_backward(step + 1, steps)

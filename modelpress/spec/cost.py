@@ -18,8 +18,9 @@ from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.needs import Device, Least, Needs
 from modelpress.spec.steps import Distill, Factorize, PruneChannels, Step, step_training
+from modelpress.spec.steps.distillation_loss import Attention, Hints, Relational
 from modelpress.spec.student import Current, Thinner, Uploaded
-from modelpress.spec.training import Training
+from modelpress.spec.training import Recovery, Training
 
 ENGINE_BYTES = 300 << 20
 """Of the engine's process while it trains: Python, torch and what it has loaded of ONNX."""
@@ -214,9 +215,36 @@ def estimate_job(
     )
 
 
-def training_macs(training: Training, images: int, macs: float, teacher_macs: float) -> float:
-    """Multiply-accumulates of a training: three passes an image (one forward, two backward), one of a teacher."""
-    return training.epochs * images * (_TRAINING_PASSES * macs + teacher_macs)
+def training_macs(step: Step, images: int, macs: float, teacher_macs: float) -> float:
+    """Multiply-accumulates of a step's training, 0 without one, where the network takes `macs` for an image.
+
+    Three passes of the network an image and epoch (one forward, two backward), and those of the original, each
+    `teacher_macs`.
+    """
+    training = step_training(step)
+    if training is None:
+        return 0.0
+    return images * (training.epochs_of_work * _TRAINING_PASSES * macs + teacher_passes(step) * teacher_macs)
+
+
+def teacher_passes(step: Step) -> int:
+    """How often a step's training asks the original about each image: once, where images come back and it is kept."""
+    training = step_training(step)
+    if training is None or not is_taught(step):
+        return 0
+    if isinstance(step, Distill):
+        if not step.asks_teacher:
+            return 0
+        loss, view = step.chosen_loss, step.teacher_view
+        if isinstance(loss, Relational | Attention | Hints):
+            return training.epochs
+    else:
+        view = training.teacher_view if isinstance(training, Recovery) else "augmented"
+    augmentation = training.augmentation
+    views = augmentation.views
+    if view == "plain":
+        views = 2 if augmentation.horizontal_flip else 1
+    return training.epochs if views is None else min(training.epochs, views)
 
 
 def is_taught(step: Step) -> bool:
@@ -233,7 +261,7 @@ def _step(index: int, step: Step, network: _Network, original: _Network, train: 
             step=index, kind=step.kind, batch_size=None, fixed_bytes=int(weights), image_bytes=0, macs=int(macs)
         )
     taught = is_taught(step)
-    macs += training_macs(training, train, network.macs, original.macs if taught else 0.0)
+    macs += training_macs(step, train, network.macs, original.macs)
     fixed = weights * (1 + moments(training) + (training.ema is not None)) + (
         original.parameters * _FP32 if taught else 0
     )

@@ -44,6 +44,27 @@ class Augmentation(Config):
         "another one (Zhang et al. 2018: 1 for CIFAR, 0.2 for ImageNet); 0 for none.",
     )
 
+    @property
+    def views(self) -> int | None:
+        """As how many different images one image appears: 1, or 2 where it may be mirrored; None for no end of them."""
+        if self.crop_padding or self.cutout or self.random_erasing or self.mixup:
+            return None
+        return 2 if self.horizontal_flip else 1
+
+
+class ProgressiveResizing(Config):
+    """Smaller images for the first part of a training, which then goes faster (Howard 2018; Tan and Le 2021)."""
+
+    scale: float = Field(
+        default=0.75,
+        ge=0.25,
+        lt=1,
+        description="Height and width of the smaller images over the full ones; the network must be able to take them.",
+    )
+    until: float = Field(
+        default=0.5, gt=0, le=0.9, description="Share of the training after which images have their full size."
+    )
+
 
 class Training(Config):
     """One training: how long, with which optimiser, at which rate."""
@@ -109,10 +130,21 @@ class Training(Config):
         "train for all `epochs`.",
     )
     augmentation: Augmentation = Field(default_factory=Augmentation, description="Random changes to the images.")
+    progressive_resizing: ProgressiveResizing | None = Field(
+        default=None,
+        description="Begin with smaller images, `{}` for three quarters of the side in the first half; null for none. "
+        "With a teacher only by `teacher_view: plain`, which shows it images of full size.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="Arithmetic of the forward and backward pass; `auto` takes bf16 where a trial is faster.",
     )
+
+    @property
+    def epochs_of_work(self) -> float:
+        """Epochs over images of full size in which a network computes as much, that is has as many pixels."""
+        resizing = self.progressive_resizing
+        return self.epochs * (1.0 if resizing is None else 1 - resizing.until * (1 - resizing.scale**2))
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
@@ -132,6 +164,27 @@ class Training(Config):
         return self
 
 
+TeacherView = Literal["augmented", "plain"]
+TEACHER_VIEW = (
+    "What the teacher is asked about: each image as the student sees it (`augmented`), or as the data set has it, "
+    "mirrored where the student's is (`plain`): then its answers are computed once and kept, and the training costs "
+    "little more than one without a teacher. Not with `mixup`"
+)
+
+
+def check_teacher_view(view: TeacherView, training: Training) -> None:
+    """Raises ValueError where images have no plain form, or only the plain form is fit for a teacher."""
+    if view == "augmented" and training.progressive_resizing is not None:
+        raise ValueError(
+            "`progressive_resizing` makes images of a size that the teacher may not take: let it answer for those of "
+            "full size, by `teacher_view: plain`"
+        )
+    if view == "plain" and training.augmentation.mixup > 0:
+        raise ValueError(
+            "`teacher_view: plain` asks the teacher about single images, and `mixup` makes one of two: drop one of them"
+        )
+
+
 class Recovery(Training):
     """The training after or during a compression step, with or without a teacher."""
 
@@ -142,3 +195,10 @@ class Recovery(Training):
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels; only with a teacher."
     )
+    teacher_view: TeacherView = Field(default="augmented", description=f"{TEACHER_VIEW}; only with a teacher.")
+
+    @model_validator(mode="after")
+    def _check_teacher_view(self) -> Self:
+        if self.teacher is not None:
+            check_teacher_view(self.teacher_view, self)
+        return self

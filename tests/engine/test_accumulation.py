@@ -76,7 +76,7 @@ def test_gradients_and_figures_are_those_of_the_whole_batch(count: int, parts: i
 
         module.register_forward_pre_hook(look)
         arithmetic = Arithmetic("fp32", channels_last=True, accumulation=accumulation)
-        figures = accumulate(module, images, labels, LabelLoss(0.1), arithmetic, None, count, 1)
+        figures = accumulate(module, images, labels, LabelLoss(0.1), arithmetic, None, 1)
         found.append((figures, [parameter.grad for parameter in module.parameters() if parameter.grad is not None]))
         assert largest == -(-count // min(accumulation, count))
     (figures, gradients), (in_parts, added) = found
@@ -91,7 +91,7 @@ def test_a_part_has_as_many_images_as_batch_norm_needs():
     module = fresh(norm=True).train()
     module.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     arithmetic = Arithmetic("fp32", channels_last=True, accumulation=2)
-    accumulate(module, torch.randn(3, 1, 8, 8), torch.arange(3), LabelLoss(), arithmetic, None, 3, 2)
+    accumulate(module, torch.randn(3, 1, 8, 8), torch.arange(3), LabelLoss(), arithmetic, None, 2)
     assert sizes == [3]
 
 

@@ -69,6 +69,37 @@ def test_what_lies_beside_the_batch(training: dict[str, Any], fixed: int, image:
     assert (step.fixed_bytes, step.image_bytes) == (fixed * WEIGHTS, image * MIB)
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "view", "passes"),
+    [
+        ({}, "augmented", 1),
+        ({"horizontal_flip": True}, "augmented", 2),
+        ({"crop_padding": 2, "horizontal_flip": True}, "augmented", 6),
+        ({"mixup": 0.2}, "augmented", 6),
+        ({"crop_padding": 2, "cutout": 4}, "plain", 1),
+        ({"random_erasing": 0.5, "horizontal_flip": True}, "plain", 2),
+    ],
+)
+def test_a_teacher_is_asked_as_often_as_images_change(augmentation: dict[str, Any], view: str, passes: int):
+    training = {"epochs": 6, "augmentation": augmentation}
+    taught = {"teacher": "original", "teacher_view": view}
+    student = {"kind": "distill", "student": {"kind": "current"}, "teacher_view": view, "training": training}
+    steps = [finetune(**training, **taught), student, {**student, "loss": {"kind": "logits"}}]
+    assert [each.macs for each in estimate(*steps).steps] == [5000 * (1000 * (6 * 3 + passes) + 100)] * 3
+
+
+def test_a_student_by_the_labels_alone_asks_nobody_and_one_that_looks_inside_asks_each_time():
+    student = {"kind": "distill", "student": {"kind": "current"}, "training": {"epochs": 6}}
+    steps = [{**student, "alpha": 0.0}, {**student, "loss": {"kind": "relational"}}]
+    assert [each.macs for each in estimate(*steps).steps] == [5000 * (1000 * each + 100) for each in (18, 24)]
+
+
+def test_smaller_images_take_less_time():
+    resizing = {"scale": 0.5, "until": 0.5}
+    (step,) = estimate(finetune(epochs=10, progressive_resizing=resizing)).steps
+    assert step.macs == 5000 * (1000 * 3 * (5 * 0.25 + 5) + 100)
+
+
 def test_a_batch_is_no_larger_than_the_data():
     (step,) = estimate(finetune(batch_size=5000)).steps
     assert step.batch_size == 1000

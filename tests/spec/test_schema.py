@@ -50,6 +50,38 @@ def test_what_is_asked_for_knows_no_other_fields_and_cannot_change(model: type[B
     assert model.model_config["frozen"] is True
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"training": {"augmentation": {"mixup": 0.2}}}, "`mixup` makes one of two"),
+        ({"loss": {"kind": "relational"}}, "the loss `relational` compares layers"),
+        ({"loss": {"kind": "hints", "layers": [{"teacher": "a", "student": "b"}]}}, "the loss `hints` compares layers"),
+    ],
+)
+def test_plain_images_for_a_teacher_are_refused_where_there_are_none(more: dict[str, Any], words: str) -> None:
+    step = {"kind": "distill", "student": {"kind": "current"}, "training": {}, **more}
+    STEP.validate_python(step)
+    with pytest.raises(ValidationError, match=words):
+        STEP.validate_python({**step, "teacher_view": "plain"})
+    if "loss" not in more:
+        taught = {"teacher": "original", "teacher_view": "plain", **more["training"]}
+        with pytest.raises(ValidationError, match=words):
+            STEP.validate_python({"kind": "finetune", "training": taught})
+
+
+def test_smaller_images_are_for_a_teacher_of_plain_ones_or_for_none() -> None:
+    training = {"progressive_resizing": {}}
+    student = {"kind": "distill", "student": {"kind": "current"}, "training": training}
+    recovery = {"kind": "finetune", "training": {**training, "teacher": "original"}}
+    for step in (student, recovery):
+        with pytest.raises(ValidationError, match="let it answer for those of full size"):
+            STEP.validate_python(step)
+    STEP.validate_python({**student, "teacher_view": "plain"})
+    STEP.validate_python({**student, "alpha": 0.0})
+    STEP.validate_python({"kind": "finetune", "training": {**training, "teacher": "original", "teacher_view": "plain"}})
+    STEP.validate_python({"kind": "finetune", "training": training})
+
+
 @pytest.mark.parametrize("kind", METHODS)
 def test_every_example_is_valid_and_every_kind_has_one(kind: str) -> None:
     method = METHODS[kind]

@@ -11,6 +11,7 @@ from torch import Tensor
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.data.augmentation import Changes, crop_and_mirror, erase, mix
 from modelpress.engine.data.mixed_labels import class_shares
+from modelpress.engine.loss import Origin
 from modelpress.engine.ranks.share import WHOLE, Share
 from modelpress.spec.config import Config
 from modelpress.spec.failure import IncompatibleSpec
@@ -68,8 +69,7 @@ class Batches:
         self._skipped = 0  # batches of the next epoch that another one gave out
         self.drawn = 0  # images of the latest batch, on all ranks
         self.memory_format = torch.channels_last  # of the batches
-        # Places (B,) of the latest batch's images in the data set; None where they were changed at random.
-        self.indices: Tensor | None = None
+        self.origin: Origin | None = None  # of the latest batch's images; None where each is mixed of two
         # One row of pixels is W * C numbers; statistics of that length let the arithmetic run along memory.
         self._mean = (torch.tensor(preprocessing.mean) * 255).repeat(width).to(device)  # (W * C,)
         self._scale = (1 / (torch.tensor(preprocessing.std) * 255)).repeat(width).to(device)
@@ -108,7 +108,7 @@ class Batches:
             if drawn.shares is not None:  # an image is mixed with the one before it, whichever rank that belongs to
                 chosen = torch.cat([batch.roll(1)[part][:1], chosen])
             changes = drawn.of(chosen)
-            self.indices = chosen if self._augmentation == Augmentation() else None
+            self.origin = self._origin(chosen, changes)
             images = self._normalise(crop_and_mirror(self._images[chosen], changes, self._augmentation.crop_padding))
             labels = self._labels[chosen].to(self._device)
             for rectangles in changes.rectangles:
@@ -119,6 +119,21 @@ class Batches:
                 labels = class_shares(labels, shares, self._classes)[1:]
             yield images, labels
         self._taken = 0
+
+    def plain(self, places: Tensor) -> Tensor:
+        """Normalised images (P, C, H, W) as the data set has them, of N images; from place N on their mirror images."""
+        count = len(self._labels)
+        places = places.to(self._labels.device)
+        mirrored = Changes(mirrored=places >= count)
+        return self._normalise(crop_and_mirror(self._images[places % count], mirrored, 0))
+
+    def _origin(self, chosen: Tensor, changes: Changes) -> Origin | None:
+        if changes.shares is not None:
+            return None
+        count = len(self._labels)
+        places = chosen if changes.mirrored is None else chosen + count * changes.mirrored
+        views = self._augmentation.views
+        return Origin(places, count * (views or 2), self.plain, unchanged=views is not None)
 
     def snapshot(self) -> Snapshot:
         """The place in the order of images: within an epoch, or between two."""

@@ -28,8 +28,9 @@ class DecoupledLoss(TaughtLoss):
         beta: float,
         label_weight: float,
         label_smoothing: float = 0.0,
+        plain: bool = False,
     ) -> None:
-        super().__init__(teacher)
+        super().__init__(teacher, plain=plain)
         self._temperature = temperature
         self._alpha = alpha
         self._beta = beta

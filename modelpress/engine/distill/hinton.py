@@ -33,14 +33,22 @@ class HintonLoss(TaughtLoss):
     was when the temperature changes (Hinton et al. 2015, section 2).
     """
 
-    def __init__(self, teacher: nn.Module, *, temperature: float, alpha: float, label_smoothing: float = 0.0) -> None:
-        super().__init__(teacher)
+    def __init__(
+        self,
+        teacher: nn.Module,
+        *,
+        temperature: float,
+        alpha: float,
+        label_smoothing: float = 0.0,
+        plain: bool = False,
+    ) -> None:
+        super().__init__(teacher, plain=plain)
         self._temperature = temperature
         self._alpha = alpha
         self._label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """Mean loss of `outputs` (B, K); the teacher sees the same augmented `images`, under the same autocast."""
+        """Mean loss of `outputs` (B, K); the teacher sees the same `images` or their plain form, under one autocast."""
         hard = label_loss(outputs, labels, self._label_smoothing)
         if self._alpha == 0:
             return hard  # the teacher has no say, and a pass of it may cost more than all of the student's

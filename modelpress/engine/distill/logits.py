@@ -15,8 +15,10 @@ class LogitLoss(TaughtLoss):
     The paper's equation 1 halves it and sums over the classes, which is this with another learning rate.
     """
 
-    def __init__(self, teacher: nn.Module, *, label_weight: float, label_smoothing: float = 0.0) -> None:
-        super().__init__(teacher)
+    def __init__(
+        self, teacher: nn.Module, *, label_weight: float, label_smoothing: float = 0.0, plain: bool = False
+    ) -> None:
+        super().__init__(teacher, plain=plain)
         self._label_weight = label_weight
         self._label_smoothing = label_smoothing
 

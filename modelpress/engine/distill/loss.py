@@ -22,9 +22,10 @@ from modelpress.spec.steps.distillation_loss import Decoupled, DistillationLoss,
 
 @contextmanager
 def distillation_loss(
-    wanted: DistillationLoss, teacher: nn.Module, student: nn.Module, *, label_smoothing: float
+    wanted: DistillationLoss, teacher: nn.Module, student: nn.Module, *, label_smoothing: float, plain: bool = False
 ) -> Iterator[Loss]:
-    """The loss as the training loop calls it; `teacher` is frozen and on the training's device.
+    """The loss as the training loop calls it; `teacher` is frozen, on the training's device, and asked about `plain`
+    images or about those that the student sees.
 
     Both networks are watched where the loss looks inside them, and are as they were afterwards. Raises
     IncompatibleSpec when a layer that it names is missing.
@@ -37,12 +38,15 @@ def distillation_loss(
             beta=wanted.beta,
             label_weight=wanted.label_weight,
             label_smoothing=label_smoothing,
+            plain=plain,
         )
         return
     if isinstance(wanted, LogitRegression):
-        yield LogitLoss(teacher, label_weight=wanted.label_weight, label_smoothing=label_smoothing)
+        yield LogitLoss(teacher, label_weight=wanted.label_weight, label_smoothing=label_smoothing, plain=plain)
         return
-    hinton = HintonLoss(teacher, temperature=wanted.temperature, alpha=wanted.alpha, label_smoothing=label_smoothing)
+    hinton = HintonLoss(
+        teacher, temperature=wanted.temperature, alpha=wanted.alpha, label_smoothing=label_smoothing, plain=plain
+    )
     if wanted.kind == "hinton":
         yield hinton
     elif isinstance(wanted, Relational):

@@ -37,6 +37,7 @@ def distill(network: Network, step: Distill, context: StepContext) -> StepResult
         teacher_of(student, context),
         student.module,
         label_smoothing=step.training.label_smoothing,
+        plain=step.teacher_view == "plain",
     ) as loss:
         summary = recover(student, step.training, context, loss=loss)
     return StepResult(student, training=summary)

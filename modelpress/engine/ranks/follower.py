@@ -9,6 +9,7 @@ import torch
 
 from modelpress.engine.accumulation import accumulate
 from modelpress.engine.arithmetic import lay_out
+from modelpress.engine.data.resizing import resize
 from modelpress.engine.exhaustion import free_memory, naming
 from modelpress.engine.ranks.assignment import Assignment
 from modelpress.engine.ranks.exchange import Exchange
@@ -59,6 +60,7 @@ def _train_along(assignment: Assignment, group: Group) -> None:
         batches.memory_format = arithmetic.memory_format
         batches.resume(assignment.place)
         exchange = Exchange(group, module, beside)
+        steps = assignment.training.epochs * len(batches)
         every = chain.from_iterable(batches.epoch() for _ in repeat(None))
         for step, (part, answers) in zip(count(assignment.step), every, strict=False):
             if not exchange.receive_weights():
@@ -69,10 +71,9 @@ def _train_along(assignment: Assignment, group: Group) -> None:
             # Dropout shall be another one on every rank, and needs no memory: what is drawn follows from the step.
             torch.manual_seed((assignment.seed + group.rank + step * group.size) % 2**32)
             if len(answers) > 0:
+                part = resize(part, assignment.training, step, steps)
                 try:
-                    figures = accumulate(
-                        module, part, answers, loss, arithmetic, batches.indices, len(labels), assignment.least
-                    )
+                    figures = accumulate(module, part, answers, loss, arithmetic, batches.origin, assignment.least)
                 except torch.OutOfMemoryError:
                     ran_out = True  # the leader ends this training, and may begin it anew in smaller parts
                     LOG.warning("process %d of %d ran out of memory", group.rank, group.size)

@@ -7,9 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from modelpress.spec.config import Config
-from modelpress.spec.steps.distillation_loss import DistillationLoss, Hinton
+from modelpress.spec.steps.distillation_loss import Attention, DistillationLoss, Hinton, Hints, Relational
 from modelpress.spec.student import Current, Student
-from modelpress.spec.training import Training
+from modelpress.spec.training import TEACHER_VIEW, TeacherView, Training, check_teacher_view
 
 
 class Distill(Config):
@@ -34,12 +34,21 @@ class Distill(Config):
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="Weight of the teacher's outputs against the labels; a `loss` has its own."
     )
+    teacher_view: TeacherView = Field(
+        default="augmented",
+        description=f"{TEACHER_VIEW}, and not with a `loss` that compares layers of both networks.",
+    )
     training: Training = Field(description="The student's training.")
 
     @property
     def chosen_loss(self) -> DistillationLoss:
         """The loss, with the step's own fields where none is given."""
         return Hinton(temperature=self.temperature, alpha=self.alpha) if self.loss is None else self.loss
+
+    @property
+    def asks_teacher(self) -> bool:
+        """False when the student learns by the labels alone, and the original has no say."""
+        return not isinstance(self.chosen_loss, Hinton) or self.chosen_loss.alpha > 0
 
     @property
     def replaces_network(self) -> bool:
@@ -54,5 +63,16 @@ class Distill(Config):
         if self.loss is not None and stray:
             raise ValueError(
                 f"`{stray[0]}` of the step is Hinton's without a `loss`; write it inside `loss`, or drop it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_teacher_view(self) -> Self:
+        if self.asks_teacher:
+            check_teacher_view(self.teacher_view, self.training)
+        if self.teacher_view == "plain" and isinstance(self.loss, Relational | Attention | Hints):
+            raise ValueError(
+                f"`teacher_view: plain` keeps the teacher's answers alone, and the loss `{self.loss.kind}` compares "
+                "layers of both networks on the same images: drop one of them"
             )
         return self

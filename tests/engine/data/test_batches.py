@@ -166,7 +166,7 @@ def test_mixed_images_come_with_the_shares_of_their_classes():
     )
     seen = 0
     for pixels, shares in batches.epoch():
-        assert batches.indices is None
+        assert batches.origin is None
         assert pixels.is_contiguous(memory_format=torch.channels_last)
         assert shares.shape == (len(pixels), 4)
         torch.testing.assert_close(shares.sum(1), torch.ones(len(pixels)))
@@ -174,6 +174,27 @@ def test_mixed_images_come_with_the_shares_of_their_classes():
         torch.testing.assert_close(pixels, brightness[:, None, None, None].expand_as(pixels))
         seen += int(((shares > 0).sum(1) == 2).sum())
     assert seen > 8  # two images of three are mixed with one of another class
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("change", [{}, {"crop_padding": 2}, {"cutout": 3}, {"random_erasing": 1.0}])
+def test_a_batch_says_what_it_was_made_of(flip: bool, change: dict[str, float]):
+    batches = make(numbered(10), augmentation=Augmentation.model_validate({"horizontal_flip": flip, **change}))
+    pixels, labels = (torch.cat(parts) for parts in zip(*make(numbered(10)).epoch(), strict=True))
+    plain = pixels[labels.argsort()]
+    everyone = torch.cat([plain, plain.flip(3)])
+    seen = set()
+    for pixels, labels in batches.epoch():
+        origin = batches.origin
+        assert origin is not None
+        assert origin.count == (20 if flip or change else 10)
+        assert torch.equal(origin.places % 10, labels)
+        torch.testing.assert_close(origin.plain(origin.places), everyone[origin.places])
+        assert origin.unchanged is (not change)
+        assert torch.equal(pixels, origin.plain(origin.places)) is (not change)
+        assert torch.equal(origin.part(1, 2).places, origin.places[1:2])
+        seen |= set((origin.places // 10).tolist())
+    assert seen == ({0, 1} if flip else {0})
 
 
 def test_the_same_generator_draws_the_same_changes():

@@ -1,9 +1,10 @@
-"""The teacher is asked once for each image that comes back as it was, and says the same as when it is asked anew."""
+"""The teacher is asked once for each image that comes back, and says the same as when it is asked anew."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
@@ -11,8 +12,10 @@ from modelpress.engine.distill.cache import CachedTeacher
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss
 from modelpress.engine.distill.logits import LogitLoss
-from modelpress.engine.loss import Loss
+from modelpress.engine.distill.loss import distillation_loss
+from modelpress.engine.loss import Loss, Origin
 from modelpress.engine.training import train
+from modelpress.spec.steps.distillation_loss import DistillationLoss
 from modelpress.spec.training import Augmentation, Training
 from tests.support.image_data import noise
 from tests.support.tiny import tiny_module, tiny_network
@@ -54,49 +57,71 @@ def test_cached_trains_as_uncached(kind: str):
 
     cached, asked = Counting(), Counting()
     uncached = loss(asked)
-    uncached.follow = lambda indices, count: None
+    uncached.follow = lambda origin: None
     one, other = learnt(loss(cached), Augmentation()), learnt(uncached, Augmentation())
     assert (cached.seen, asked.seen) == (20, 60)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"horizontal_flip": True}, {"crop_padding": 1}, {"cutout": 2}, {"random_erasing": 0.1}, {"mixup": 0.2}],
-)
+CHANGES: list[dict[str, object]] = [{"crop_padding": 1}, {"cutout": 2}, {"random_erasing": 0.1}]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, {"mixup": 0.2}])
 def test_images_changed_at_random_are_asked_anew(change: dict[str, object]):
     teacher = Counting()
     learnt(HintonLoss(teacher, temperature=4.0, alpha=0.9), Augmentation.model_validate(change))
     assert teacher.seen == 60
 
 
-def test_logits_go_to_their_images():
+def test_mirrored_images_are_asked_once_each():
     teacher = Counting()
-    cached = CachedTeacher(teacher)
+    learnt(HintonLoss(teacher, temperature=4.0, alpha=0.9), Augmentation(horizontal_flip=True))
+    assert 20 < teacher.seen <= 40
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ["hinton", "dkd", "logits"])
+def test_a_teacher_of_plain_images_is_asked_once(kind: str, change: dict[str, object]):
+    teacher, tiny = Counting(), tiny_module(classes=3)
+    loss: DistillationLoss = TypeAdapter(DistillationLoss).validate_python({"kind": kind})
+    with distillation_loss(loss, teacher, tiny, label_smoothing=0.0, plain=True) as plain:
+        learnt(plain, Augmentation.model_validate(change))
+    assert teacher.seen == 20
+
+
+def origin(places: list[int], images: Tensor, *, unchanged: bool = True) -> Origin:
+    return Origin(torch.tensor(places), len(images), images.__getitem__, unchanged)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_logits_go_to_their_images(plain: bool):
+    teacher = Counting()
+    cached = CachedTeacher(teacher, plain=plain)
     images = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         expected = teacher.inner(images)
     for order in ([3, 1], [0, 3], [4, 2], [2, 0, 1, 3, 4]):
-        cached.follow(torch.tensor(order), 5)
-        torch.testing.assert_close(cached(images[order]), expected[order])
-    assert teacher.seen == 6
+        cached.follow(origin(order, images, unchanged=not plain))
+        shown = torch.zeros(len(order), 1, 8, 8) if plain else images[order]
+        torch.testing.assert_close(cached(shown), expected[order])
+    assert teacher.seen == 5
 
 
 def test_what_was_said_is_known_to_the_next_one():
     first, second = Counting(), Counting()
     one, other = CachedTeacher(first), CachedTeacher(second)
     images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    one.follow(torch.tensor([4, 0, 2]), 6)
+    one.follow(origin([4, 0, 2], images))
     said = one(images[[4, 0, 2]])
     other.resume(one.snapshot())
-    other.follow(torch.tensor([2, 4]), 6)
+    other.follow(origin([2, 4], images))
     assert torch.equal(other(images[[2, 4]]), said[[2, 0]])
     assert second.seen == 0
-    other.follow(torch.tensor([2, 1]), 6)
+    other.follow(origin([2, 1], images))
     other(images[[2, 1]])
-    assert second.seen == 2
-    one.follow(torch.tensor([1]), 6)
+    assert second.seen == 1
+    one.follow(origin([1], images))
     one(images[[1]])
     assert first.seen == 4  # what the other one learned since is its own
 
