@@ -111,7 +111,7 @@ TWO_CORES_STUDENT = Distill(
     student=ArchitectureRef(architecture="resnet11_cifar"),
     teacher_view="plain",
     training=Training(
-        epochs=24,
+        epochs=26,
         learning_rate=0.1,
         schedule="one_cycle",
         label_smoothing=0.1,
@@ -124,7 +124,7 @@ TWO_CORES_STUDENT = Distill(
 
 def _two_cores(rate: float) -> Steps:
     recovery = Recovery(
-        epochs=7,
+        epochs=8,
         learning_rate=0.05,
         label_smoothing=0.1,
         gradient_clip=5.0,

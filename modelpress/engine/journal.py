@@ -29,7 +29,8 @@ class TrainingProgress:
     epochs: int
     # step, epoch, loss, accuracy (top-1 of the training batches; of mixed images the larger part's label counts),
     # learning_rate, images_per_second, seconds_left; validation_accuracy (of the latest epoch) where images are kept
-    # apart for it; sparsity where weights are held at zero
+    # apart for it; sparsity where weights are held at zero. Before the first step only teacher_answers (0..1), if a
+    # teacher answers for all images first.
     metrics: dict[str, float]
 
 
@@ -90,6 +91,13 @@ class Journal:
         if self._latest - self._reported >= _SECONDS_BETWEEN_REPORTS:
             self._read()
             self._report()
+
+    def note_answers(self, share: float) -> None:
+        """A teacher has answered for this share of the images, before the first step."""
+        self._latest = time.perf_counter()
+        if self._on_progress is not None and self._latest - self._reported >= _SECONDS_BETWEEN_REPORTS:
+            self._reported = self._latest
+            self._on_progress(TrainingProgress(0.0, self._epoch, self._training.epochs, {"teacher_answers": share}))
 
     def close_epoch(self) -> None:
         """Take the mean loss of the epoch. Raises Diverged."""

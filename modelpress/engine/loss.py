@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from modelpress.engine.arithmetic import Arithmetic
 from modelpress.engine.checkpoints.snapshot import Snapshot
 
 
@@ -47,6 +48,10 @@ class Loss(ABC):
     def resume(self, snapshot: Snapshot) -> None:
         """Remember what another one like it did. Raises UnusableCheckpoint."""
         snapshot.copy_into(_numbered(self.parameters()))
+
+    def prepare(self, everything: Origin, arithmetic: Arithmetic) -> Iterator[float]:  # noqa: ARG002 - likewise
+        """Before the first batch: compute what can be computed once for all images; yields how much of it is done."""
+        yield from ()
 
     def follow(self, origin: Origin | None) -> None:  # noqa: B027 - most losses have no use for it
         """Where the images of the next batch come from; None where each is made of two."""

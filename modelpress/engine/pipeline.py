@@ -33,6 +33,7 @@ from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.job import Figures, JobCheckpoints, StepsDone
 from modelpress.engine.checkpoints.snapshot import UnusableCheckpoint
 from modelpress.engine.device import choose_device
+from modelpress.engine.distill.cache import KeptAnswers
 from modelpress.engine.events import Tracker
 from modelpress.engine.exhaustion import BatchTooLarge, free_memory, naming
 from modelpress.engine.final_report import final_report
@@ -98,6 +99,7 @@ class _Job:
         self.tracker = Tracker(emit, first_phases(self.recipe))
         files = CheckpointFolder(folder, step_fingerprints(task.inputs, task.recipe), emit)
         self.checkpoints = JobCheckpoints(files, task.checkpoint_seconds, self.tracker.warn)
+        self.answers = KeptAnswers()
         self.logged_epoch: tuple[int | None, int] | None = None
 
     def run(self) -> Report:
@@ -241,6 +243,7 @@ class _Job:
             students=inputs.students,
             ranks=self.ranks,
             checkpoints=self.checkpoints.of_step(index),
+            answers=self.answers,
         )
         before = context.checkpoints.seconds
         while True:
@@ -266,7 +269,7 @@ class _Job:
     def _tell_training(self, progress: TrainingProgress) -> None:
         metrics = {name: value for name, value in progress.metrics.items() if name != "epoch"}
         place = (self.tracker.step, progress.epoch)
-        if place != self.logged_epoch:  # one line an epoch is what a reader of the log wants
+        if place != self.logged_epoch and "loss" in metrics:  # one line an epoch is what a reader of the log wants
             self.logged_epoch = place
             figures = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             LOG.info("epoch %d of %d: %s", progress.epoch, progress.epochs, figures)

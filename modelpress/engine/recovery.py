@@ -12,6 +12,7 @@ from torch import nn
 from modelpress.engine.batch_size import naming_batch
 from modelpress.engine.checkpoints.snapshot import Stateful
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.distill.cache import Asking
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
 from modelpress.engine.distill.renormalise import renormalise_inputs
 from modelpress.engine.journal import TrainingProgress
@@ -24,7 +25,7 @@ from modelpress.engine.training import train
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import TrainingSummary
-from modelpress.spec.training import Recovery, Training
+from modelpress.spec.training import Recovery, TeacherView, Training
 
 
 def recover(
@@ -129,7 +130,7 @@ def choose_loss(network: Network, training: Training, context: StepContext) -> L
             temperature=training.temperature,
             alpha=training.alpha,
             label_smoothing=training.label_smoothing,
-            plain=training.teacher_view == "plain",
+            asking=asking_of(network, training, training.teacher_view, context),
         )
     return LabelLoss(training.label_smoothing)
 
@@ -144,6 +145,12 @@ def teacher_of(network: Network, context: StepContext) -> nn.Module:
     if given != wanted:
         renormalise_inputs(teacher, given, wanted, context.device)
     return teacher
+
+
+def asking_of(network: Network, training: Training, view: TeacherView, context: StepContext) -> Asking:
+    """How that teacher is asked: its answers are told apart by the images, which are also those not kept apart."""
+    images = (preprocessing_of(network, context), training.validation)
+    return Asking(view == "plain", context.answers, images)
 
 
 def preprocessing_of(network: Network, context: StepContext) -> Preprocessing:

@@ -9,6 +9,7 @@ import torch
 
 from modelpress.engine.checkpoints.step import NO_CHECKPOINTS, StepCheckpoints
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.distill.cache import KeptAnswers
 from modelpress.engine.journal import TrainingProgress
 from modelpress.engine.network import Network
 from modelpress.engine.ranks.leader import ALONE, Ranks
@@ -28,6 +29,7 @@ class StepContext:
     ranks: Ranks = ALONE  # who shares its trainings
     checkpoints: StepCheckpoints = NO_CHECKPOINTS
     accumulation: int = 1  # parts that each batch of its training is computed in
+    answers: KeptAnswers = field(default_factory=KeptAnswers)  # of the original as a teacher, for all steps
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,14 @@ def train(
         state = TrainingState(module, optimizer, arithmetic, device, parts)
         start = Position() if saved is None else state.resume(saved)
         del saved  # as large as all else together
+        everything = batches.everything()
+        # In fewer epochs than images have forms a teacher is not asked about each.
+        if everything is not None and training.epochs * len(data.train_labels) >= everything.count:
+            with journal.aside():
+                for share in loss.prepare(everything, arithmetic):
+                    journal.note_answers(share)
+                    if checkpoints.due():
+                        checkpoints.keep(state.snapshot(start))
 
         threads = max(1, torch.get_num_threads() // ranks.size)
         assignment = Assignment(

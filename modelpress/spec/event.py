@@ -34,7 +34,8 @@ class Progress(Resource):
     metrics: dict[str, float] = Field(
         default_factory=dict,
         description="step, epoch, loss, accuracy (of the training batches), validation_accuracy (after the latest "
-        "epoch), learning_rate, sparsity, images_per_second, seconds_left (of the training), as they apply.",
+        "epoch), learning_rate, sparsity, images_per_second, seconds_left (of the training), as they apply; or "
+        "teacher_answers (0..1), before the first step.",
     )
 
 

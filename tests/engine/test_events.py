@@ -139,12 +139,13 @@ def test_warnings_are_told_and_kept() -> None:
 
 
 def test_trainings_take_most_and_by_their_length() -> None:
+    cropped = {"crop_padding": 4}  # so that the teacher is asked anew in every epoch
     recipe = Recipe.model_validate(
         {
             "steps": [
                 {"kind": "prune", "sparsity": 0.5},
                 {"kind": "finetune", "training": {"epochs": 10}},
-                {"kind": "finetune", "training": {"epochs": 10, "teacher": "original"}},
+                {"kind": "finetune", "training": {"epochs": 10, "teacher": "original", "augmentation": cropped}},
             ]
         }
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -99,6 +100,7 @@ class Batches:
         drawn = Changes.draw(self._augmentation, len(self._labels), (height, width), self._generator)
         home = self._labels.device
         order, drawn = order.to(home), drawn.to(home)
+        everything = self.everything()
         for begin in range(self._taken * self._batch_size, self._used, self._batch_size):
             self._taken += 1
             batch = order[begin : begin + self._batch_size]
@@ -108,7 +110,7 @@ class Batches:
             if drawn.shares is not None:  # an image is mixed with the one before it, whichever rank that belongs to
                 chosen = torch.cat([batch.roll(1)[part][:1], chosen])
             changes = drawn.of(chosen)
-            self.origin = self._origin(chosen, changes)
+            self.origin = self._origin(everything, chosen, changes)
             images = self._normalise(crop_and_mirror(self._images[chosen], changes, self._augmentation.crop_padding))
             labels = self._labels[chosen].to(self._device)
             for rectangles in changes.rectangles:
@@ -127,13 +129,18 @@ class Batches:
         mirrored = Changes(mirrored=places >= count)
         return self._normalise(crop_and_mirror(self._images[places % count], mirrored, 0))
 
-    def _origin(self, chosen: Tensor, changes: Changes) -> Origin | None:
-        if changes.shares is not None:
+    def everything(self) -> Origin | None:
+        """All images that batches are made of, mirrored ones too if there are any; None where each is made of two."""
+        if self._augmentation.mixup:
             return None
-        count = len(self._labels)
-        places = chosen if changes.mirrored is None else chosen + count * changes.mirrored
-        views = self._augmentation.views
-        return Origin(places, count * (views or 2), self.plain, unchanged=views is not None)
+        count = len(self._labels) * (2 if self._augmentation.horizontal_flip else 1)
+        return Origin(torch.arange(count), count, self.plain, unchanged=self._augmentation.views is not None)
+
+    def _origin(self, everything: Origin | None, chosen: Tensor, changes: Changes) -> Origin | None:
+        if everything is None:
+            return None
+        mirrored = 0 if changes.mirrored is None else changes.mirrored
+        return replace(everything, places=chosen + len(self._labels) * mirrored)
 
     def snapshot(self) -> Snapshot:
         """The place in the order of images: within an epoch, or between two."""

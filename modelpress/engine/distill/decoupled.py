@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.mixed_labels import leading_labels
-from modelpress.engine.distill.cache import TaughtLoss
+from modelpress.engine.distill.cache import Asking, TaughtLoss
 from modelpress.engine.distill.hinton import label_loss
 
 
@@ -28,9 +28,9 @@ class DecoupledLoss(TaughtLoss):
         beta: float,
         label_weight: float,
         label_smoothing: float = 0.0,
-        plain: bool = False,
+        asking: Asking | None = None,
     ) -> None:
-        super().__init__(teacher, plain=plain)
+        super().__init__(teacher, asking)
         self._temperature = temperature
         self._alpha = alpha
         self._beta = beta

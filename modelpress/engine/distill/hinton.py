@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.arithmetic import lay_out
+from modelpress.engine.arithmetic import Arithmetic, lay_out
 from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.mixed_labels import labelled_share
-from modelpress.engine.distill.cache import TaughtLoss
-from modelpress.engine.loss import Loss
+from modelpress.engine.distill.cache import Asking, TaughtLoss
+from modelpress.engine.loss import Loss, Origin
 
 
 class LabelLoss(Loss):
@@ -40,12 +41,16 @@ class HintonLoss(TaughtLoss):
         temperature: float,
         alpha: float,
         label_smoothing: float = 0.0,
-        plain: bool = False,
+        asking: Asking | None = None,
     ) -> None:
-        super().__init__(teacher, plain=plain)
+        super().__init__(teacher, asking)
         self._temperature = temperature
         self._alpha = alpha
         self._label_smoothing = label_smoothing
+
+    def prepare(self, everything: Origin, arithmetic: Arithmetic) -> Iterator[float]:
+        """Nothing where the teacher has no say."""
+        return super().prepare(everything, arithmetic) if self._alpha > 0 else iter(())
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); the teacher sees the same `images` or their plain form, under one autocast."""

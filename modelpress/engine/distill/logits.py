@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.distill.cache import TaughtLoss
+from modelpress.engine.distill.cache import Asking, TaughtLoss
 from modelpress.engine.distill.hinton import label_loss
 
 
@@ -16,9 +16,9 @@ class LogitLoss(TaughtLoss):
     """
 
     def __init__(
-        self, teacher: nn.Module, *, label_weight: float, label_smoothing: float = 0.0, plain: bool = False
+        self, teacher: nn.Module, *, label_weight: float, label_smoothing: float = 0.0, asking: Asking | None = None
     ) -> None:
-        super().__init__(teacher, plain=plain)
+        super().__init__(teacher, asking)
         self._label_weight = label_weight
         self._label_smoothing = label_smoothing
 

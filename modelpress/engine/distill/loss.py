@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from modelpress.engine.distill.attention import AttentionLoss, require_convolutions
+from modelpress.engine.distill.cache import Asking
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss
 from modelpress.engine.distill.hints import HintLoss
@@ -22,10 +23,14 @@ from modelpress.spec.steps.distillation_loss import Decoupled, DistillationLoss,
 
 @contextmanager
 def distillation_loss(
-    wanted: DistillationLoss, teacher: nn.Module, student: nn.Module, *, label_smoothing: float, plain: bool = False
+    wanted: DistillationLoss,
+    teacher: nn.Module,
+    student: nn.Module,
+    *,
+    label_smoothing: float,
+    asking: Asking | None = None,
 ) -> Iterator[Loss]:
-    """The loss as the training loop calls it; `teacher` is frozen, on the training's device, and asked about `plain`
-    images or about those that the student sees.
+    """The loss as the training loop calls it; `teacher` is frozen and on the training's device.
 
     Both networks are watched where the loss looks inside them, and are as they were afterwards. Raises
     IncompatibleSpec when a layer that it names is missing.
@@ -38,14 +43,14 @@ def distillation_loss(
             beta=wanted.beta,
             label_weight=wanted.label_weight,
             label_smoothing=label_smoothing,
-            plain=plain,
+            asking=asking,
         )
         return
     if isinstance(wanted, LogitRegression):
-        yield LogitLoss(teacher, label_weight=wanted.label_weight, label_smoothing=label_smoothing, plain=plain)
+        yield LogitLoss(teacher, label_weight=wanted.label_weight, label_smoothing=label_smoothing, asking=asking)
         return
     hinton = HintonLoss(
-        teacher, temperature=wanted.temperature, alpha=wanted.alpha, label_smoothing=label_smoothing, plain=plain
+        teacher, temperature=wanted.temperature, alpha=wanted.alpha, label_smoothing=label_smoothing, asking=asking
     )
     if wanted.kind == "hinton":
         yield hinton

@@ -11,7 +11,7 @@ from modelpress.engine.arithmetic import logits_of
 from modelpress.engine.distill.loss import distillation_loss
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.network import Network
-from modelpress.engine.recovery import preprocessing_of, recover, teacher_of, training_data
+from modelpress.engine.recovery import asking_of, preprocessing_of, recover, teacher_of, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.check.misfit import shape_of
@@ -37,7 +37,7 @@ def distill(network: Network, step: Distill, context: StepContext) -> StepResult
         teacher_of(student, context),
         student.module,
         label_smoothing=step.training.label_smoothing,
-        plain=step.teacher_view == "plain",
+        asking=asking_of(student, step.training, step.teacher_view, context),
     ) as loss:
         summary = recover(student, step.training, context, loss=loss)
     return StepResult(student, training=summary)

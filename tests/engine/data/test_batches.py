@@ -167,6 +167,7 @@ def test_mixed_images_come_with_the_shares_of_their_classes():
     seen = 0
     for pixels, shares in batches.epoch():
         assert batches.origin is None
+        assert batches.everything() is None
         assert pixels.is_contiguous(memory_format=torch.channels_last)
         assert shares.shape == (len(pixels), 4)
         torch.testing.assert_close(shares.sum(1), torch.ones(len(pixels)))
@@ -184,10 +185,13 @@ def test_a_batch_says_what_it_was_made_of(flip: bool, change: dict[str, float]):
     plain = pixels[labels.argsort()]
     everyone = torch.cat([plain, plain.flip(3)])
     seen = set()
+    everything = batches.everything()
+    assert everything is not None
+    torch.testing.assert_close(everything.plain(everything.places), everyone[: 20 if flip else 10])
     for pixels, labels in batches.epoch():
         origin = batches.origin
         assert origin is not None
-        assert origin.count == (20 if flip or change else 10)
+        assert origin.count == (20 if flip else 10)
         assert torch.equal(origin.places % 10, labels)
         torch.testing.assert_close(origin.plain(origin.places), everyone[origin.places])
         assert origin.unchanged is (not change)

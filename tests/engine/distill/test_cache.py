@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from modelpress.engine import journal
+from modelpress.engine.arithmetic import Arithmetic
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
-from modelpress.engine.distill.cache import CachedTeacher
+from modelpress.engine.distill import cache
+from modelpress.engine.distill.cache import Asking, CachedTeacher, KeptAnswers
 from modelpress.engine.distill.decoupled import DecoupledLoss
 from modelpress.engine.distill.hinton import HintonLoss
 from modelpress.engine.distill.logits import LogitLoss
@@ -21,6 +26,7 @@ from tests.support.image_data import noise
 from tests.support.tiny import tiny_module, tiny_network
 
 CPU = torch.device("cpu")
+FP32 = Arithmetic("fp32", channels_last=True)
 
 
 class Counting(nn.Module):
@@ -57,7 +63,7 @@ def test_cached_trains_as_uncached(kind: str):
 
     cached, asked = Counting(), Counting()
     uncached = loss(asked)
-    uncached.follow = lambda origin: None
+    uncached.prepare = lambda everything, arithmetic: iter(())
     one, other = learnt(loss(cached), Augmentation()), learnt(uncached, Augmentation())
     assert (cached.seen, asked.seen) == (20, 60)
     for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
@@ -77,7 +83,7 @@ def test_images_changed_at_random_are_asked_anew(change: dict[str, object]):
 def test_mirrored_images_are_asked_once_each():
     teacher = Counting()
     learnt(HintonLoss(teacher, temperature=4.0, alpha=0.9), Augmentation(horizontal_flip=True))
-    assert 20 < teacher.seen <= 40
+    assert teacher.seen == 40
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -85,7 +91,7 @@ def test_mirrored_images_are_asked_once_each():
 def test_a_teacher_of_plain_images_is_asked_once(kind: str, change: dict[str, object]):
     teacher, tiny = Counting(), tiny_module(classes=3)
     loss: DistillationLoss = TypeAdapter(DistillationLoss).validate_python({"kind": kind})
-    with distillation_loss(loss, teacher, tiny, label_smoothing=0.0, plain=True) as plain:
+    with distillation_loss(loss, teacher, tiny, label_smoothing=0.0, asking=Asking(plain=True)) as plain:
         learnt(plain, Augmentation.model_validate(change))
     assert teacher.seen == 20
 
@@ -94,47 +100,119 @@ def origin(places: list[int], images: Tensor, *, unchanged: bool = True) -> Orig
     return Origin(torch.tensor(places), len(images), images.__getitem__, unchanged)
 
 
+def prepared(cached: CachedTeacher, images: Tensor, *, unchanged: bool = True, arithmetic: Arithmetic = FP32) -> int:
+    """Have it answer for all; how many chunks that took."""
+    everything = origin([*range(len(images))], images, unchanged=unchanged)
+    return len([*cached.prepare(everything, arithmetic)])
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_logits_go_to_their_images(plain: bool):
     teacher = Counting()
-    cached = CachedTeacher(teacher, plain=plain)
+    cached = CachedTeacher(teacher, Asking(plain=plain))
     images = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         expected = teacher.inner(images)
+    prepared(cached, images, unchanged=not plain)
     for order in ([3, 1], [0, 3], [4, 2], [2, 0, 1, 3, 4]):
         cached.follow(origin(order, images, unchanged=not plain))
-        shown = torch.zeros(len(order), 1, 8, 8) if plain else images[order]
-        torch.testing.assert_close(cached(shown), expected[order])
+        torch.testing.assert_close(cached(torch.zeros(len(order), 1, 8, 8)), expected[order])
     assert teacher.seen == 5
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_where_few_are_asked_about_nobody_is_asked_about_all(plain: bool):
+    """In one epoch of images that may be mirrored each is seen in one form of two."""
+    teacher = Counting()
+    augmentation = Augmentation(horizontal_flip=True, crop_padding=int(plain))
+    module, data = tiny_module(classes=3), noise(20)
+    training = Training(epochs=1, batch_size=8, augmentation=augmentation, precision="fp32")
+    loss = HintonLoss(teacher, temperature=4.0, alpha=0.9, asking=Asking(plain=plain))
+    train(module, data, data.statistics, training, loss=loss, seed=0, device=CPU)
+    assert teacher.seen == 20
+
+
+def test_a_teacher_without_a_say_is_not_asked():
+    teacher = Counting()
+    learnt(HintonLoss(teacher, temperature=4.0, alpha=0.0), Augmentation())
+    assert teacher.seen == 0
 
 
 def test_what_was_said_is_known_to_the_next_one():
     first, second = Counting(), Counting()
-    one, other = CachedTeacher(first), CachedTeacher(second)
-    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    one.follow(origin([4, 0, 2], images))
-    said = one(images[[4, 0, 2]])
-    other.resume(one.snapshot())
-    other.follow(origin([2, 4], images))
-    assert torch.equal(other(images[[2, 4]]), said[[2, 0]])
-    assert second.seen == 0
-    other.follow(origin([2, 1], images))
-    other(images[[2, 1]])
-    assert second.seen == 1
-    one.follow(origin([1], images))
-    one(images[[1]])
-    assert first.seen == 4  # what the other one learned since is its own
+    images = torch.randn(600, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole, broken_off = CachedTeacher(first), CachedTeacher(first)
+    assert prepared(whole, images) == 3
+    chunks = broken_off.prepare(origin([*range(600)], images), FP32)
+    assert next(chunks) == pytest.approx(256 / 600)
+    other = CachedTeacher(second)
+    other.resume(broken_off.snapshot())
+    assert prepared(other, images) == 2
+    assert second.seen == 600 - 256
+    for teacher in (whole, other):
+        teacher.follow(origin([2, 599, 300], images))
+    assert torch.equal(other(images[:3]), whole(images[:3]))  # to the last bit
+    other = CachedTeacher(second)
+    other.resume(whole.snapshot())
+    assert prepared(other, images) == 0
+
+
+def test_the_answers_serve_all_steps_of_a_job():
+    teacher, kept = Counting(), KeptAnswers()
+    images = torch.randn(300, 1, 8, 8)
+    assert prepared(CachedTeacher(teacher, Asking(kept=kept)), images) == 2
+    again = CachedTeacher(teacher, Asking(plain=True, kept=kept))
+    assert prepared(again, images, unchanged=False) == 0
+    again.follow(origin([7], images, unchanged=False))
+    torch.testing.assert_close(again(torch.zeros(1, 1, 8, 8)), teacher.inner(images[7:8]))
+    # Others, or computed in another way.
+    assert prepared(CachedTeacher(teacher, Asking(kept=kept, images="others")), images) == 2
+    assert prepared(CachedTeacher(teacher, Asking(kept=kept)), images, arithmetic=Arithmetic("bf16", False)) == 2
+    assert prepared(CachedTeacher(teacher, Asking(kept=kept)), images[:299]) == 2
+    # A process that shares the training is not sent what belongs to others.
+    assert len(pickle.dumps(kept)) < 200
+
+
+def test_answers_beyond_all_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache, "_MOST_KEPT", 14)
+    teacher = Counting()
+    cached = CachedTeacher(teacher)
+    images = torch.randn(5, 1, 8, 8)
+    assert prepared(cached, images) == 0
+    cached.follow(origin([3, 1], images))
+    torch.testing.assert_close(cached(images[[3, 1]]), teacher.inner(images[[3, 1]]))
+
+
+def test_a_training_says_how_far_the_answers_are_and_keeps_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache, "_CHUNK", 8)
+    monkeypatch.setattr(journal, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    told: list[float] = []
+    data = noise(20)
+    train(
+        tiny_module(classes=3),
+        data,
+        data.statistics,
+        Training(epochs=1, precision="fp32"),
+        loss=HintonLoss(Counting(), temperature=4.0, alpha=0.9),
+        seed=0,
+        device=CPU,
+        on_progress=lambda progress: told.append(progress.metrics.get("teacher_answers", -1.0)),
+    )
+    assert told[:3] == [8 / 20, 16 / 20, 1.0]
+    assert set(told[3:]) == {-1.0}
 
 
 @pytest.mark.parametrize(
-    "tensors",
+    ("tensor", "known"),
     [
-        {"logits": torch.zeros(6), "known": torch.zeros(6, dtype=torch.bool)},
-        {"logits": torch.zeros(6, 3), "known": torch.zeros(5, dtype=torch.bool)},
-        {"logits": torch.zeros(6, 3), "known": torch.zeros(6)},
+        (torch.zeros(6), 6),
+        (torch.zeros(6, 3), 7),
+        (torch.zeros(6, 3), -1),
+        (torch.zeros(6, 3), None),
+        (torch.zeros(6, 3, dtype=torch.int64), 6),
     ],
-    ids=["vector", "counts", "type"],
+    ids=["vector", "too many", "less than none", "nothing", "type"],
 )
-def test_what_is_no_answer_is_refused(tensors: dict[str, Tensor]):
+def test_what_is_no_answer_is_refused(tensor: Tensor, known: int | None):
     with pytest.raises(UnusableCheckpoint):
-        CachedTeacher(Counting()).resume(Snapshot(tensors))
+        CachedTeacher(Counting()).resume(Snapshot({"logits": tensor}, known))
