@@ -41,7 +41,7 @@ serve: setup
 	$(BIN)/python -m service.serve
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations=30 --durations-min=10 $(TESTS) $(ARGS)
 
 hostile: setup
 	$(BIN)/python -m tests.hostile

@@ -54,7 +54,8 @@ class Session:
     def perform(self, job: Job, artifacts: tuple[ArtifactKind, ...]) -> Finished:
         """Hand a job in, or find the one that a stopped run handed in, and wait for its end.
 
-        Raises JobFailed, JobCancelled and ApiError: what fails is tried again only in another run.
+        What else a stopped run left, of a recipe that was changed since perhaps, is cancelled; it goes on when its turn
+        comes. Raises JobFailed, JobCancelled and ApiError: what fails is tried again only in another run.
         """
         spec = self.spec(job, artifacts)
         said = json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()
@@ -62,6 +63,7 @@ class Session:
         handle = self._client.submit(spec, idempotency_key=digest)
         if handle.state in (JobState.FAILED, JobState.CANCELLED):
             handle.retry()
+        self._clear_for(handle.id)
         curve = Curve(self._folder / f"{key(job)}.{digest[:8]}.jsonl")
         line = f"{job.name} ({job.data}{f', seed {job.seed}' if job.seed else ''})"
         self._bars.say(line, "handed in")
@@ -83,3 +85,9 @@ class Session:
             report=report,
             curve=curve.samples(),
         )
+
+    def _clear_for(self, job_id: str) -> None:
+        for state in (JobState.QUEUED, JobState.RUNNING):
+            for other in self._client.jobs(state=state):
+                if other.id != job_id:
+                    self._client.job(other.id).cancel()

@@ -15,7 +15,7 @@ from modelpress.client import Client, JobFailed
 from modelpress.client.progress import JobBars
 from modelpress.spec.event import Progress
 from modelpress.spec.job import ArtifactKind
-from modelpress.spec.resources import Model
+from modelpress.spec.resources import Job, Model, Page
 from modelpress.spec.state import JobState, UploadState
 from tests.benchmarks.slimnets.finished_jobs import a_job, report
 from tests.client.resources import make_job, make_model
@@ -32,16 +32,23 @@ def perform(folder: Path, answer: Callable[[Received], Reply]) -> tuple[Finished
         return session.perform(a_job(seed=3), FILES), server
 
 
-def answers(first: JobState, last: JobState = JobState.SUCCEEDED) -> Callable[[Received], Reply]:
-    """A job that is in the state `first` when it is handed in, trains, and comes to `last`."""
+def answers(
+    first: JobState, last: JobState = JobState.SUCCEEDED, left: tuple[str, ...] = ()
+) -> Callable[[Received], Reply]:
+    """A job that is in the state `first` when it is handed in, and comes to `last`; others are `left` in the queue."""
     job = make_job(last).model_copy(update={"progress": TRAINING})
+    waiting = [make_job(JobState.QUEUED).model_copy(update={"id": name}) for name in ("job_1", *left)]
 
     def answer(received: Received) -> Reply:
+        if received.path.startswith("/v1/jobs?"):
+            items = waiting if "state=queued" in received.path else []
+            return Reply(body=Page[Job](items=tuple(items)).model_dump_json().encode())
         if received.path == "/v1/jobs":
             return Reply(202, make_job(first).model_dump_json().encode())
         if received.path.endswith("/report"):
             return Reply(body=report(0.81, 100).model_dump_json().encode())
-        return Reply(body=job.model_dump_json().encode())
+        asked = job.model_copy(update={"id": received.path.split("/")[3]})
+        return Reply(body=asked.model_dump_json().encode())
 
     return answer
 
@@ -53,7 +60,7 @@ def test_a_job_has_the_same_key_each_time_and_keeps_its_curve(tmp_path: Path) ->
     assert body["steps"] == dumped(a_job()) == first.steps
     keys = {server.requests[0].headers["Idempotency-Key"] for server in (one, other)}
     assert len(keys) == 1
-    assert [request.method for request in one.requests] == ["POST", "GET", "GET"]
+    assert [request.method for request in one.requests] == ["POST", "GET", "GET", "GET", "GET"]
     assert (first.id, first.seed, first.top1, first.stored_bytes) == ("job_1", 3, 0.81, 100)
     # What a run saw before it was stopped and what the next one saw are one curve.
     assert [(sample.step, sample.loss, sample.sparsity) for sample in second.curve] == [(5, 1.5, 0.4)]
@@ -67,6 +74,12 @@ def test_what_failed_in_an_earlier_run_is_tried_again_and_fails_for_good_in_this
     ]
     with pytest.raises(JobFailed):
         perform(tmp_path, answers(JobState.QUEUED, JobState.FAILED))
+
+
+def test_what_else_a_stopped_run_left_does_not_go_first(tmp_path: Path) -> None:
+    _, server = perform(tmp_path, answers(JobState.QUEUED, left=("job_2", "job_3")))
+    posts = [request.path for request in server.requests if request.method == "POST"]
+    assert posts == ["/v1/jobs", "/v1/jobs/job_2/cancel", "/v1/jobs/job_3/cancel"]
 
 
 def test_uploads_are_found_by_their_name_when_they_can_be_used() -> None:
