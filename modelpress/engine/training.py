@@ -104,10 +104,10 @@ def train(
         if min(training.batch_size, len(data.train_labels)) == 1 < least:
             raise IncompatibleSpec("batch normalisation cannot be trained on batches of one image; raise `batch_size`")
         steps = training.epochs * len(batches)
-        check_takes_smaller(module, batches.sample(), training)
+        sample = batches.sample()
+        check_takes_smaller(module, sample, training)
         saved = checkpoints.take_saved()
         if saved is None:
-            sample = batches.sample()
             sample = sample[: max(least, len(sample) // accumulation)]
             arithmetic = choose_arithmetic(module, sample, precision=training.precision, steps=steps)
         else:

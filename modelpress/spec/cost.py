@@ -18,7 +18,6 @@ from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.needs import Device, Least, Needs
 from modelpress.spec.steps import Distill, Factorize, PruneChannels, Step, step_training
-from modelpress.spec.steps.distillation_loss import Attention, Hints, Relational
 from modelpress.spec.student import Current, Thinner, Uploaded
 from modelpress.spec.training import Recovery, Training
 
@@ -235,15 +234,12 @@ def teacher_passes(step: Step) -> int:
     if isinstance(step, Distill):
         if not step.asks_teacher:
             return 0
-        loss, view = step.chosen_loss, step.teacher_view
-        if isinstance(loss, Relational | Attention | Hints):
+        if step.compares_layers:
             return training.epochs
+        view = step.teacher_view
     else:
         view = training.teacher_view if isinstance(training, Recovery) else "augmented"
-    augmentation = training.augmentation
-    views = augmentation.views
-    if view == "plain":
-        views = 2 if augmentation.horizontal_flip else 1
+    views = training.augmentation.plain_views if view == "plain" else training.augmentation.views
     return training.epochs if views is None else min(training.epochs, views)
 
 

@@ -45,11 +45,16 @@ class Augmentation(Config):
     )
 
     @property
+    def plain_views(self) -> int:
+        """As how many images one image appears but for all other changes: 1, or 2 where it may be mirrored."""
+        return 2 if self.horizontal_flip else 1
+
+    @property
     def views(self) -> int | None:
-        """As how many different images one image appears: 1, or 2 where it may be mirrored; None for no end of them."""
+        """As how many different images one image appears; None for no end of them."""
         if self.crop_padding or self.cutout or self.random_erasing or self.mixup:
             return None
-        return 2 if self.horizontal_flip else 1
+        return self.plain_views
 
 
 class ProgressiveResizing(Config):

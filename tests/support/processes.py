@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.support.patience import until
+
 STOP_SECONDS = 30.0
 
 
@@ -63,11 +65,7 @@ def freeze(pid: int) -> None:
     The signal is on its way for as long as a thread is in a system call, in which it may yet take a lock.
     """
     os.kill(pid, signal.SIGSTOP)
-    give_up = time.monotonic() + STOP_SECONDS
-    while not all(_is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()):
-        if time.monotonic() > give_up:
-            raise RuntimeError(f"process {pid} did not stop within {STOP_SECONDS:g} s")
-        time.sleep(0.005)
+    until(lambda: all(_is_stopped(task) for task in Path(f"/proc/{pid}/task").iterdir()), STOP_SECONDS)
 
 
 def _is_stopped(task: Path) -> bool:

@@ -133,7 +133,7 @@ class Batches:
         """All images that batches are made of, mirrored ones too if there are any; None where each is made of two."""
         if self._augmentation.mixup:
             return None
-        count = len(self._labels) * (2 if self._augmentation.horizontal_flip else 1)
+        count = len(self._labels) * self._augmentation.plain_views
         return Origin(torch.arange(count), count, self.plain, unchanged=self._augmentation.views is not None)
 
     def _origin(self, everything: Origin | None, chosen: Tensor, changes: Changes) -> Origin | None:

@@ -51,6 +51,11 @@ class Distill(Config):
         return not isinstance(self.chosen_loss, Hinton) or self.chosen_loss.alpha > 0
 
     @property
+    def compares_layers(self) -> bool:
+        """True where the loss looks inside both networks, which then need the same images."""
+        return isinstance(self.loss, Relational | Attention | Hints)
+
+    @property
     def replaces_network(self) -> bool:
         """True when the student is another network than the one that the steps before have made."""
         return not isinstance(self.student, Current)
@@ -70,9 +75,9 @@ class Distill(Config):
     def _check_teacher_view(self) -> Self:
         if self.asks_teacher:
             check_teacher_view(self.teacher_view, self.training)
-        if self.teacher_view == "plain" and isinstance(self.loss, Relational | Attention | Hints):
+        if self.teacher_view == "plain" and self.compares_layers:
             raise ValueError(
-                f"`teacher_view: plain` keeps the teacher's answers alone, and the loss `{self.loss.kind}` compares "
-                "layers of both networks on the same images: drop one of them"
+                "`teacher_view: plain` keeps the teacher's answers alone, and the loss "
+                f"`{self.chosen_loss.kind}` compares layers of both networks on the same images: drop one of them"
             )
         return self
