@@ -74,11 +74,18 @@ def _resnets() -> list[Architecture]:
     ]
 
 
-_FOR_FEW_CORES = _own(
-    "resnet11_cifar",
-    "Residual network of eleven layers that pools early (after Page 2018), for few processor cores",
-    width=1.0,
-)
+_FOR_FEW_CORES = [
+    _own(
+        "resnet11_cifar",
+        "Residual network of eleven layers that pools early (after Page 2018), for few processor cores",
+        width=1.0,
+    ),
+    _own(
+        "convnet8_cifar",
+        "Convolutional network of eight layers that few epochs train well (after Jordan 2024)",
+        width=1.0,
+    ),
+]
 
 
 _PAPER = [
@@ -141,7 +148,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     for entry in [
         *_vggs(),
         *_resnets(),
-        _FOR_FEW_CORES,
+        *_FOR_FEW_CORES,
         *_PAPER,
         *(_torchvision(name) for name in _TORCHVISION_NAMES),
         *_timms(),

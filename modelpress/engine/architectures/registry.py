@@ -13,6 +13,7 @@ from torch import nn
 
 from modelpress.engine.architectures.alexnet import AlexNet
 from modelpress.engine.architectures.budget import Budget, TooLargeError
+from modelpress.engine.architectures.convnet8 import ConvNet8
 from modelpress.engine.architectures.nin import NIN
 from modelpress.engine.architectures.resnet import ResNet
 from modelpress.engine.architectures.resnet11 import ResNet11
@@ -38,6 +39,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet56_cifar": partial(ResNet, 56),
     "resnet110_cifar": partial(ResNet, 110),
     "resnet11_cifar": ResNet11,
+    "convnet8_cifar": ConvNet8,
     "nin_cifar": NIN,
     "snn_1k": partial(SNN, 1_000),
     "snn_10k": partial(SNN, 10_000),

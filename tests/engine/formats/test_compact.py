@@ -47,9 +47,10 @@ def assert_same_bits(one: nn.Module, other: nn.Module) -> None:
         describe("vgg11_bn_cifar", PAIR, width=0.1),
         describe("resnet20_cifar", num_classes=3, in_channels=1),
         describe("resnet11_cifar", width=0.5),
+        describe("convnet8_cifar", width=0.25),
         describe("mobilenet_v3_small", num_classes=5, image_size=32),
     ],
-    ids=["vgg", "factorized", "resnet", "resnet11", "mobilenet"],
+    ids=["vgg", "factorized", "resnet", "resnet11", "convnet8", "mobilenet"],
 )
 @pytest.mark.parametrize("sparsity", [0.0, 0.75, 0.98])
 def test_round_trip_is_exact(description: Any, sparsity: float, tmp_path: Path) -> None:

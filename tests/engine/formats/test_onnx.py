@@ -41,12 +41,13 @@ def scores(path: Path, images: torch.Tensor) -> np.ndarray:
         describe("nin_cifar"),
         describe("resnet20_cifar", in_channels=1),
         describe("resnet11_cifar"),
+        describe("convnet8_cifar"),
         describe("alexnet_cifar"),
         describe("cnn_1k"),
         describe("mobilenet_v3_small", image_size=32, num_classes=7),
         describe("googlenet", image_size=64, num_classes=7),
     ],
-    ids=["factorized", "nin", "resnet", "resnet11", "alexnet", "cnn", "mobilenet", "googlenet"],
+    ids=["factorized", "nin", "resnet", "resnet11", "convnet8", "alexnet", "cnn", "mobilenet", "googlenet"],
 )
 @pytest.mark.slow
 def test_outputs_are_the_modules_at_any_batch(description: NetworkDescription, tmp_path: Path) -> None:

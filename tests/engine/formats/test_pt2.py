@@ -37,8 +37,14 @@ print(sorted(name for name in sys.modules if name.split(".")[0] in {"modelpress"
 
 @pytest.mark.parametrize(
     "description",
-    [FACTORIZED, describe("nin_cifar"), describe("resnet20_cifar", in_channels=1), describe("resnet11_cifar")],
-    ids=["factorized", "nin", "resnet", "resnet11"],
+    [
+        FACTORIZED,
+        describe("nin_cifar"),
+        describe("resnet20_cifar", in_channels=1),
+        describe("resnet11_cifar"),
+        describe("convnet8_cifar"),
+    ],
+    ids=["factorized", "nin", "resnet", "resnet11", "convnet8"],
 )
 def test_outputs_are_the_modules_at_any_batch(description: NetworkDescription, tmp_path: Path) -> None:
     original = network(description)
