@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from modelpress.spec.architecture import ARCHITECTURES
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("modelpress", "api", "worker", "db", "storage", "service", "tests", "benchmarks", "demo", "docs", "deploy")
 DOCUMENTS = sorted(
@@ -65,3 +67,13 @@ def test_every_benchmark_is_described() -> None:
         path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py") if 'if __name__ == "__main__"' in path.read_text()
     } | {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
     assert runnable == set(re.findall(r"^\| `(\w+)` \|", text.partition("## Results")[0], flags=re.MULTILINE))
+
+
+def test_the_guide_lists_every_architecture_of_our_own() -> None:
+    text = (ROOT / "docs/guide/models-and-data.md").read_text().partition("\n## Architectures\n")[2]
+    listed = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", text, flags=re.MULTILINE)
+    own = [one for one in ARCHITECTURES.values() if one.family == "modelpress"]
+    expected = [
+        (one.name, one.summary, ", ".join(f"`{name}={value}`" for name, value in one.arguments.items())) for one in own
+    ]
+    assert listed == expected
