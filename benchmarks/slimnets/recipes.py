@@ -177,10 +177,11 @@ def ablations(run: Run, chosen: str) -> list[Run]:
     found: dict[str, Run] = {}
 
     def add(name: str, title: str, left: Steps, **more: str) -> None:
-        # The same steps under two names are one run.
-        if left and left != steps and all(left != other.steps for other in found.values()):
+        more = {"epochs": run.epochs, **more}
+        # The same steps for as many epochs under two names are one run.
+        done = [(steps, run.epochs), *((other.steps, other.epochs) for other in found.values())]
+        if left and (left, more["epochs"]) not in done:
             full = f"{run.name}-{name}"
-            more = {"epochs": run.epochs, **more}
             found[full] = Run(full, run.table, f"{run.title}: {title}", {full: left}, artifacts=run.artifacts, **more)  # type: ignore[arg-type]
 
     for place, step in enumerate(steps):

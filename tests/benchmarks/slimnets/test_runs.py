@@ -123,13 +123,20 @@ def test_an_ablation_leaves_out_one_thing() -> None:
     ]
     # Its student has no teacher, and its epochs are what is declared, whatever the budget.
     parts = {part.name: part for part in ablations(two_cores, next(iter(two_cores.candidates)))}
-    assert list(parts) == ["two-cores-without-quantize", "two-cores-without-rate"]
+    assert list(parts) == ["two-cores-without-quantize", "two-cores-without-rate", "two-cores-student-labels"]
     student, quantize = two_cores.steps
+    assert isinstance(student, Distill)
     unrated = parts["two-cores-without-rate"]
     assert unrated.steps == (student, quantize.model_copy(update={"rate": 0.0}))
     assert isinstance(quantize, Quantize)
     assert quantize.rate > 0
     assert [job.steps for job in final_jobs(unrated, unrated.name, 0.01, 28)] == [unrated.steps]
+    # The student alone for as long as the original is not the student before the other steps.
+    epochs = []
+    for name in ("two-cores-without-quantize", "two-cores-student-labels"):
+        (job,) = final_jobs(parts[name], name, 0.01, 28)
+        epochs += [step.training.epochs for step in job.steps if step.training is not None]
+    assert epochs == [student.training.epochs, 28]
     # A step without which nothing is left is no ablation.
     assert [part.name for part in ablations(fastest, next(iter(fastest.candidates)))] == ["fastest-labels"]
 
