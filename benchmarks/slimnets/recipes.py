@@ -21,7 +21,7 @@ SEEDS = (0, 1, 2)
 
 
 def thin_student(architecture: str, width: float = 1.0, *, augmented: bool = True, epochs: int = 200) -> Distill:
-    """A residual network with that share of its channels.
+    """A small network with that share of its channels.
 
     Without random changes to the images the teacher's outputs are computed once and kept, and an epoch costs a
     quarter: more of them for the same time.
@@ -94,15 +94,19 @@ SMALLEST: Mapping[str, Steps] = {
     "ResNet-20 of 3/4 of the channels, 70% gone, 3 bits": _small("resnet20_cifar", 0.75, 0.7, 3),
     "ResNet-20 of half the channels, 50% gone, 4 bits": _small("resnet20_cifar", 0.5, 0.5, 4),
     "ResNet-32 of 3/4 of the channels, 80% gone, 3 bits": _small("resnet32_cifar", 0.75, 0.8, 3),
+    "ConvNet-8 of 3/4 of the channels, 4 bits, rate 0.05": _rated("convnet8_cifar", 0.75, 4, 0.05),
+    "ConvNet-8 of 3/8 of the channels, 4 bits, rate 0.05": _rated("convnet8_cifar", 0.375, 4, 0.05),
 }
 FASTEST: Mapping[str, Steps] = {
     "VGG-19, 85% of multiply-accumulates gone": _fast(0.85),
     "VGG-19, 94% of multiply-accumulates gone": _fast(0.94),
     "ResNet-20 of half the channels": (thin_student("resnet20_cifar", 0.5),),
+    "ConvNet-8 of half the channels": (thin_student("convnet8_cifar", 0.5),),
 }
 LOSSLESS: Mapping[str, Steps] = {
     "VGG-19, 90% gone, 4 bits": (sparse(0.9), coded(4)),
     "VGG-19, 95% gone, 4 bits": (sparse(0.95), coded(4)),
+    "ConvNet-8, 4 bits, rate 0.02": _rated("convnet8_cifar", 1.0, 4, 0.02),
 }
 
 # Of table 7. The teacher's pass over an image takes twice as long as all of the student's training on it: on few cores
