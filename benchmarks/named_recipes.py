@@ -1,0 +1,155 @@
+"""What a named recipe makes of a network that a user has, beside what might take its place.
+
+A network for CIFAR-10 is trained by the service and uploaded again, then each recipe is carried out on it, all for the
+same share of their epochs, and compared on 5,000 training images that no training saw: recipes are chosen here, so the
+test images are not touched. What was stopped goes on when it is started again: the service's data and a file for each
+finished job are in the work folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+
+from benchmarks.result import Figure, arguments, publish
+from benchmarks.slimnets.budget import Job, scaled
+from benchmarks.slimnets.finished import Finished, carry_out
+from benchmarks.slimnets.images import write_datasets
+from benchmarks.slimnets.recipes import TWO_CORES_STUDENT, coded, sparse
+from benchmarks.slimnets.runs import Steps
+from benchmarks.slimnets.scale import SCALES
+from benchmarks.slimnets.session import Session, uploaded
+from demo.cifar10 import FACTS
+from demo.service import running_service
+from modelpress.client import Client
+from modelpress.client.progress import JobBars
+from modelpress.engine.architectures.registry import build
+from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
+from modelpress.spec.recipes import ready_recipe
+from modelpress.spec.resources import Model
+from modelpress.spec.steps import Distill
+
+FILES = (ArtifactKind.COMPACT, ArtifactKind.SAFETENSORS, ArtifactKind.ONNX)
+
+
+def named(name: str) -> Steps:
+    """The steps of a named recipe as they are."""
+    return Recipe.model_validate(ready_recipe(name).recipe).steps
+
+
+CANDIDATES: Mapping[str, Steps] = {
+    "smallest": named("smallest"),
+    "4 bits, rate 0.05": (coded(4, 40, rate=0.05),),
+    "4 bits, rate 0.2": (coded(4, 40, rate=0.2),),
+    "80% pruned, then 4 bits, rate 0.05": (sparse(0.8, 20), coded(4, 20, rate=0.05)),
+    "gentle": named("gentle"),
+}
+
+
+def original(width: float, epochs: int) -> Distill:
+    """What the user has: a network trained by the labels."""
+    student = ArchitectureRef(architecture="convnet8_cifar", arguments={"width": width})
+    training = TWO_CORES_STUDENT.training.model_copy(update={"epochs": epochs})
+    return TWO_CORES_STUDENT.model_copy(update={"student": student, "training": training})
+
+
+def untrained(client: Client, step: Distill, normalisation: Mapping[str, Any], work: Path) -> Model:
+    """Something to hand the job of the original in with: the same network, its weights drawn at random."""
+    ref = step.student
+    assert isinstance(ref, ArchitectureRef)  # see `original`
+    path = work / "data" / "untrained.safetensors"
+    torch.manual_seed(0)
+    save_file(build(ref).state_dict(), path)
+
+    def send() -> Model:
+        return client.upload_model(
+            path,
+            architecture=ref.architecture,
+            arguments=ref.arguments,
+            mean=normalisation["mean"],
+            std=normalisation["std"],
+        )
+
+    return uploaded(client.models(), path.name, send)
+
+
+def trained(client: Client, step: Distill, session: Session, work: Path) -> Model:
+    """The network of `step` after its training by the service, as a model of its own."""
+    name = "original"
+    job = Job(name, "tuning", 0, (step,))
+
+    def send() -> Model:
+        done = carry_out(job, work / "runs", lambda job: session.perform(job, (ArtifactKind.SAFETENSORS,)))
+        file = ARTIFACT_FILES[ArtifactKind.SAFETENSORS].filename
+        (path,) = (path for path in client.job(done.id).download(work / name) if path.name == file)
+        return client.upload_model(path, name=name)
+
+    return uploaded(client.models(), name, send)
+
+
+def figures(results: Mapping[str, Finished]) -> list[Figure]:
+    """Of each recipe: how much smaller, and how much of the accuracy is left."""
+    found = []
+    for name, done in results.items():
+        report = done.report
+        assert report.baseline.accuracy is not None  # every job has a data set
+        accuracy = {"original": report.baseline.accuracy.top1, "result": done.top1}
+        found.append(Figure(f"{name}: smaller", report.ratios.stored_bytes, "x"))
+        found.append(Figure(f"{name}: kept", done.top1 / accuracy["original"], "ratio", baseline=accuracy))
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carry out what is not done yet, and write what there is."""
+    parser = arguments("named_recipes", __doc__ or "")
+    parser.add_argument("--width", type=float, default=0.25, help="of the original, ConvNet-8 (0.25)")
+    parser.add_argument("--epochs", type=int, default=8, help="that the original is trained for (8)")
+    parser.add_argument("--share", type=float, default=0.25, help="of the epochs of each recipe (0.25)")
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES), help="these recipes alone")
+    parser.add_argument("--scale", choices=("full", "short"), default="full", help="how many images: all, or 2,500")
+    parser.add_argument("--work", type=Path, default=Path("var/named-recipes"), help="(var/named-recipes)")
+    options = parser.parse_args(argv)
+    data = os.environ.get("MODELPRESS_DATA")
+    if not data:
+        sys.stderr.write("set MODELPRESS_DATA to the folder with cifar10-*.zip and vgg19-cifar10.json\n")
+        return 2
+    work: Path = options.work / f"{options.scale}-{options.width:g}-{options.epochs}"
+    archive = write_datasets(Path(data), work / "data", SCALES[options.scale])["tuning"]
+    normalisation = json.loads((Path(data) / FACTS).read_text())["preprocessing"]
+    step = original(options.width, options.epochs)
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    results: dict[str, Finished] = {}
+    with running_service(work / "home", work / "service.log") as client, JobBars(console) as bars:
+        images = uploaded(client.datasets(), "tuning", lambda: client.upload_dataset(archive, name="tuning"))
+
+        def session(model: Model) -> Session:
+            return Session(client, model.id, {"tuning": images.id}, work / "curves", bars)
+
+        drawn = untrained(client, step, normalisation, work)
+        begun = trained(client, step, session(drawn), work)
+        for name in options.only:
+            job = Job(f"{name}, {options.share:g} of its epochs", "tuning", 0, scaled(CANDIDATES[name], options.share))
+            perform = session(begun).perform
+            results[name] = carry_out(job, work / "runs", lambda job, perform=perform: perform(job, FILES))  # type: ignore[misc]
+    conditions = {
+        "dataset": f"CIFAR-10 (JPEG edition), {SCALES[options.scale].tuning_images:,} training images held out",
+        "original": step.model_dump(mode="json"),
+        "share_of_epochs": options.share,
+        "recipes": {name: done.steps for name, done in results.items()},
+        "threads": torch.get_num_threads(),
+    }
+    publish(options.output, "Named recipes", conditions, figures(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
