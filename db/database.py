@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, NullPool, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -108,8 +109,15 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def dispose(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that is in use, when it comes back."""
+        # The pool would keep it, open, for nobody.
+        event.listen(self._engine.pool, "checkin", _close)
         self._engine.dispose()
+
+
+def _close(connection: DBAPIConnection | None, _record: object) -> None:
+    if connection is not None:
+        connection.close()
 
 
 def open_database(url: str) -> Database:

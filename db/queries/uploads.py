@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -103,6 +103,10 @@ def delete_dataset(session: Session, team_id: str, dataset_id: str) -> str:
     return _delete(session, Dataset, team_id, dataset_id)
 
 
+DROPPING = "modelpress: drops bytes"
+"""What a connection is named, for whoever looks at the server, while it holds a hash to drop its bytes."""
+
+
 def hold_bytes(session: Session, sha256: str, *, to_drop: bool = False) -> None:
     """Lock a hash until the session ends: nobody else drops or publishes these bytes meanwhile.
 
@@ -112,7 +116,8 @@ def hold_bytes(session: Session, sha256: str, *, to_drop: bool = False) -> None:
     # A writing session on SQLite holds the whole database already.
     if session.get_bind().dialect.name == "postgresql":
         if to_drop:
-            session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            local = {"idle_in_transaction_session_timeout": "0", "application_name": DROPPING}
+            session.execute(select(*(func.set_config(name, value, True) for name, value in local.items())))
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(sha256, 0))))
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 
+import psycopg
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, OperationalError
@@ -20,6 +21,7 @@ from db.queries.jobs import get_job
 from db.queries.teams import create_key, create_team
 from db.queries.uploads import hold_bytes
 from tests.conftest import opened
+from tests.support.database_lock import is_locked
 from tests.support.rows import new_tenant
 
 
@@ -44,6 +46,16 @@ def test_a_session_that_raises_leaves_nothing(database):
     with pytest.raises(KeyError):
         create_and_fail()
     assert _teams(database) == 0
+
+
+def test_a_connection_that_was_in_use_is_closed_when_it_comes_back(database):
+    with database.session() as session:
+        session.execute(text("SELECT 1"))
+        connection = session.connection().connection.dbapi_connection
+        database.dispose()
+        session.execute(text("SELECT 1"))
+    with pytest.raises((psycopg.OperationalError, sqlite3.ProgrammingError), match="closed"):
+        connection.execute("SELECT 1")
 
 
 def test_a_read_only_session_cannot_write(database):
@@ -189,4 +201,6 @@ def test_who_drops_bytes_keeps_their_lock_however_slow_the_store_is(request, mon
     with opened(request.getfixturevalue("postgres_url")) as database, database.session() as session:
         hold_bytes(session, "0" * 64, to_drop=True)
         time.sleep(0.5)
+        assert is_locked(request.getfixturevalue("postgres_url"))
         assert session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted")) >= 1
+    assert not is_locked(request.getfixturevalue("postgres_url"))

@@ -26,10 +26,10 @@ from modelpress.spec.state import JobState
 from modelpress.spec.task import Compress
 from service.jail.walls import active_walls
 from service.wakeup import JOBS_QUEUE, make_celery
+from tests.support.database_lock import is_locked
 from tests.support.free_port import free_port
 from tests.support.processes import engine_processes, freeze
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
-from tests.support.sqlite_lock import is_locked
 from tests.worker.conftest import wait_for
 
 pytestmark = pytest.mark.slow

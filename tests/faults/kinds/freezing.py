@@ -10,8 +10,8 @@ from tests.faults.fault import Fault, Struck, clock
 from tests.faults.load import Load
 from tests.faults.member import is_gone
 from tests.faults.site import Site
+from tests.support.database_lock import is_locked
 from tests.support.patience import comes_true
-from tests.support.sqlite_lock import is_locked
 
 WORK_SECONDS = 20.0
 NOTICE_SECONDS = 10.0
