@@ -8,16 +8,13 @@ finished job are in the work folder.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
 from benchmarks.result import Figure, arguments, publish
 from benchmarks.slimnets.budget import Job, scaled
@@ -26,14 +23,12 @@ from benchmarks.slimnets.images import write_datasets
 from benchmarks.slimnets.recipes import TWO_CORES_STUDENT, coded, sparse
 from benchmarks.slimnets.runs import Steps
 from benchmarks.slimnets.scale import SCALES
-from benchmarks.slimnets.session import Session, uploaded
+from benchmarks.slimnets.session import Session, draw_weights, upload_result, upload_weights, uploaded
 from demo.cifar10 import FACTS
 from demo.service import running_service
-from modelpress.client import Client
 from modelpress.client.progress import JobBars
-from modelpress.engine.architectures.registry import build
 from modelpress.spec.architecture import ArchitectureRef
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
+from modelpress.spec.job import ArtifactKind, Recipe
 from modelpress.spec.recipes import ready_recipe
 from modelpress.spec.resources import Model
 from modelpress.spec.steps import Distill
@@ -55,45 +50,11 @@ CANDIDATES: Mapping[str, Steps] = {
 }
 
 
-def original(width: float, epochs: int) -> Distill:
-    """What the user has: a network trained by the labels."""
-    student = ArchitectureRef(architecture="convnet8_cifar", arguments={"width": width})
+def original(width: float, epochs: int) -> tuple[ArchitectureRef, Distill]:
+    """What the user has, and how it is trained: by the labels."""
+    ref = ArchitectureRef(architecture="convnet8_cifar", arguments={"width": width})
     training = TWO_CORES_STUDENT.training.model_copy(update={"epochs": epochs})
-    return TWO_CORES_STUDENT.model_copy(update={"student": student, "training": training})
-
-
-def untrained(client: Client, step: Distill, normalisation: Mapping[str, Any], work: Path) -> Model:
-    """Something to hand the job of the original in with: the same network, its weights drawn at random."""
-    ref = step.student
-    assert isinstance(ref, ArchitectureRef)  # see `original`
-    path = work / "data" / "untrained.safetensors"
-    torch.manual_seed(0)
-    save_file(build(ref).state_dict(), path)
-
-    def send() -> Model:
-        return client.upload_model(
-            path,
-            architecture=ref.architecture,
-            arguments=ref.arguments,
-            mean=normalisation["mean"],
-            std=normalisation["std"],
-        )
-
-    return uploaded(client.models(), path.name, send)
-
-
-def trained(client: Client, step: Distill, session: Session, work: Path) -> Model:
-    """The network of `step` after its training by the service, as a model of its own."""
-    name = "original"
-    job = Job(name, "tuning", 0, (step,))
-
-    def send() -> Model:
-        done = carry_out(job, work / "runs", lambda job: session.perform(job, (ArtifactKind.SAFETENSORS,)))
-        file = ARTIFACT_FILES[ArtifactKind.SAFETENSORS].filename
-        (path,) = (path for path in client.job(done.id).download(work / name) if path.name == file)
-        return client.upload_model(path, name=name)
-
-    return uploaded(client.models(), name, send)
+    return ref, TWO_CORES_STUDENT.model_copy(update={"student": ref, "training": training})
 
 
 def figures(results: Mapping[str, Finished]) -> list[Figure]:
@@ -124,8 +85,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     work: Path = options.work / f"{options.scale}-{options.width:g}-{options.epochs}"
     archive = write_datasets(Path(data), work / "data", SCALES[options.scale])["tuning"]
-    normalisation = json.loads((Path(data) / FACTS).read_text())["preprocessing"]
-    step = original(options.width, options.epochs)
+    ref, step = original(options.width, options.epochs)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     results: dict[str, Finished] = {}
     with running_service(work / "home", work / "service.log") as client, JobBars(console) as bars:
@@ -134,12 +94,19 @@ def main(argv: Sequence[str]) -> int:
         def session(model: Model) -> Session:
             return Session(client, model.id, {"tuning": images.id}, work / "curves", bars)
 
-        drawn = untrained(client, step, normalisation, work)
-        begun = trained(client, step, session(drawn), work)
+        # Something to hand the job of the original in with.
+        drawn = work / "data" / "untrained.safetensors"
+        draw_weights(drawn, ref)
+        first = session(upload_weights(client, drawn, ref, Path(data) / FACTS))
+        done = carry_out(
+            Job("original", "tuning", 0, (step,)),
+            work / "runs",
+            lambda job: first.perform(job, (ArtifactKind.SAFETENSORS,)),
+        )
+        perform = session(upload_result(client, done.id, work / "original")).perform
         for name in options.only:
             job = Job(f"{name}, {options.share:g} of its epochs", "tuning", 0, scaled(CANDIDATES[name], options.share))
-            perform = session(begun).perform
-            results[name] = carry_out(job, work / "runs", lambda job, perform=perform: perform(job, FILES))  # type: ignore[misc]
+            results[name] = carry_out(job, work / "runs", lambda job: perform(job, FILES))
     conditions = {
         "dataset": f"CIFAR-10 (JPEG edition), {SCALES[options.scale].tuning_images:,} training images held out",
         "original": step.model_dump(mode="json"),

@@ -7,7 +7,6 @@ file for each finished job are in the work folder.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from types import FrameType
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
 from benchmarks.result import RESULTS
 from benchmarks.slimnets import results
@@ -31,14 +29,12 @@ from benchmarks.slimnets.plan import Plan, machine, planned
 from benchmarks.slimnets.runs import TABLES, Run
 from benchmarks.slimnets.scale import SCALES, Scale
 from benchmarks.slimnets.selection import all_runs, runs_of
-from benchmarks.slimnets.session import Session, uploaded
+from benchmarks.slimnets.session import Session, draw_weights, upload_result, upload_weights, uploaded
 from benchmarks.slimnets.speeds import measured, networks
 from demo.cifar10 import FACTS, WEIGHTS
 from demo.service import running_service
 from modelpress.client import Client, ModelPressError
 from modelpress.client.progress import JobBars
-from modelpress.engine.architectures.registry import build
-from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind
 from modelpress.spec.resources import Model
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
@@ -107,21 +103,11 @@ def _timed(runs: Sequence[Run], scale: Scale, console: Console) -> Machine:
 
 def _begin(client: Client, scale: Scale, data: Path, work: Path) -> Model:
     """The given VGG-19 or, where the original is trained first, one with weights drawn at random."""
-    stated = json.loads((data / FACTS).read_text())["preprocessing"]
     path = data / WEIGHTS
     if scale.trains_original:
         path = work / "data" / "untrained.safetensors"
-        if not path.is_file():
-            torch.manual_seed(0)
-            save_file(build(scale.original).state_dict(), path)
-
-    def send() -> Model:
-        ref = scale.original
-        return client.upload_model(
-            path, architecture=ref.architecture, arguments=ref.arguments, mean=stated["mean"], std=stated["std"]
-        )
-
-    return uploaded(client.models(), path.name, send)
+        draw_weights(path, scale.original)
+    return upload_weights(client, path, scale.original, data / FACTS)
 
 
 def _trained(client: Client, campaign: Campaign, work: Path) -> Model:
@@ -129,10 +115,7 @@ def _trained(client: Client, campaign: Campaign, work: Path) -> Model:
     outcome = campaign.outcomes.get("original")
     if outcome is None:
         raise ModelPressError(f"the original could not be trained: {campaign.failures['original']}")
-    file = ARTIFACT_FILES[ArtifactKind.SAFETENSORS].filename
-    paths = client.job(outcome.finished[0].id).download(work / "original")
-    path = next(path for path in paths if path.name == file)
-    return uploaded(client.models(), "original", lambda: client.upload_model(path, name="original"))
+    return upload_result(client, outcome.finished[0].id, work / "original")
 
 
 def _dataset(client: Client, name: str, path: Path) -> str:

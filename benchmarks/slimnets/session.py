@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+from safetensors.torch import save_file
+
 from benchmarks.slimnets.budget import Data, Job
 from benchmarks.slimnets.finished import Curve, Finished, dumped, key
 from modelpress.client import Client
 from modelpress.client.progress import JobBars
+from modelpress.engine.architectures.registry import build
+from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.event import Progress
-from modelpress.spec.job import ArtifactKind, JobSpec
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, JobSpec
 from modelpress.spec.resources import Dataset, Model
 from modelpress.spec.state import JobState, UploadState
 
@@ -26,6 +31,37 @@ def uploaded(there: Iterable[AnUpload], name: str, send: Callable[[], AnUpload])
         if upload.name == name and upload.state is UploadState.READY:
             return upload
     return send()
+
+
+def draw_weights(path: Path, ref: ArchitectureRef) -> None:
+    """Write weights of a network that nobody has trained; a file that is there stays."""
+    if not path.is_file():
+        torch.manual_seed(0)
+        save_file(build(ref).state_dict(), path)
+
+
+def upload_weights(client: Client, path: Path, ref: ArchitectureRef, facts: Path) -> Model:
+    """A file of plain weights as a model, once; `facts` tell the normalisation of its images."""
+    stated = json.loads(facts.read_text())["preprocessing"]
+
+    def send() -> Model:
+        return client.upload_model(
+            path, architecture=ref.architecture, arguments=ref.arguments, mean=stated["mean"], std=stated["std"]
+        )
+
+    return uploaded(client.models(), path.name, send)
+
+
+def upload_result(client: Client, job_id: str, folder: Path) -> Model:
+    """What a job has trained, as the model `original`, once; downloaded into `folder`."""
+    name = "original"
+
+    def send() -> Model:
+        file = ARTIFACT_FILES[ArtifactKind.SAFETENSORS].filename
+        path = next(path for path in client.job(job_id).download(folder) if path.name == file)
+        return client.upload_model(path, name=name)
+
+    return uploaded(client.models(), name, send)
 
 
 class Session:
