@@ -184,7 +184,7 @@ def test_a_running_job_goes_on_after_a_restart(tmp_path):
 def test_a_killed_supervisor_takes_all_its_processes_with_it(tmp_path):
     home = tmp_path / "home"
     engine = f"{sys.executable} {scripted_engine.__file__} spawn -"
-    with _serving(home, engine_command=engine, lease_seconds=4) as process:
+    with _serving(home, engine_command=engine, lease_seconds=10) as process:
         job_id, tenant = _submit(home)
         _wait_for(lambda: any((home / "work").glob("*/pids")), "the engine", home / "serve.log")
         family = _family(process)
@@ -192,9 +192,8 @@ def test_a_killed_supervisor_takes_all_its_processes_with_it(tmp_path):
         process.kill()
         process.wait()
         _wait_for(lambda: all(map(_is_gone, family)), "the end of all processes", home / "serve.log")
-    with _serving(
-        home, engine_command=engine, lease_seconds=4
-    ):  # neither lock nor address of the dead one is in the way
+    # Neither lock nor address of the dead one is in the way.
+    with _serving(home, engine_command=engine, lease_seconds=10):
         _wait_for(lambda: _state(job_id, tenant) is JobState.RUNNING, "the job to go on", home / "serve.log")
     tenant.database.dispose()
 

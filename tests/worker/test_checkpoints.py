@@ -18,13 +18,13 @@ from modelpress.spec.state import JobState
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from storage.local import LocalStore
 from tests.support.processes import engine_processes
-from tests.worker.conftest import Site, wait_for
+from tests.worker.conftest import SHORT_LEASE_SECONDS, Site, wait_for
 from tests.worker.test_jobs import FINAL, _artifacts, _log
 from worker.checkpoint_keeper import CheckpointKeeper, open_checkpoint
 
 pytestmark = pytest.mark.slow
 
-QUICK = {"lease_seconds": 2, "poll_seconds": 0.2}
+QUICK = {"lease_seconds": SHORT_LEASE_SECONDS, "poll_seconds": 0.2}
 
 
 def _stored(site: Site) -> set[str]:

@@ -22,7 +22,7 @@ from modelpress.spec.job import ArtifactKind, JobSpec
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.steps import Cubic, Prune
 from modelpress.spec.training import Recovery
-from tests.worker.conftest import wait_for
+from tests.worker.conftest import SHORT_LEASE_SECONDS, wait_for
 
 SMALL = ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"width": 0.0625, "num_classes": 3})
 SECONDS = 200
@@ -146,7 +146,13 @@ def test_a_training_that_was_broken_off_twice_comes_to_the_same_file(embedded_si
             found = checkpoint_of(session, job.id).get("training")
         return found is not None and found.attempt == attempt
 
-    settings = {"threads": 1, "lease_seconds": 2, "poll_seconds": 0.2, "checkpoint_seconds": 0, "device": "cpu"}
+    settings = {
+        "threads": 1,
+        "lease_seconds": SHORT_LEASE_SECONDS,
+        "poll_seconds": 0.2,
+        "checkpoint_seconds": 0,
+        "device": "cpu",
+    }
     whole, broken = submit(), submit()
     with site.start_worker(**settings) as worker:
         wait_for(lambda: site.job(whole).state.final, "the whole job", seconds=SECONDS, explain=site.log)

@@ -30,7 +30,7 @@ from tests.support.database_lock import is_locked
 from tests.support.free_port import free_port
 from tests.support.processes import engine_processes, freeze
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
-from tests.worker.conftest import wait_for
+from tests.worker.conftest import SHORT_LEASE_SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -138,7 +138,7 @@ def test_a_cancelled_job_ends_within_five_seconds_and_keeps_its_log(site):
 
 
 def test_the_job_of_a_killed_worker_goes_to_another(site):
-    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=2) as worker:
+    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=SHORT_LEASE_SECONDS) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         worker.kill()
@@ -147,7 +147,7 @@ def test_the_job_of_a_killed_worker_goes_to_another(site):
     wait_for(lambda: not engine_processes(site.home), "the end of the engine", seconds=5)
     left = list((site.home / "work").glob("*/task.json"))
     assert len(left) == 1
-    with site.start_worker(engine_command=site.engine("succeed"), lease_seconds=2, poll_seconds=0.2):
+    with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2):
         assert site.wait_for_state(job, *FINAL).state is JobState.SUCCEEDED
     assert [attempt.outcome for attempt in _attempts(site, job)] == ["lost", "succeeded"]
     assert not left[0].exists()
@@ -163,13 +163,15 @@ def _freeze(site, worker) -> None:
 
 
 def test_the_child_of_a_frozen_worker_ends_with_its_lease_and_the_worker_writes_nothing_more(site):
-    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=3) as worker:
+    with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=SHORT_LEASE_SECONDS) as worker:
         job = site.submit()
         wait_for(lambda: _spawned(site), "the engine's children")
         _freeze(site, worker)
         try:
             # The launcher misses its signs of life, and does not leave the engine to compute beside the next attempt.
-            wait_for(lambda: not engine_processes(site.home), "the end of the first engine", seconds=5)
+            wait_for(
+                lambda: not engine_processes(site.home), "the end of the first engine", seconds=SHORT_LEASE_SECONDS
+            )
             with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2, log="other.log"):
                 done = site.wait_for_state(job, *FINAL)
         finally:

@@ -18,7 +18,7 @@ def _live(site):
 def test_a_worker_is_known_while_it_runs_and_takes_what_fits(site):
     for_gpu = site.tenant.submit(site.store_model(), needs=Needs(device="cuda"), priority=10)
     job = site.tenant.submit(site.store_model(b"others"), needs=Needs(device="cpu", memory_bytes=1 << 30))
-    settings = {"device": "cpu", "threads": 1, "memory_limit_bytes": 1 << 30, "lease_seconds": 3}
+    settings = {"device": "cpu", "threads": 1, "memory_limit_bytes": 1 << 30}
     with site.start_worker(engine_command=site.engine("succeed"), poll_seconds=0.2, **settings) as worker:
         site.wait_for_state(job, JobState.SUCCEEDED)
         ((name, capacity),) = _live(site).items()
