@@ -16,7 +16,7 @@ PLANS: tuple[Plan, ...] = (
     ({"kind": "factorize", "rank": {"kind": "ratio", "value": 0.25}},),
     ({"kind": "quantize", "bits": 8},),
     ({"kind": "quantize", "bits": 4},),
-    # Those of the ready recipes `no-data`, `gentle` and `smallest`.
+    # Those of the ready recipes `no-data` and `gentle`. That of `smallest` gets its zeros from the training alone.
     ({"kind": "quantize", "bits": 6, "first_and_last_bits": 8},),
     ({"kind": "prune", "sparsity": 0.5}, {"kind": "quantize", "bits": 8}),
     (
