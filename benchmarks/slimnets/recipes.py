@@ -160,10 +160,10 @@ def _retrained(epochs: int, learning_rate: float) -> Recovery:
     return Recovery(epochs=epochs, learning_rate=learning_rate, gradient_clip=5.0, augmentation=AUGMENTATION)
 
 
-# An epoch of the original takes a fifth of the time that there is, so the network stays what it is: what a few epochs
+# An epoch of the original takes a quarter of the time that there is, so the network stays what it is: what a few epochs
 # put right again goes, and no more than twenty times smaller needs, as a weight costs about 8 bits with its position.
 TWO_CORES_LOSSLESS = (
-    Prune(sparsity=0.85, schedule=Cubic(begin=0.0, end=0.6), training=_retrained(3, 0.01)),
+    Prune(sparsity=0.85, schedule=Cubic(begin=0.0, end=0.6), training=_retrained(2, 0.01)),
     Quantize(scheme="uniform", bits=5, first_and_last_bits=8, training=_retrained(1, 0.002)),
 )
 
