@@ -109,10 +109,12 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def dispose(self) -> None:
-        """Close every connection; one that is in use, when it comes back."""
-        # The pool would keep it, open, for nobody.
-        event.listen(self._engine.pool, "checkin", _close)
+        """Close every connection; one that is in use, when it comes back. Whoever asks after that gets new ones."""
+        pool = self._engine.pool
         self._engine.dispose()
+        # It would keep what comes back, open, for nobody. Not before: the pool that takes its place listens alike.
+        event.listen(pool, "checkin", _close)
+        pool.dispose()  # of what came back in between
 
 
 def _close(connection: DBAPIConnection | None, _record: object) -> None:

@@ -58,6 +58,15 @@ def test_a_connection_that_was_in_use_is_closed_when_it_comes_back(database):
         connection.execute("SELECT 1")
 
 
+def test_connections_are_kept_again_after_all_were_closed(database):
+    database.dispose()
+    connections = []
+    for _ in range(2):
+        with database.session(read_only=True) as session:
+            connections.append(session.connection().connection.dbapi_connection)
+    assert connections[0] is connections[1]
+
+
 def test_a_read_only_session_cannot_write(database):
     with pytest.raises(DBAPIError), database.session(read_only=True) as session:
         create_team(session, "a")
