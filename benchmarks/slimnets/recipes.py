@@ -156,9 +156,9 @@ def _coded_by_the_labels(student: Distill, epochs: int) -> Steps:
     return (student, coded(4, rate=0.05).model_copy(update={"training": training}))
 
 
-# An epoch of the original takes a quarter of the time that there is, so the network stays what it is: what two epochs put
-# right again goes, and no more than twenty times smaller needs, as a weight costs 9 bits or so with its position. Six
-# bits need no training.
+# An epoch of the original takes a quarter of the time that there is, so the network stays what it is: what two epochs
+# put right again goes, and no more than twenty times smaller needs, as a weight costs 9 bits or so with its position.
+# Six bits need no training.
 TWO_CORES_LOSSLESS = (
     Prune(
         sparsity=0.85,
