@@ -23,6 +23,7 @@ from db.queries.teams import find_key
 from modelpress.spec.state import JobState
 from storage.local import LocalStore
 from tests.support import scripted_engine
+from tests.support.patience import SHORT_LEASE_SECONDS
 from tests.support.processes import service_environment
 from tests.support.rows import Tenant
 
@@ -184,7 +185,7 @@ def test_a_running_job_goes_on_after_a_restart(tmp_path):
 def test_a_killed_supervisor_takes_all_its_processes_with_it(tmp_path):
     home = tmp_path / "home"
     engine = f"{sys.executable} {scripted_engine.__file__} spawn -"
-    with _serving(home, engine_command=engine, lease_seconds=10) as process:
+    with _serving(home, engine_command=engine, lease_seconds=SHORT_LEASE_SECONDS) as process:
         job_id, tenant = _submit(home)
         _wait_for(lambda: any((home / "work").glob("*/pids")), "the engine", home / "serve.log")
         family = _family(process)
@@ -193,7 +194,7 @@ def test_a_killed_supervisor_takes_all_its_processes_with_it(tmp_path):
         process.wait()
         _wait_for(lambda: all(map(_is_gone, family)), "the end of all processes", home / "serve.log")
     # Neither lock nor address of the dead one is in the way.
-    with _serving(home, engine_command=engine, lease_seconds=10):
+    with _serving(home, engine_command=engine, lease_seconds=SHORT_LEASE_SECONDS):
         _wait_for(lambda: _state(job_id, tenant) is JobState.RUNNING, "the job to go on", home / "serve.log")
     tenant.database.dispose()
 

@@ -29,11 +29,6 @@ from tests.support.rows import Tenant, new_tenant
 
 PATIENCE_SECONDS = 60.0
 
-# A lease that a test waits out. Of a shorter one, a worker beside other tests loses its own now and then: its engine is
-# killed after half of the lease without a sign of life, and a beat can be two seconds old. Whoever freezes a worker may
-# keep it for as long again, to see whether it holds SQLite's lock.
-SHORT_LEASE_SECONDS = 10.0
-
 
 def wait_for(
     condition: Callable[[], object],

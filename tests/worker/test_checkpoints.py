@@ -17,8 +17,9 @@ from modelpress.spec.failure import FailureKind
 from modelpress.spec.state import JobState
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from storage.local import LocalStore
+from tests.support.patience import SHORT_LEASE_SECONDS
 from tests.support.processes import engine_processes
-from tests.worker.conftest import SHORT_LEASE_SECONDS, Site, wait_for
+from tests.worker.conftest import Site, wait_for
 from tests.worker.test_jobs import FINAL, _artifacts, _log
 from worker.checkpoint_keeper import CheckpointKeeper, open_checkpoint
 

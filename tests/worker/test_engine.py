@@ -22,7 +22,8 @@ from modelpress.spec.job import ArtifactKind, JobSpec
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.steps import Cubic, Prune
 from modelpress.spec.training import Recovery
-from tests.worker.conftest import SHORT_LEASE_SECONDS, wait_for
+from tests.support.patience import SHORT_LEASE_SECONDS
+from tests.worker.conftest import wait_for
 
 SMALL = ArchitectureRef(architecture="vgg11_bn_cifar", arguments={"width": 0.0625, "num_classes": 3})
 SECONDS = 200

@@ -28,9 +28,10 @@ from service.jail.walls import active_walls
 from service.wakeup import JOBS_QUEUE, make_celery
 from tests.support.database_lock import is_locked
 from tests.support.free_port import free_port
+from tests.support.patience import SHORT_LEASE_SECONDS
 from tests.support.processes import engine_processes, freeze
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
-from tests.worker.conftest import SHORT_LEASE_SECONDS, wait_for
+from tests.worker.conftest import wait_for
 
 pytestmark = pytest.mark.slow
 
