@@ -16,10 +16,13 @@ from benchmarks.slimnets.recipes import ablations
 from benchmarks.slimnets.runs import Run, Steps
 from modelpress.client import ModelPressError
 from modelpress.spec.architecture import ArchitectureRef
-from modelpress.spec.cost import teacher_passes
+from modelpress.spec.cost import taught_images
 from modelpress.spec.steps import AnyStep, Distill
 
 Data = Literal["tuning", "final"]
+
+LEAST_EPOCH = 0.1
+"""Share of an epoch that every step gets, however little time there is."""
 
 SEARCH_EPOCHS = 0.5
 """Of a candidate on the tuning data, over those of the chosen one."""
@@ -27,11 +30,12 @@ SEARCH_EPOCHS = 0.5
 # Which tables share a pot of time, and its part of the whole. Tables 3 and 5 begin with the same distillation;
 # the epochs of table 7 are declared, and counted with what everything takes at least.
 POTS: dict[tuple[int, ...], float] = {(1,): 0.2, (2,): 0.1, (3, 5): 0.3, (6,): 0.4, (7,): 0.0}
+_LEAST_SHARE = 1e-9  # LEAST_EPOCH each
 HALVINGS = 40  # of the interval that a share is looked for in
 
 
 class BudgetTooSmall(ModelPressError):
-    """Not even one epoch of everything fits the time given; the message says how long that takes."""
+    """Not even a tenth of an epoch of everything fits the time given; the message says how long that takes."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,11 @@ def name_of(network: ArchitectureRef) -> str:
 
 
 def scaled(steps: Steps, share: float) -> Steps:
-    """The same steps with that share of their epochs, rounded down, at least one each, so that 0 is an epoch each."""
-    return tuple(_with_epochs(step, lambda epochs: max(1, int(epochs * share + 1e-9))) for step in steps)
+    """The same steps with that share of their epochs, rounded down; an epoch each for 0.
+
+    What is less than an epoch is one of a part of the images, in twentieths, LEAST_EPOCH at least.
+    """
+    return tuple(_with_epochs(step, lambda epochs: epochs * share if share else 1) for step in steps)
 
 
 def lasting(steps: Steps, epochs: int) -> Steps:
@@ -83,10 +90,12 @@ def lasting(steps: Steps, epochs: int) -> Steps:
     return tuple(_with_epochs(step, lambda _: epochs) for step in steps)
 
 
-def _with_epochs(step: AnyStep, change: Callable[[int], int]) -> AnyStep:
+def _with_epochs(step: AnyStep, change: Callable[[int], float]) -> AnyStep:
     if step.training is None:
         return step
-    training = step.training.model_copy(update={"epochs": change(step.training.epochs)})
+    epochs = change(step.training.epochs) + 1e-9
+    part = 1.0 if epochs >= 1 else max(LEAST_EPOCH, int(20 * epochs) / 20)
+    training = step.training.model_copy(update={"epochs": max(1, int(epochs)), "epoch_share": part})
     return step.model_copy(update={"training": training})
 
 
@@ -132,10 +141,8 @@ def _step_seconds(step: AnyStep, network: str, images: int, machine: Machine) ->
     training = step.training
     if training is None:
         return 0.0
-    return images * (
-        training.epochs_of_work * machine.speeds[network].training
-        + teacher_passes(step) * machine.speeds[machine.original].forward
-    )
+    trained = training.images_of_work(images) * machine.speeds[network].training
+    return trained + taught_images(step, images) * machine.speeds[machine.original].forward
 
 
 def cost(runs: Sequence[Run], share: float, machine: Machine, original_epochs: int) -> float:
@@ -161,18 +168,18 @@ def shares(
 ) -> dict[int, float]:
     """The share of its epochs that each table gets, by its number; 1 for all without a limit, 0 for a limit of 0.
 
-    Every pot gets what one epoch of everything takes; the rest is divided by POTS. Raises BudgetTooSmall.
+    Every pot gets what LEAST_EPOCH of everything takes; the rest is divided by POTS. Raises BudgetTooSmall.
     """
     pots = {tables: [run for run in runs if run.table in tables] for tables in POTS}
     pots = {tables: inside for tables, inside in pots.items() if inside}
     if not minutes or machine is None:
         return dict.fromkeys((table for tables in pots for table in tables), 1.0 if minutes is None else 0.0)
-    least = {tables: cost(inside, 0.0, machine, original_epochs) for tables, inside in pots.items()}
+    least = {tables: cost(inside, _LEAST_SHARE, machine, original_epochs) for tables, inside in pots.items()}
     rest = minutes * 60 - sum(least.values())
     if rest < 0:
         raise BudgetTooSmall(
-            f"one epoch of everything takes about {sum(least.values()) / 60:.0f} minutes on this machine, more than "
-            f"the {minutes:g} given: raise --budget, choose --tables or --only, or take --short"
+            f"{LEAST_EPOCH:g} epochs of everything take about {sum(least.values()) / 60:.0f} minutes on this machine, "
+            f"more than the {minutes:g} given: raise --budget, choose --tables or --only, or take --short"
         )
     whole = sum(POTS[tables] for tables in pots) or 1.0
     found: dict[int, float] = {}
@@ -186,7 +193,7 @@ def shares(
 def _largest_share(cost_at: Callable[[float], float], limit: float) -> float:
     if cost_at(1.0) <= limit:
         return 1.0
-    low, high = 0.0, 1.0
+    low, high = _LEAST_SHARE, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if cost_at(middle) <= limit else (low, middle)

@@ -96,9 +96,9 @@ class Outcome:
 
     @property
     def epochs(self) -> str:
-        """Of each step that trained: `60 + 20`."""
-        trainings = [stage.training for stage in self.reports[0].stages]
-        return " + ".join(str(training.epochs) for training in trainings if training is not None) or "0"
+        """Passes over the images, of each step that trained: `60 + 20`."""
+        trainings = [stage.training for stage in self.reports[0].stages if stage.training is not None]
+        return " + ".join(f"{training.epochs * training.epoch_share:g}" for training in trainings) or "0"
 
     @property
     def minutes(self) -> float:

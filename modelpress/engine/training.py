@@ -101,7 +101,7 @@ def train(
             device=device,
             share=Share(0, ranks.size, least),
         )
-        if min(training.batch_size, len(data.train_labels)) == 1 < least:
+        if min(training.batch_size, training.images_of_epoch(len(data.train_labels))) == 1 < least:
             raise IncompatibleSpec("batch normalisation cannot be trained on batches of one image; raise `batch_size`")
         steps = training.epochs * len(batches)
         sample = batches.sample()
@@ -130,7 +130,7 @@ def train(
         del saved  # as large as all else together
         everything = batches.everything()
         # In fewer epochs than images have forms a teacher is not asked about each.
-        if everything is not None and training.epochs * len(data.train_labels) >= everything.count:
+        if everything is not None and training.images_seen(len(data.train_labels)) >= everything.count:
             with journal.aside():
                 for share in loss.prepare(everything, arithmetic):
                     journal.note_answers(share)
@@ -200,6 +200,7 @@ def train(
         module.eval()
     return TrainingSummary(
         epochs=epoch,
+        epoch_share=training.epoch_share,
         steps=step,
         images_per_second=journal.images_per_second,
         precision=arithmetic.precision,
@@ -233,6 +234,7 @@ def draw_batches(
         preprocessing,
         training.augmentation,
         batch_size=training.batch_size,
+        epoch_images=training.images_of_epoch(len(labels)),
         generator=torch.Generator().manual_seed(seed),
         device=device,
         drop_single=share.least > 1,

@@ -223,11 +223,13 @@ def training_macs(step: Step, images: int, macs: float, teacher_macs: float) -> 
     training = step_training(step)
     if training is None:
         return 0.0
-    return images * (training.epochs_of_work * _TRAINING_PASSES * macs + teacher_passes(step) * teacher_macs)
+    trained = training.images_of_work(images) * _TRAINING_PASSES * macs
+    return trained + taught_images(step, images) * teacher_macs
 
 
-def teacher_passes(step: Step) -> int:
-    """How often a step's training asks the original about each image: once, where images come back and it is kept."""
+def taught_images(step: Step, images: int) -> int:
+    """About how many images a step's training on so many asks the original: each once, where it comes back and the
+    answer is kept."""
     training = step_training(step)
     if training is None or not is_taught(step):
         return 0
@@ -235,12 +237,13 @@ def teacher_passes(step: Step) -> int:
         if not step.asks_teacher:
             return 0
         if step.compares_layers:
-            return training.epochs
+            return training.images_seen(images)
         view = step.teacher_view
     else:
         view = training.teacher_view if isinstance(training, Recovery) else "augmented"
     views = training.augmentation.plain_views if view == "plain" else training.augmentation.views
-    return training.epochs if views is None else min(training.epochs, views)
+    seen = training.images_seen(images)
+    return seen if views is None else min(seen, views * images)
 
 
 def is_taught(step: Step) -> bool:

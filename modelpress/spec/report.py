@@ -130,7 +130,8 @@ class SkippedLayer(Resource):
 class TrainingSummary(Resource):
     """What a training did."""
 
-    epochs: int = Field(description="Passes over the training images that were made.")
+    epochs: int = Field(description="Epochs that were made.")
+    epoch_share: float = Field(default=1.0, description="Share of the training images that each of them had.")
     steps: int = Field(description="Updates of the weights.")
     images_per_second: float = Field(description="Training images per second.")
     precision: Literal["fp32", "bf16"] = Field(description="Arithmetic that was used.")

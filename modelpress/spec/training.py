@@ -74,7 +74,16 @@ class ProgressiveResizing(Config):
 class Training(Config):
     """One training: how long, with which optimiser, at which rate."""
 
-    epochs: int = Field(default=5, ge=1, le=10_000, description="Passes over the training images.")
+    epochs: int = Field(
+        default=5, ge=1, le=10_000, description="Passes over the training images, or over `epoch_share` of them."
+    )
+    epoch_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the training images that an epoch has, drawn anew for each: for a training of less than "
+        "one pass, or to take the validation accuracy more often than once a pass.",
+    )
     batch_size: int = Field(default=128, ge=1, le=65_536, description="Images per step.")
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="Stochastic gradient descent with Nesterov momentum, or AdamW."
@@ -145,11 +154,18 @@ class Training(Config):
         description="Arithmetic of the forward and backward pass; `auto` takes bf16 where a trial is faster.",
     )
 
-    @property
-    def epochs_of_work(self) -> float:
-        """Epochs over images of full size in which a network computes as much, that is has as many pixels."""
+    def images_of_epoch(self, images: int) -> int:
+        """How many of so many training images an epoch has."""
+        return max(1, round(images * self.epoch_share))
+
+    def images_seen(self, images: int) -> int:
+        """How many are trained on in all epochs, each as often as it is, of a data set that has so many."""
+        return self.epochs * self.images_of_epoch(images)
+
+    def images_of_work(self, images: int) -> float:
+        """The same as images of full size in which a network computes as much, that is has as many pixels."""
         resizing = self.progressive_resizing
-        return self.epochs * (1.0 if resizing is None else 1 - resizing.until * (1 - resizing.scale**2))
+        return self.images_seen(images) * (1.0 if resizing is None else 1 - resizing.until * (1 - resizing.scale**2))
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:

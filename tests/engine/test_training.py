@@ -96,6 +96,14 @@ def test_learns_digits_from_mixtures_with_holes_and_averages():
     assert accuracy(module, data) > 0.9
 
 
+@pytest.mark.parametrize(("share", "validation", "steps"), [(0.5, 0.0, 3 * 5), (0.22, 0.0, 3 * 2), (0.5, 0.5, 3 * 3)])
+def test_an_epoch_may_have_a_part_of_the_images(share: float, validation: float, steps: int):
+    """Of 40, or of the 20 that a validation leaves; the ninth of the second case is one that batch norm cannot take."""
+    training = Training(epochs=3, batch_size=4, epoch_share=share, validation=validation)
+    summary = train(fresh(), noise(40), noise(40).statistics, training, loss=LabelLoss(), seed=0, device=CPU)
+    assert (summary.epochs, summary.epoch_share, summary.steps) == (3, share, steps)
+
+
 def test_same_seed_same_weights_other_seed_others():
     data = noise(40, classes=10)
     training = Training(epochs=2, batch_size=16, augmentation=Augmentation(horizontal_flip=True, crop_padding=2))

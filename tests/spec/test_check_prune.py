@@ -120,6 +120,8 @@ def test_a_training_too_short_for_a_single_exchange():
     """100 images in batches of 32 are 4 steps an epoch; `end` is behind three quarters of them."""
     step = {"kind": "prune", "sparsity": 0.5, "schedule": {"kind": "rigl", "frequency": 12}}
     assert misfits({**step, "training": {"epochs": 5, "batch_size": 32}}) == []
+    assert misfits({**step, "training": {"epochs": 10, "epoch_share": 0.5, "batch_size": 32}}) == []
+    assert len(misfits({**step, "training": {"epochs": 5, "epoch_share": 0.5, "batch_size": 32}})) == 1
     ((where, message),) = misfits(DISTILL, {**step, "training": {"epochs": 4, "batch_size": 32}})
     assert where == "steps.1.schedule"
     assert message.startswith("the schedule rigl exchanges weights every 12 steps, before step 12 of the training's 16")

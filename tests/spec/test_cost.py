@@ -94,6 +94,14 @@ def test_a_student_by_the_labels_alone_asks_nobody_and_one_that_looks_inside_ask
     assert [each.macs for each in estimate(*steps).steps] == [5000 * (1000 * each + 100) for each in (18, 24)]
 
 
+@pytest.mark.parametrize(("epochs", "share", "view", "asked"), [(2, 0.25, "augmented", 500), (9, 0.5, "plain", 2000)])
+def test_an_epoch_of_a_part_of_the_images_takes_that_part_of_the_time(epochs: int, share: float, view: str, asked: int):
+    augmentation = {"horizontal_flip": True, "crop_padding": 4}
+    training = {"epochs": epochs, "epoch_share": share, "augmentation": augmentation}
+    (step,) = estimate(finetune(**training, teacher="original", teacher_view=view)).steps
+    assert step.macs == 5000 * (1000 * epochs * share * 3 + asked + 100)
+
+
 def test_smaller_images_take_less_time():
     resizing = {"scale": 0.5, "until": 0.5}
     (step,) = estimate(finetune(epochs=10, progressive_resizing=resizing)).steps

@@ -25,7 +25,8 @@ class _Place(Config):
 
 
 class Batches:
-    """Batches of one data set, epoch after epoch, in an order drawn from `generator`.
+    """Batches of one data set, epoch after epoch, in an order drawn from `generator`; an epoch has all images, or
+    `epoch_images` of them, drawn anew.
 
     Images are uint8 (N, C, H, W), labels int64 (N,). They are held on the device when they fit there, channels last,
     so that cropping and mirroring copy whole pixels and the batch comes out in channels_last without a transposition.
@@ -43,6 +44,7 @@ class Batches:
         augmentation: Augmentation,
         *,
         batch_size: int,
+        epoch_images: int | None = None,
         generator: torch.Generator,
         device: torch.device,
         drop_single: bool = False,
@@ -74,7 +76,7 @@ class Batches:
         # One row of pixels is W * C numbers; statistics of that length let the arithmetic run along memory.
         self._mean = (torch.tensor(preprocessing.mean) * 255).repeat(width).to(device)  # (W * C,)
         self._scale = (1 / (torch.tensor(preprocessing.std) * 255)).repeat(width).to(device)
-        count = len(labels)
+        count = len(labels) if epoch_images is None else epoch_images
         # The last, incomplete batch is trained on too, unless it is one image and batch norm has nothing to average.
         single = drop_single and count % batch_size == 1 and 1 < batch_size < count
         self._used = count - 1 if single else count
@@ -88,7 +90,7 @@ class Batches:
         return self._normalise(self._images[: self._batch_size][self._share.of(self._batch_size)])
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once: normalised float32 images (B, C, H, W) and labels (B,) on the device.
+        """Every image of the epoch once: normalised float32 images (B, C, H, W) and labels (B,) on the device.
 
         Behind `resume`, the first epoch has those images alone that the other one had not come to. Where images are
         mixed, labels are the classes' shares, float32 (B, K). B may be zero for a rank that sits a small batch out.

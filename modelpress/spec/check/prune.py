@@ -22,7 +22,9 @@ def prune_data_misfits(step: Prune, dataset: DatasetInspection | None, where: st
         return [Misfit(where=f"{where}.criterion", message=message)]
     if isinstance(step.schedule, RigL) and step.training is not None:
         # At most: images may be held out, or without a label to learn from.
-        steps = step.training.epochs * math.ceil(dataset.train_examples / step.training.batch_size)
+        steps = step.training.epochs * math.ceil(
+            step.training.images_of_epoch(dataset.train_examples) / step.training.batch_size
+        )
         if not step.schedule.updates(steps):
             return [Misfit(where=f"{where}.schedule", message=never_exchanged(step.schedule, steps))]
     return []

@@ -72,18 +72,18 @@ def test_a_choice_costs_its_candidates_at_half_the_epochs_and_the_dearest_of_the
 
 def test_the_largest_share_that_fits_is_taken() -> None:
     # One pot: 10 s for the job, then 100 s an epoch.
-    for minutes, epochs in ((1010 / 60, 10), (5000, 10), (1009 / 60, 9), (310 / 60, 3), (309 / 60, 2), (110 / 60, 1)):
-        share = shares([PRUNED], minutes + 1e-9, MACHINE, 28)[1]
-        assert int(10 * share + 1e-9) == epochs or (epochs == 1 and share < 0.2)
-        assert cost([PRUNED], share, MACHINE, 28) <= minutes * 60 + 1e-6
+    budgets = {1010: 10, 5000: 10, 1009: 9, 310: 3, 309: 2, 110: 1, 109: 0.95, 35: 0.25, 34: 0.2, 20: 0.1}
+    for limit, epochs in budgets.items():
+        share = shares([PRUNED], limit / 60 + 1e-9, MACHINE, 28)[1]
+        assert cost([PRUNED], share, MACHINE, 28) == pytest.approx(10 + 100 * epochs)
 
 
-def test_pots_get_an_epoch_of_everything_and_a_part_of_the_rest() -> None:
-    # 110 s and 85 s at least; of 600 s more, 0.2 / (0.2 + 0.3) and 0.3 / (0.2 + 0.3).
-    found = shares([PRUNED, TAUGHT], (195 + 600) / 60 + 1e-9, MACHINE, 28)
+def test_pots_get_a_tenth_of_an_epoch_of_everything_and_a_part_of_the_rest() -> None:
+    # 20 s and 17.5 s at least; of 600 s more, 0.2 / (0.2 + 0.3) and 0.3 / (0.2 + 0.3).
+    found = shares([PRUNED, TAUGHT], (37.5 + 600) / 60 + 1e-9, MACHINE, 28)
     assert found.keys() == {1, 3, 5}
-    assert int(10 * found[1] + 1e-9) == 3  # 110 + 240 s
-    assert found[3] == found[5] == 1  # 310 s fit into 85 + 360 s
+    assert int(10 * found[1] + 1e-9) == 2  # 20 + 240 s
+    assert found[3] == found[5] == 1  # 310 s fit into 17.5 + 360 s
 
 
 def test_no_limit_is_all_and_nothing_is_one_epoch_each() -> None:
@@ -92,9 +92,11 @@ def test_no_limit_is_all_and_nothing_is_one_epoch_each() -> None:
     assert cost([PRUNED], 0.0, MACHINE, 28) == 110
 
 
-def test_a_budget_below_one_epoch_says_what_is_needed() -> None:
-    with pytest.raises(BudgetTooSmall, match=r"about 3 minutes on this machine, more than the 3\.2 given"):
-        shares([PRUNED, TAUGHT], 3.2, MACHINE, 28)
+def test_a_budget_below_a_tenth_of_an_epoch_says_what_is_needed() -> None:
+    with pytest.raises(
+        BudgetTooSmall, match=r"0\.1 epochs of everything take about 1 minutes .* more than the 0\.6 given"
+    ):
+        shares([PRUNED, TAUGHT], 0.6, MACHINE, 28)
 
 
 def test_a_network_is_told_by_its_arguments() -> None:

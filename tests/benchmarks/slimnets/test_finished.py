@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,13 @@ from benchmarks.slimnets.budget import Job
 from benchmarks.slimnets.finished import CURVE_SAMPLES, Curve, Finished, Sample, carry_out, key, thinned
 from modelpress.spec.event import Progress
 from modelpress.spec.steps import Prune
+from modelpress.spec.training import Recovery
 from tests.benchmarks.slimnets.finished_jobs import a_job, finished
+
+
+def fail(_: Job) -> Finished:
+    """What a job comes to that is stopped."""
+    raise KeyboardInterrupt
 
 
 def test_a_finished_job_is_not_run_again(tmp_path: Path) -> None:
@@ -33,12 +40,23 @@ def test_a_finished_job_is_not_run_again(tmp_path: Path) -> None:
     assert len(performed) == 3
 
 
-def test_a_job_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    def perform(_: Job) -> Finished:
-        raise KeyboardInterrupt
+def test_a_field_that_steps_got_since_then_makes_no_other_job(tmp_path: Path) -> None:
+    job = replace(a_job(), steps=(Prune(sparsity=0.75, training=Recovery(epochs=1)),))
+    carry_out(job, tmp_path, finished)
+    (path,) = tmp_path.iterdir()
+    kept = json.loads(path.read_text())
+    del kept["steps"][0]["training"]["epoch_share"]
+    path.write_text(json.dumps(kept))
+    assert carry_out(job, tmp_path, fail).name == job.name
+    for steps in ([{"kind": "none such"}], [kept["steps"][0] | {"training": {"epoch_share": 0.5}}]):
+        path.write_text(json.dumps(kept | {"steps": steps}))
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(job, tmp_path, fail)
 
+
+def test_a_job_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        carry_out(a_job(), tmp_path, perform)
+        carry_out(a_job(), tmp_path, fail)
     assert not list(tmp_path.iterdir())
 
 

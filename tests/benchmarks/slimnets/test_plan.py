@@ -44,7 +44,7 @@ def test_what_a_job_takes_beside_its_training_follows_from_the_test_images() -> 
 
 
 def test_a_budget_that_is_too_small_is_refused_only_where_it_was_given(tmp_path: Path) -> None:
-    scale = replace(SCALE, minutes=1.0)
+    scale = replace(SCALE, minutes=0.3)
     with pytest.raises(BudgetTooSmall):
-        planned(tmp_path, [PRUNED], scale, 1.0, lambda _: MACHINE)
+        planned(tmp_path, [PRUNED], scale, 0.3, lambda _: MACHINE)
     assert planned(tmp_path, [PRUNED], scale, None, lambda _: MACHINE).shares == {1: 0.0}

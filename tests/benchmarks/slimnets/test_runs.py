@@ -142,9 +142,21 @@ def test_an_ablation_leaves_out_one_thing() -> None:
     assert [part.name for part in ablations(fastest, next(iter(fastest.candidates)))] == ["fastest-labels"]
 
 
-def test_epochs_are_scaled_to_one_at_least() -> None:
+def test_epochs_are_scaled_and_less_than_one_is_a_part_of_the_images() -> None:
     steps = (student("nin_cifar", taught=True),)
-    assert [scaled(steps, share)[0].training.epochs for share in (0.0, 0.004, 0.01, 0.29, 1.0)] == [1, 1, 2, 58, 200]  # type: ignore[union-attr]
+    shares = (0.0, 1e-9, 0.0014, 0.004, 0.005, 0.0099, 0.01, 0.29, 1.0)
+    trainings = [scaled(steps, share)[0].training for share in shares]
+    assert [(training.epochs, training.epoch_share) for training in trainings if training is not None] == [
+        (1, 1.0),
+        (1, 0.1),
+        (1, 0.25),
+        (1, 0.8),
+        (1, 1.0),
+        (1, 1.0),
+        (2, 1.0),
+        (58, 1.0),
+        (200, 1.0),
+    ]
 
 
 def test_a_rate_comes_with_all_that_makes_a_file_small() -> None:

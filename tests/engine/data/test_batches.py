@@ -60,11 +60,21 @@ def test_order_follows_the_generator_and_changes_by_epoch():
     assert orders(1)[0] != orders(1)[1]
 
 
+def test_an_epoch_of_a_part_of_the_images_draws_others_each_time():
+    batches = make(numbered(30), epoch_images=9)
+    assert len(batches) == 3
+    epochs = [torch.cat([labels for _, labels in batches.epoch()]).tolist() for _ in range(40)]
+    assert all(len(set(epoch)) == len(epoch) == 9 for epoch in epochs)
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 40
+    assert {place for epoch in epochs for place in epoch} == set(range(30))
+
+
+@pytest.mark.parametrize(("images", "epoch_images"), [(10, 10), (30, 9)])
 @pytest.mark.parametrize("taken", [0, 1, 2, 3, 4])
-def test_another_goes_on_behind_the_same_batch(taken: int):
+def test_another_goes_on_behind_the_same_batch(taken: int, images: int, epoch_images: int):
     """Three batches an epoch; what has gone on somewhere is handed on from there as well."""
-    options = {"augmentation": Augmentation(crop_padding=1, random_erasing=0.5, mixup=0.4), "classes": 10}
-    first, second, third = (make(numbered(10), seed, **options) for seed in (1, 2, 3))
+    options = {"augmentation": Augmentation(crop_padding=1, random_erasing=0.5, mixup=0.4), "classes": images}
+    first, second, third = (make(numbered(images), seed, epoch_images=epoch_images, **options) for seed in (1, 2, 3))
     for _ in range(taken // 3):
         list(first.epoch())
     epoch = first.epoch()
