@@ -99,12 +99,16 @@ def _with_epochs(step: AnyStep, change: Callable[[int], float]) -> AnyStep:
     return step.model_copy(update={"training": training})
 
 
+def _share(run: Run, share: float) -> float:
+    return min(1.0, share * run.epoch_weight)
+
+
 def search_jobs(run: Run, share: float) -> list[Job]:
     """The candidates of a run on the tuning data; none where there is nothing to choose."""
     if len(run.candidates) == 1:
         return []
     return [
-        Job(f"{run.name}, {name}", "tuning", run.seeds[0], scaled(steps, share * SEARCH_EPOCHS))
+        Job(f"{run.name}, {name}", "tuning", run.seeds[0], scaled(steps, _share(run, share) * SEARCH_EPOCHS))
         for name, steps in run.candidates.items()
     ]
 
@@ -115,7 +119,7 @@ def final_jobs(run: Run, chosen: str, share: float, original_epochs: int) -> lis
     if run.epochs == "original":
         steps = lasting(steps, original_epochs)
     elif run.epochs == "scaled":
-        steps = scaled(steps, share)
+        steps = scaled(steps, _share(run, share))
     return [Job(run.name, "final", seed, steps) for seed in run.seeds]
 
 

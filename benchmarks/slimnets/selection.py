@@ -21,9 +21,7 @@ def runs_of(scale: Scale, tables: Collection[int] | None = None, only: Collectio
     for run in [*paper_runs(scale.width), *RECIPES]:
         if (scale.marked_only and not run.short) or (only and run.name not in only):
             continue
-        if tables and run.table not in tables:
-            continue
-        if run.epochs == "declared" and not scale.published:  # no small scale has the time
+        if run.table not in scale.tables or (tables and run.table not in tables):
             continue
         candidates = dict(islice(run.candidates.items(), scale.candidates))
         ablated = run.ablated and scale.ablates

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.slimnets.budget import BudgetTooSmall, Job, Machine, Speed, cost, name_of, seconds, shares
+from benchmarks.slimnets.budget import (
+    BudgetTooSmall,
+    Job,
+    Machine,
+    Speed,
+    cost,
+    name_of,
+    search_jobs,
+    seconds,
+    shares,
+)
 from benchmarks.slimnets.runs import Run, gradual, single, student
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.steps import Prune, Quantize
@@ -31,7 +43,9 @@ def lasting(run: Run, epochs: int) -> Run:
 
 
 PRUNED = lasting(single("pruned", 1, "pruned", gradual(0.5)), 10)
-TAUGHT = lasting(single("taught", 3, "taught", student(SMALL, taught=True)), 4)
+ASKED_ONCE = student(SMALL, taught=True)
+ALWAYS_ASKED = ASKED_ONCE.model_copy(update={"teacher_view": "augmented"})
+TAUGHT = lasting(single("taught", 3, "taught", ALWAYS_ASKED), 4)
 LABELS = lasting(single("labels", 3, "labels", student(SMALL, taught=False)), 4)
 
 
@@ -40,8 +54,9 @@ LABELS = lasting(single("labels", 3, "labels", student(SMALL, taught=False)), 4)
     [
         (PRUNED, 10 + 100 * 10 * 1.0),
         (LABELS, 10 + 100 * 4 * 0.5),
-        # The teacher's pass over images that change with every epoch.
+        # The teacher's pass over images that change with every epoch, or over them and their mirror images.
         (TAUGHT, 10 + 100 * 4 * (0.5 + 0.25)),
+        (lasting(single("once", 3, "once", ASKED_ONCE), 4), 10 + 100 * (4 * 0.5 + 2 * 0.25)),
     ],
 )
 def test_a_run_costs_its_images_times_its_epochs(run: Run, expected: float) -> None:
@@ -76,6 +91,16 @@ def test_the_largest_share_that_fits_is_taken() -> None:
     for limit, epochs in budgets.items():
         share = shares([PRUNED], limit / 60 + 1e-9, MACHINE, 28)[1]
         assert cost([PRUNED], share, MACHINE, 28) == pytest.approx(10 + 100 * epochs)
+
+
+def test_a_run_may_get_more_epochs_than_others_of_its_table_and_no_more_than_all() -> None:
+    quick = replace(LABELS, epoch_weight=3.0)
+    assert [cost([quick], share, MACHINE, 28) for share in (0.25, 0.5)] == [10 + 50 * 3, 10 + 50 * 4]
+    assert search_jobs(replace(quick, candidates={"a": LABELS.steps, "b": TAUGHT.steps}), 0.25)[0].steps[
+        0
+    ].training == (
+        LABELS.steps[0].training.model_copy(update={"epochs": 1})  # type: ignore[union-attr]
+    )
 
 
 def test_pots_get_a_tenth_of_an_epoch_of_everything_and_a_part_of_the_rest() -> None:
