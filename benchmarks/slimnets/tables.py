@@ -94,7 +94,8 @@ def _original(outcome: Outcome) -> list[str]:
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """What was chosen, how long it took where that is limited, and how the files in 8 bits do."""
+    """What was chosen, of how many seeds figures are, how long it took where that is limited, and how the files in 8
+    bits do."""
     lines = []
     for outcome in outcomes:
         if outcome.chosen is not None:
@@ -107,6 +108,8 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
                 f"- {outcome.run.title}: {outcome.chosen}, chosen on images held out of the training ones (the {least} "
                 f"within {1 - outcome.run.accuracy_of_best:.1%} of the highest accuracy), of: {tried}."
             )
+        if len(outcome.finished) > 1:
+            lines.append(f"- {outcome.run.title}: mean and spread of {len(outcome.finished)} seeds.")
         if outcome.run.epochs == "declared":
             lines.append(
                 f"- {outcome.run.title}: {outcome.minutes:.0f} minutes from the beginning of the longest job to its "

@@ -14,7 +14,7 @@ from benchmarks.slimnets.selection import runs_of
 from benchmarks.slimnets.tables import percent, table, times
 from tests.benchmarks.slimnets.finished_jobs import a_job, finished, with_reused
 
-RUNS = {run.name: run for run in runs_of(SCALES["full"])}
+RUNS = {run.name: run for scale in ("full", "gpu") for run in runs_of(SCALES[scale])}
 
 
 def outcome(run: Run, *done: Finished) -> Outcome:
@@ -57,7 +57,8 @@ def test_time_that_is_limited_is_told_with_what_another_job_did() -> None:
     done = [finished(a_job(run.name, seed=seed)) for seed in (0, 1)]
     # Two minutes each, and ten of the other job.
     lines = table(7, {run.name: Outcome(run, (done[0], with_reused(done[1], "job_before", 600.0)))}).splitlines()
-    assert lines[7].startswith(f"- {run.title}: 12 minutes from the beginning of the longest job")
+    assert lines[7] == f"- {run.title}: mean and spread of 2 seeds."
+    assert lines[8].startswith(f"- {run.title}: 12 minutes from the beginning of the longest job")
 
 
 def test_methods_stand_side_by_side_as_declared() -> None:
