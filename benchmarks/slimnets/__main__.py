@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks.result import RESULTS
 from benchmarks.slimnets import results
-from benchmarks.slimnets.budget import POTS, Machine, name_of
+from benchmarks.slimnets.budget import LEAST_EPOCH, POTS, Machine, name_of
 from benchmarks.slimnets.campaign import Campaign
 from benchmarks.slimnets.finished import write_text
 from benchmarks.slimnets.images import write_datasets
@@ -71,7 +71,10 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
         return 0
     plan = planned(work, runs, scale, options.budget, lambda new: _timed(new, scale, console))
     for table, share in sorted(plan.shares.items()):
-        console.print(f"table {table} ({TABLES[table]}): {100 * share:.3g}% of its epochs, one at least", markup=False)
+        least = LEAST_EPOCH if share else 1
+        console.print(
+            f"table {table} ({TABLES[table]}): {100 * share:.3g}% of its epochs, {least:g} at least", markup=False
+        )
     if options.threads is not None:
         os.environ["MODELPRESS_THREADS"] = str(options.threads)
     campaign = Campaign(work / "runs", plan.shares, scale.original_epochs)

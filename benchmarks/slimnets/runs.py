@@ -106,9 +106,7 @@ def student(architecture: str, *, taught: bool, **arguments: float) -> Distill:
     The original answers once for each image and its mirror image: on two cores most of the time would be its own.
     """
     ref = ArchitectureRef(architecture=architecture, arguments=dict(arguments))
-    if not taught:
-        return Distill(student=ref, alpha=0.0, training=STUDENT_TRAINING)
-    return Distill(student=ref, alpha=0.9, teacher_view="plain", training=STUDENT_TRAINING)
+    return Distill(student=ref, alpha=0.9 if taught else 0.0, teacher_view="plain", training=STUDENT_TRAINING)
 
 
 def convolutions(depth_plan: str = "64 64 M 128 128 M 256*4 M 512*4 M 512*4") -> tuple[str, ...]:
