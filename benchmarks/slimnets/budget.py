@@ -77,12 +77,13 @@ def name_of(network: ArchitectureRef) -> str:
     return f"{network.architecture} {json.dumps(arguments)}" if arguments else network.architecture
 
 
-def scaled(steps: Steps, share: float) -> Steps:
+def scaled(steps: Steps, share: float, part_rate: float = 1.0) -> Steps:
     """The same steps with that share of their epochs, rounded down; an epoch each for 0.
 
-    What is less than an epoch is one of a part of the images, in twentieths, LEAST_EPOCH at least.
+    What is less than an epoch is one of a part of the images, in twentieths, LEAST_EPOCH at least, and takes
+    `part_rate` of the learning rate.
     """
-    return tuple(_with_epochs(step, lambda epochs: epochs * share if share else 1) for step in steps)
+    return tuple(_with_epochs(step, lambda epochs: epochs * share if share else 1, part_rate) for step in steps)
 
 
 def lasting(steps: Steps, epochs: int) -> Steps:
@@ -90,13 +91,15 @@ def lasting(steps: Steps, epochs: int) -> Steps:
     return tuple(_with_epochs(step, lambda _: epochs) for step in steps)
 
 
-def _with_epochs(step: AnyStep, change: Callable[[int], float]) -> AnyStep:
+def _with_epochs(step: AnyStep, change: Callable[[int], float], part_rate: float = 1.0) -> AnyStep:
     if step.training is None:
         return step
     epochs = change(step.training.epochs) + 1e-9
-    part = 1.0 if epochs >= 1 else max(LEAST_EPOCH, int(20 * epochs) / 20)
-    training = step.training.model_copy(update={"epochs": max(1, int(epochs)), "epoch_share": part})
-    return step.model_copy(update={"training": training})
+    changed: dict[str, float] = {"epochs": max(1, int(epochs)), "epoch_share": 1.0}
+    if epochs < 1:
+        changed["epoch_share"] = max(LEAST_EPOCH, int(20 * epochs) / 20)
+        changed["learning_rate"] = step.training.learning_rate * part_rate
+    return step.model_copy(update={"training": step.training.model_copy(update=changed)})
 
 
 def _share(run: Run, share: float) -> float:
@@ -107,8 +110,9 @@ def search_jobs(run: Run, share: float) -> list[Job]:
     """The candidates of a run on the tuning data; none where there is nothing to choose."""
     if len(run.candidates) == 1:
         return []
+    searched = SEARCH_EPOCHS * _share(run, share)
     return [
-        Job(f"{run.name}, {name}", "tuning", run.seeds[0], scaled(steps, _share(run, share) * SEARCH_EPOCHS))
+        Job(f"{run.name}, {name}", "tuning", run.seeds[0], scaled(steps, searched, run.part_rate))
         for name, steps in run.candidates.items()
     ]
 
@@ -119,7 +123,7 @@ def final_jobs(run: Run, chosen: str, share: float, original_epochs: int) -> lis
     if run.epochs == "original":
         steps = lasting(steps, original_epochs)
     elif run.epochs == "scaled":
-        steps = scaled(steps, _share(run, share))
+        steps = scaled(steps, _share(run, share), run.part_rate)
     return [Job(run.name, "final", seed, steps) for seed in run.seeds]
 
 

@@ -15,7 +15,7 @@ from benchmarks.slimnets.outcome import Outcome, reused_seconds
 from benchmarks.slimnets.plan import Plan
 from benchmarks.slimnets.plots import plots
 from benchmarks.slimnets.recipes import ablations
-from benchmarks.slimnets.runs import TABLES, Run
+from benchmarks.slimnets.runs import PRUNING_PART_RATE, TABLES, Run
 from benchmarks.slimnets.scale import SCALES, Scale
 from benchmarks.slimnets.selection import all_runs, runs_of
 from benchmarks.slimnets.tables import table
@@ -146,7 +146,8 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
         f"{paper.ORIGINAL_TOP1:.2%}. A student that trains longer than its teacher can beat it: look at the accuracy "
         "beside what is kept of it.",
         f"- epochs: in the tables; the paper trains students for {paper.STUDENT_EPOCHS}, low-rank networks for "
-        f"{paper.LOW_RANK_EPOCHS}, and prunes over {paper.PRUNING_STEPS:,} steps.",
+        f"{paper.LOW_RANK_EPOCHS}, and prunes over {paper.PRUNING_STEPS:,} steps. "
+        f"Where less than one epoch is left, table 1 prunes at {PRUNING_PART_RATE:g} of its learning rate.",
         f"- machine: {_machine(first)}; {minutes:,.0f} minutes for these runs. Latency: ONNX Runtime, one image, one "
         "thread, fp32 unless said; the paper gives none.",
         "- bytes: of the smallest file with the network's own outputs, over the fp32 bytes of the original; the paper "

@@ -51,6 +51,8 @@ class Run:
     epochs: Literal["scaled", "declared", "original"] = "scaled"
     # Where they are scaled, how many times those of the table's other runs: more where one costs little.
     epoch_weight: float = 1.0
+    # Of the learning rate, where they leave less than one epoch.
+    part_rate: float = 1.0
     short: bool = False  # part of the short version
     ablated: bool = False  # the chosen candidate is also carried out without each of its parts
     # Of several candidates whose accuracy is at least this share of the best one's, the one that is least by `least`.
@@ -151,6 +153,8 @@ STUDENT_TITLES = {
 STUDENT_EPOCH_WEIGHTS = {"nin_cifar": 1.0, "alexnet_cifar": 3.0}
 OTHER_STUDENTS_WEIGHT = 5.0
 SPARSITIES = (0.4, 0.75, 0.875, 0.95, 0.98)
+# A network that has learned its images loses more by a hundred steps at a high rate than by half its weights.
+PRUNING_PART_RATE = 0.25
 DISTILLED_SPARSITIES = (0.4, 0.75, 0.875)
 # Behind a distillation the original goes on teaching; NIN has no batch norm.
 PRUNED_STUDENT_TRAINING = Recovery(
@@ -169,6 +173,7 @@ def _pruning() -> list[Run]:
                 f"{share} of weights gone, gradually",
                 gradual(sparsity),
                 published=paper.GRADUAL.get(sparsity),
+                part_rate=PRUNING_PART_RATE,
                 short=short,
             ),
             single(
@@ -177,6 +182,7 @@ def _pruning() -> list[Run]:
                 f"{share} of weights gone, at once",
                 one_shot(sparsity),
                 published=paper.ONE_SHOT.get(sparsity),
+                part_rate=PRUNING_PART_RATE,
                 short=short,
             ),
         ]

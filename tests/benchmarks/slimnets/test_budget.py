@@ -12,6 +12,7 @@ from benchmarks.slimnets.budget import (
     Machine,
     Speed,
     cost,
+    final_jobs,
     name_of,
     search_jobs,
     seconds,
@@ -101,6 +102,12 @@ def test_a_run_may_get_more_epochs_than_others_of_its_table_and_no_more_than_all
     ].training == (
         LABELS.steps[0].training.model_copy(update={"epochs": 1})  # type: ignore[union-attr]
     )
+
+
+@pytest.mark.parametrize(("share", "rate"), [(0.05, 0.005), (0.1, 0.02), (1.0, 0.02)])
+def test_a_run_may_take_less_of_the_learning_rate_where_less_than_an_epoch_is_left(share: float, rate: float) -> None:
+    (job,) = final_jobs(replace(PRUNED, part_rate=0.25), "pruned", share, 28)
+    assert job.steps[0].training.learning_rate == rate  # type: ignore[union-attr]
 
 
 def test_pots_get_a_tenth_of_an_epoch_of_everything_and_a_part_of_the_rest() -> None:
