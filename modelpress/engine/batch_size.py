@@ -51,8 +51,10 @@ def halved(step: Step, index: int) -> str:
 
 
 def _advice(network: Network, training: Training, context: StepContext) -> str:
-    parts = context.accumulation * context.ranks.size
-    part = -(-training.batch_size // parts)
+    batch = training.batch_size
+    if context.data is not None:
+        batch = min(batch, training.images_of_epoch(len(context.data.train_labels)))
+    part = -(-batch // (context.accumulation * context.ranks.size))
     memory = footprint(network.module, network.description.input_shape)
     # Where the activations may be in bf16, more would fit: this many do in any case.
     image = 0 if memory is None else memory.training_bytes // (2 if training.precision == "bf16" else 1)

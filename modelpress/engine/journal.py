@@ -39,6 +39,7 @@ class _Entries(Config):
     images: int = Field(ge=0, description="Images so far.")
     seconds: float = Field(ge=0, description="Spent on training so far.")
     aside: float = Field(ge=0, description="Seconds spent on something else.")
+    before: float = Field(default=0.0, ge=0, description="Of these, seconds before the first step.")
     epoch_loss: float = Field(description="Mean of the latest finished epoch.")
     epoch_sum: float = Field(description="Of the losses of the epoch at work.")
     epoch_steps: int = Field(ge=0, description="Steps of the epoch at work.")
@@ -70,6 +71,8 @@ class Journal:
         self._metrics: dict[str, float] = {}
         self._begin = self._reported = self._latest = time.perf_counter()
         self._aside = 0.0  # seconds spent on something else than training
+        self._aside_since: float | None = None  # where that is going on
+        self._before = 0.0  # of these, seconds before the first step
 
     @property
     def images_per_second(self) -> float:
@@ -102,25 +105,38 @@ class Journal:
     def close_epoch(self) -> None:
         """Take the mean loss of the epoch. Raises Diverged."""
         self._read()
+        self._latest = time.perf_counter()  # what a GPU still had to compute is done now
         self.epoch_loss = self._epoch_sum / self._epoch_steps
         self._epoch_sum, self._epoch_steps = 0.0, 0
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """While something else than training is done: its time does not count for the speed."""
-        begin = time.perf_counter()
+        self._aside_since = time.perf_counter()
         yield
+        self._count_aside()
+        self._aside_since = None
+
+    def _count_aside(self) -> None:
+        """Take in what has gone by of the time that does not count; it goes on."""
+        if self._aside_since is None:
+            return
         self._latest = time.perf_counter()
-        self._aside += self._latest - begin
+        spent, self._aside_since = self._latest - self._aside_since, self._latest
+        self._aside += spent
+        if self._step == 0:
+            self._before += spent
 
     def snapshot(self) -> Snapshot:
         """What was noted so far. Raises Diverged."""
         self._read()
+        self._count_aside()
         entries = _Entries(
             step=self._step,
             images=self._images,
             seconds=self._latest - self._begin,
             aside=self._aside,
+            before=self._before,
             epoch_loss=self.epoch_loss,
             epoch_sum=self._epoch_sum,
             epoch_steps=self._epoch_steps,
@@ -132,7 +148,7 @@ class Journal:
         """Go on from these notes; the time between the two processes counts for nothing. Raises UnusableCheckpoint."""
         entries = snapshot.read(_Entries)
         self._step, self._images, self._metrics = entries.step, entries.images, dict(entries.metrics)
-        self._aside = entries.aside
+        self._aside, self._before = entries.aside, entries.before
         self._begin -= entries.seconds
         self.epoch_loss = entries.epoch_loss
         self._epoch_sum, self._epoch_steps = entries.epoch_sum, entries.epoch_steps
@@ -148,7 +164,7 @@ class Journal:
         self._reported = self._latest
         if self._on_progress is None:
             return
-        spent = self._latest - self._begin
+        spent = self._latest - self._begin - self._before
         counts = {
             "step": float(self._step),
             "epoch": float(self._epoch),

@@ -102,7 +102,8 @@ def train(
             share=Share(0, ranks.size, least),
         )
         if min(training.batch_size, training.images_of_epoch(len(data.train_labels))) == 1 < least:
-            raise IncompatibleSpec("batch normalisation cannot be trained on batches of one image; raise `batch_size`")
+            advice = "raise `batch_size`" if training.batch_size == 1 else "an epoch has no more: raise `epoch_share`"
+            raise IncompatibleSpec(f"batch normalisation cannot be trained on batches of one image; {advice}")
         steps = training.epochs * len(batches)
         sample = batches.sample()
         check_takes_smaller(module, sample, training)

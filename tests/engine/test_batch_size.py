@@ -30,7 +30,7 @@ def test_a_training_names_the_batch_that_would_fit(batch: int, advice: str):
 def test_memory_of_the_machine_is_told_apart():
     network = tiny_network(DATA.statistics)
     with (
-        pytest.raises(BatchTooLarge, match="from 128 to 64") as caught,
+        pytest.raises(BatchTooLarge, match="from 128 to 12") as caught,
         naming_batch(network, Training(), context(network, DATA)),
     ):
         torch.empty(2**60, dtype=torch.uint8)

@@ -204,10 +204,12 @@ def test_single_last_image_is_left_out_only_where_batch_norm_cannot_take_it(norm
     assert summary.steps == steps
 
 
-def test_batches_of_one_with_batch_norm_are_refused():
+@pytest.mark.parametrize("few", ["batch_size", "epoch_share"])
+def test_batches_of_one_with_batch_norm_are_refused(few: str):
     data = noise()
-    with pytest.raises(IncompatibleSpec, match="raise `batch_size`"):
-        train(fresh(classes=3), data, data.statistics, Training(batch_size=1), loss=LabelLoss(), seed=0, device=CPU)
+    training = Training(batch_size=1) if few == "batch_size" else Training(epoch_share=1 / len(data.train_labels))
+    with pytest.raises(IncompatibleSpec, match=f"raise `{few}`"):
+        train(fresh(classes=3), data, data.statistics, training, loss=LabelLoss(), seed=0, device=CPU)
 
 
 @pytest.mark.parametrize("epochs", [1, 40])

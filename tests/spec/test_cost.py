@@ -108,9 +108,10 @@ def test_smaller_images_take_less_time():
     assert step.macs == 5000 * (1000 * 3 * (5 * 0.25 + 5) + 100)
 
 
-def test_a_batch_is_no_larger_than_the_data():
-    (step,) = estimate(finetune(batch_size=5000)).steps
-    assert step.batch_size == 1000
+@pytest.mark.parametrize(("share", "largest"), [(1.0, 1000), (0.01, 10)])
+def test_a_batch_is_no_larger_than_an_epoch(share: float, largest: int):
+    (step,) = estimate(finetune(batch_size=5000, epoch_share=share)).steps
+    assert step.batch_size == largest
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,8 @@ class Batches:
 
     def sample(self) -> Tensor:
         """The first images as a batch, neither drawn nor augmented: to try things on."""
-        return self._normalise(self._images[: self._batch_size][self._share.of(self._batch_size)])
+        size = min(self._batch_size, self._used)
+        return self._normalise(self._images[:size][self._share.of(size)])
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image of the epoch once: normalised float32 images (B, C, H, W) and labels (B,) on the device.

@@ -114,7 +114,8 @@ class CachedTeacher:
             return self._compute(images)
         if self._known == origin.count:
             return self._logits[origin.places.to(images.device)]
-        return self._compute(images if origin.unchanged else origin.plain(origin.places))
+        # Images that are otherwise unchanged may have been made smaller for the student.
+        return self._compute(origin.plain(origin.places) if self._asking.plain else images)
 
     def _keeps(self, origin: Origin) -> bool:
         return self._asking.plain or origin.unchanged

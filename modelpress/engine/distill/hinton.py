@@ -42,20 +42,23 @@ class HintonLoss(TaughtLoss):
         alpha: float,
         label_smoothing: float = 0.0,
         asking: Asking | None = None,
+        is_watched: bool = False,
     ) -> None:
+        """`is_watched` when somebody looks inside the teacher while it answers: then it is asked whatever `alpha` is."""
         super().__init__(teacher, asking)
         self._temperature = temperature
         self._alpha = alpha
         self._label_smoothing = label_smoothing
+        self._is_asked = alpha > 0 or is_watched
 
     def prepare(self, everything: Origin, arithmetic: Arithmetic) -> Iterator[float]:
         """Nothing where the teacher has no say."""
-        return super().prepare(everything, arithmetic) if self._alpha > 0 else iter(())
+        return super().prepare(everything, arithmetic) if self._is_asked else iter(())
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); the teacher sees the same `images` or their plain form, under one autocast."""
         hard = label_loss(outputs, labels, self._label_smoothing)
-        if self._alpha == 0:
+        if not self._is_asked:
             return hard  # the teacher has no say, and a pass of it may cost more than all of the student's
         softened = softened_divergence(outputs, self._teacher(images), self._temperature)
         return self._alpha * softened + (1 - self._alpha) * hard

@@ -50,7 +50,12 @@ def distillation_loss(
         yield LogitLoss(teacher, label_weight=wanted.label_weight, label_smoothing=label_smoothing, asking=asking)
         return
     hinton = HintonLoss(
-        teacher, temperature=wanted.temperature, alpha=wanted.alpha, label_smoothing=label_smoothing, asking=asking
+        teacher,
+        temperature=wanted.temperature,
+        alpha=wanted.alpha,
+        label_smoothing=label_smoothing,
+        asking=asking,
+        is_watched=wanted.kind != "hinton",
     )
     if wanted.kind == "hinton":
         yield hinton

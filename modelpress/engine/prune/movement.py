@@ -48,6 +48,8 @@ class Movement:
 
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from another's scores of the watched weights. Raises UnusableCheckpoint."""
+        if not snapshot.tensors:  # of before the first batch, when a teacher was still answering
+            return
         self._scores = {name: snapshot.like(f"score/{name}", weight) for name, weight in self._watched.items()}
         self._parked = {name: snapshot.like(f"parked/{name}", weight) for name, weight in self._watched.items()}
 

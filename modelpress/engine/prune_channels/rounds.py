@@ -49,11 +49,12 @@ def within(context: StepContext, this: Round, earlier: Sequence[TrainingSummary]
     def report(progress: TrainingProgress) -> None:
         done = this.epochs_before + progress.fraction * training.epochs
         metrics = {**progress.metrics}
-        metrics["epoch"] += this.epochs_before
-        metrics["step"] += steps
-        # The rounds to come, at the speed of this one.
-        left = training.epochs * (1 - progress.fraction)
-        metrics["seconds_left"] *= (this.epochs - done) / left if left > 0 else 1
+        if "step" in metrics:  # else a teacher answers first, and no step was made
+            metrics["epoch"] += this.epochs_before
+            metrics["step"] += steps
+            # The rounds to come, at the speed of this one.
+            left = training.epochs * (1 - progress.fraction)
+            metrics["seconds_left"] *= (this.epochs - done) / left if left > 0 else 1
         tell(TrainingProgress(done / this.epochs, progress.epoch + this.epochs_before, this.epochs, metrics))
 
     return replace(context, seed=seed, on_progress=report)

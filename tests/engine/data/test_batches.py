@@ -106,6 +106,7 @@ def test_batches_are_laid_out_as_asked():
     batches.memory_format = torch.contiguous_format
     assert next(iter(batches.epoch()))[0].is_contiguous()
     assert batches.sample().shape == (4, 3, 4, 5)
+    assert make(numbered(9), epoch_images=2).sample().shape == (2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(("count", "drop_single", "used"), [(9, True, 8), (9, False, 9), (10, True, 10), (1, True, 1)])

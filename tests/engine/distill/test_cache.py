@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from modelpress.engine.distill.loss import distillation_loss
 from modelpress.engine.loss import Loss, Origin
 from modelpress.engine.training import train
 from modelpress.spec.steps.distillation_loss import DistillationLoss
-from modelpress.spec.training import Augmentation, Training
+from modelpress.spec.training import Augmentation, ProgressiveResizing, Training
 from tests.support.image_data import noise
 from tests.support.tiny import tiny_module, tiny_network
 
@@ -130,6 +131,34 @@ def test_where_few_are_asked_about_nobody_is_asked_about_all(plain: bool):
     loss = HintonLoss(teacher, temperature=4.0, alpha=0.9, asking=Asking(plain=plain))
     train(module, data, data.statistics, training, loss=loss, seed=0, device=CPU)
     assert teacher.seen == 20
+
+
+class Sizes(Counting):
+    """One that remembers the sizes of its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: set[tuple[int, ...]] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.add(tuple(images.shape[2:]))
+        logits: Tensor = super().forward(images)
+        return logits
+
+
+@pytest.mark.parametrize(
+    "few", [{"augmentation": Augmentation(horizontal_flip=True)}, {"epoch_share": 0.5}, {"epochs": 2}]
+)
+def test_a_teacher_of_plain_images_sees_them_in_full_size(few: dict[str, Any]):
+    """Also where it is not asked about all before, as in a training of fewer images than there are."""
+    teacher, data = Sizes(), noise(20)
+    student = nn.Sequential(nn.AdaptiveAvgPool2d(8), tiny_module(classes=3))
+    training = Training(
+        **{"epochs": 1, "batch_size": 8, "precision": "fp32", "progressive_resizing": ProgressiveResizing()} | few
+    )
+    loss = HintonLoss(teacher, temperature=4.0, alpha=0.9, asking=Asking(plain=True))
+    train(student, data, data.statistics, training, loss=loss, seed=0, device=CPU)
+    assert teacher.sizes == {(8, 8)}
 
 
 def test_a_teacher_without_a_say_is_not_asked():

@@ -52,6 +52,12 @@ def test_each_loss_trains_another_student_than_hintons(loss: dict[str, Any]):
     assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in found.network.module.modules())
 
 
+@pytest.mark.parametrize("kind", ["relational", "attention", "hints"])
+def test_layers_are_compared_where_the_outputs_have_no_say(kind: str):
+    layers = {} if kind == "relational" else {"layers": [PAIR]}
+    assert np.isfinite(run({"kind": kind, "alpha": 0, **layers}).training.final_loss)
+
+
 def test_layers_that_are_not_there():
     wrong = {"kind": "attention", "layers": [{**PAIR, "student": "features.5"}]}
     with pytest.raises(IncompatibleSpec, match=r"the student has no convolution features\.5.*features\.0"):

@@ -78,6 +78,16 @@ def test_against_the_paper_s_equations():
     np.testing.assert_allclose(movement(weights)["weight"].numpy(), scores, atol=1e-12)
 
 
+def test_what_was_kept_before_the_first_batch_holds_no_scores_yet():
+    weights = {"weight": nn.Parameter(torch.tensor([1.0, -2.0]))}
+    resumed = Movement()
+    resumed.watch(weights)
+    resumed.resume(Movement().snapshot())
+    weights["weight"].grad = torch.tensor([3.0, 1.0])
+    resumed.gather()
+    assert resumed(weights)["weight"].tolist() == [-3.0, 2.0]
+
+
 def test_the_first_to_go_are_those_that_move_towards_zero():
     """Weights that hardly move, and all images in each batch: every step adds the same - (dL/dW) W."""
     data = noise()

@@ -147,6 +147,16 @@ def test_progress_goes_on_from_round_to_round() -> None:
     assert told[0].metrics["loss"] == 2.0
 
 
+def test_a_teacher_that_answers_before_the_first_step_is_told_of_too() -> None:
+    told: list[TrainingProgress] = []
+    base = context(vgg(), DATA, on_progress=told.append)
+    _, second = rounds_of(step_of(2, 4))
+    tell = within(base, second, [summary(10, 1.0)]).on_progress
+    assert tell is not None
+    tell(TrainingProgress(0.0, 1, 2, {"teacher_answers": 0.5}))
+    assert told == [TrainingProgress(0.5, 3, 4, {"teacher_answers": 0.5})]
+
+
 def test_trainings_as_one() -> None:
     assert in_all([]) is None
     whole = in_all([summary(30, 100.0), summary(10, 20.0)])

@@ -24,6 +24,7 @@ UNLABELLED = DatasetInspection(
     statistics=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
 )
 PRUNE = {"kind": "prune", "sparsity": 0.5}
+DISTILL = {"kind": "distill", "student": {"architecture": "nin_cifar"}, "training": {"epochs": 1}}
 CHANNELS = {"kind": "prune_channels", "amount": {"kind": "share", "value": 0.5}}
 
 
@@ -36,7 +37,9 @@ def _check(step: dict[str, Any], dataset: DatasetInspection = UNLABELLED) -> lis
     [
         PRUNE,
         {**PRUNE, "training": {"epochs": 1, "teacher": "original"}},
-        {"kind": "distill", "student": {"architecture": "nin_cifar"}, "training": {"epochs": 1}},
+        DISTILL,
+        # Layers are compared without a label too.
+        {**DISTILL, "loss": {"kind": "relational", "alpha": 0}},
     ],
 )
 def test_what_a_teacher_teaches_needs_no_labels(step: dict[str, Any]) -> None:
@@ -48,6 +51,9 @@ def test_what_a_teacher_teaches_needs_no_labels(step: dict[str, Any]) -> None:
     [
         ({**PRUNE, "training": {"epochs": 1}}, "steps.0.training.teacher", "use `teacher: original`"),
         ({"kind": "finetune", "training": {"epochs": 1}}, "steps.0.training.teacher", "use `teacher: original`"),
+        ({**PRUNE, "training": {"epochs": 1, "teacher": "original", "alpha": 0}}, "steps.0.training.alpha", "raise it"),
+        ({**DISTILL, "alpha": 0}, "steps.0.alpha", "the original has no say either"),
+        ({**DISTILL, "loss": {"kind": "hinton", "alpha": 0}}, "steps.0.loss.alpha", "the original has no say either"),
         ({**PRUNE, "criterion": "taylor"}, "steps.0.criterion", "no image has a label: use `magnitude`"),
     ],
 )
