@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api.changes import Watch
-from api.resources import says_final, to_event
+from api.resources import to_event
 from db.database import Database
 from db.queries import jobs
 from modelpress.spec.resources import JobEvent
@@ -21,7 +21,7 @@ _BATCH = 200
 
 
 def event_stream(database: Database, watch: Watch, team_id: str, job_id: str, after: int) -> EventSourceResponse:
-    """The job's events with numbers above `after`, as they come; ends after the one with a final state."""
+    """The job's events with numbers above `after`, as they come; ends with the one that ended the job."""
     return EventSourceResponse(
         _follow(database, watch, team_id, job_id, after),
         ping=HEARTBEAT_SECONDS,
@@ -40,7 +40,7 @@ async def _follow(
         for event in found.events:
             yield ServerSentEvent(id=str(event.id), event=event.event.kind, data=event.model_dump_json(), sep="\n")
             after = event.id
-        if says_final(found.events) or found.is_over:
+        if found.is_over:
             return
         if len(found.events) < _BATCH:
             await watch.change(job_id, found.version)
@@ -52,7 +52,7 @@ class _Found:
 
     version: int
     events: list[JobEvent]
-    is_over: bool  # the job is finished and its last event was sent before: somebody resumes at the very end
+    is_over: bool  # these are the last ones: a job that failed once may have been tried again since
 
 
 def _look(database: Database, team_id: str, job_id: str, after: int) -> _Found | None:
@@ -63,4 +63,4 @@ def _look(database: Database, team_id: str, job_id: str, after: int) -> _Found |
             return None
         version, state = standing
         events = [to_event(row) for row in jobs.events_after(session, job_id, after, _BATCH)]
-        return _Found(version, events, state.final and not events)
+        return _Found(version, events, state.final and len(events) < _BATCH)

@@ -10,10 +10,8 @@ from sqlalchemy.orm import Session
 from db import models as rows
 from db.queries import jobs
 from db.queries.places import Place, places
-from modelpress.spec.event import StateChanged
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.resources import Artifact, Attempt, Dataset, Job, JobEvent, Model
-from modelpress.spec.state import FINAL_STATES, JobState
 
 
 def to_model(row: rows.Model) -> Model:
@@ -116,9 +114,3 @@ def to_artifact(row: rows.Artifact) -> Artifact:
         content_type=row.content_type,
         created_at=row.created_at,
     )
-
-
-def says_final(events: Sequence[JobEvent]) -> bool:
-    """True when the last of these events is a change to a final state."""
-    last = events[-1].event if events else None
-    return isinstance(last, StateChanged) and JobState(last.state) in FINAL_STATES

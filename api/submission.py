@@ -25,13 +25,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 def submit(
     session: Session,
-    store: Store,
     team_id: str,
     spec: JobSpec,
     idempotency_key: str | None,
     wait_limit_seconds: float | None,
 ) -> tuple[Job, bool]:
-    """The job, and True when it is new; it has succeeded where one was the same and its result is there.
+    """The job, which waits, and True when it is new.
 
     Raises what `check_spec` raises, and what `db.queries.jobs.create_job` does.
 
@@ -46,22 +45,25 @@ def submit(
         raise
     if created:
         jobs.note_estimate(session, job, check_spec(session, team_id, spec))
-        if (twin := find_reusable(session, store, team_id, spec, job.identity)) is not None:
-            jobs.take_result(session, job, twin)
     return job, created
 
 
-def find_reusable(session: Session, store: Store, team_id: str, spec: JobSpec, identity: str | None) -> Twin | None:
-    """The job whose result one that was checked, and has this identity, is given; None where it is to be run."""
-    if not spec.reuse or identity is None:
-        return None
-    twin = find_twin(session, team_id, identity)
+def find_candidate(session: Session, team_id: str, spec: JobSpec, identity: str | None) -> Twin | None:
+    """The job whose result one that was checked, and has this identity, is given if `has_files` says so."""
+    return find_twin(session, team_id, identity) if spec.reuse and identity is not None else None
+
+
+def has_files(store: Store, twin: Twin) -> bool:
+    """Whether the bytes of a result are there; False where the store does not say.
+
+    Outside of transactions: a store may take minutes not to answer, and a job that was accepted waits for a worker
+    meanwhile, which looks again.
+    """
     try:
-        return twin if twin is not None and all(map(store.exists, twin.files)) else None
+        return all(map(store.exists, twin.files))
     except StorageError as error:
-        # It waits for a worker then, which looks again.
         log.warning("store_unreachable", error=str(error))
-        return None
+        return False
 
 
 def check_spec(session: Session, team_id: str, spec: JobSpec) -> JobEstimate | None:

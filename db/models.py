@@ -27,6 +27,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.clock import UtcTimestamp, now
 from db.document import Document
+from db.text import Text
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.cost import JobEstimate
 from modelpress.spec.event import EVENT, Progress, StageDone, StateChanged, Warned
@@ -67,7 +68,7 @@ class Base(DeclarativeBase):
         datetime: UtcTimestamp(),
         JobState: _words(JobState),
         UploadState: _words(UploadState),
-        str: String(),
+        str: Text(),
         float: Float(53),
         ArchitectureRef: Document(TypeAdapter(ArchitectureRef)),
         Preprocessing: Document(TypeAdapter(Preprocessing)),
@@ -85,11 +86,11 @@ class Base(DeclarativeBase):
 
 
 def _id(**more: Any) -> Mapped[str]:
-    return mapped_column(String(ID_LENGTH), primary_key=True, **more)
+    return mapped_column(Text(ID_LENGTH), primary_key=True, **more)
 
 
 def _refers_to(target: str, **more: Any) -> Mapped[Any]:
-    return mapped_column(String(ID_LENGTH), ForeignKey(target), **more)
+    return mapped_column(Text(ID_LENGTH), ForeignKey(target), **more)
 
 
 class Compatibility(Base):

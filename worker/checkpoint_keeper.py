@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.queries import checkpoints
+from db.queries.uploads import hold_bytes_unless_held
 from modelpress.spec.event import Checkpointed, CheckpointPart
 from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from storage.store import PIECE_BYTES, StorageError, Store, Writer
@@ -147,8 +148,7 @@ def clear_checkpoints(database: Database, store: Store) -> int:
     """
     with database.session(read_only=True) as session:
         unneeded = checkpoints.unneeded_checkpoints(session)
-    drop_each(database, store, unneeded, checkpoints.drop_checkpoint)
-    return len(unneeded)
+    return drop_each(database, store, unneeded, checkpoints.drop_checkpoint)
 
 
 def drop_each(
@@ -156,9 +156,17 @@ def drop_each(
     store: Store,
     unneeded: Sequence[tuple[str, str]],
     drop: Callable[[Session, str, str], bool],
-) -> None:
-    """Drop rows by their ids and hashes, and the bytes of each that nothing else needs."""
+) -> int:
+    """Drop rows by their ids and hashes, and the bytes of each that nothing else needs; gives how many.
+
+    What somebody else is dropping or storing at the moment is left to whoever looks next.
+    """
+    number = 0
     for row_id, sha256 in unneeded:
         with database.session() as session:
+            if not hold_bytes_unless_held(session, sha256):
+                continue
             if drop(session, row_id, sha256):
                 store.delete(sha256)
+        number += 1
+    return number

@@ -60,7 +60,9 @@ class Poller:
         with database.session() as session:
             reaped = claims.reap(session, self._workplace.settings.max_attempts)
         for outcome, ids in vars(reaped).items():
-            if ids:
+            if ids and outcome == "expired":  # no worker was lost over these
+                log.warning("waited_too_long", ids=ids)
+            elif ids:
                 metrics.REAPED.inc(len(ids))
                 log.warning("leases_ran_out", outcome=outcome, ids=ids)
         try:

@@ -14,9 +14,8 @@ def clear_step_results(database: Database, store: Store, limit_bytes: int) -> in
     Raises StorageError and sqlalchemy's errors: what is left then is left to the next one who looks.
     """
     number = 0
-    while unneeded := _unneeded(database, limit_bytes):
-        drop_each(database, store, unneeded, step_results.drop_step_result)
-        number += len(unneeded)
+    while dropped := drop_each(database, store, _unneeded(database, limit_bytes), step_results.drop_step_result):
+        number += dropped
     return number
 
 

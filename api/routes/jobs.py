@@ -28,7 +28,7 @@ from api.refusals import (
     UnusableUpload,
 )
 from api.resources import to_job, to_jobs
-from api.submission import check_spec, find_reusable, submit
+from api.submission import check_spec, find_candidate, has_files, submit
 from db.errors import IdempotencyMismatch, InvalidTransition
 from db.queries import jobs
 from db.queries.reuse import identity_of
@@ -95,19 +95,17 @@ def submit_job(
     if query.dry_run:
         with services.database.session(read_only=True) as session:
             estimate = check_spec(session, caller.team_id, spec)
-            twin = find_reusable(session, services.store, caller.team_id, spec, identity_of(session, spec))
+            twin = find_candidate(session, caller.team_id, spec, identity_of(session, spec))
         response.status_code = 200
-        return JobCheck(spec=spec, estimate=estimate, reused_from=twin and twin.job_id)
+        is_there = twin is not None and has_files(services.store, twin)
+        return JobCheck(spec=spec, estimate=estimate, reused_from=twin.job_id if twin and is_there else None)
     with services.database.session() as session:
-        row, created = submit(
-            session,
-            services.store,
-            caller.team_id,
-            spec,
-            idempotency_key,
-            services.settings.wait_limit_seconds,
-        )
+        row, created = submit(session, caller.team_id, spec, idempotency_key, services.settings.wait_limit_seconds)
+        twin = find_candidate(session, caller.team_id, spec, row.identity) if created else None
         job = to_job(session, row)
+    if twin is not None and has_files(services.store, twin):
+        with services.database.session() as session:
+            job = to_job(session, jobs.take_result(session, caller.team_id, job.id, twin))
     if job.state is JobState.QUEUED:
         background.add_task(services.wakeup.jobs)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -78,10 +78,9 @@ def drop_checkpoint(session: Session, row_id: str, sha256: str) -> bool:
 def drop_holder(session: Session, table: type[Checkpoint] | type[StepResult], row_id: str, sha256: str) -> bool:
     """Remove a row that names bytes. True when nothing else needs them: then drop them, too.
 
-    Locks the hash until the session ends. Drop the bytes inside the same `with database.session()` block: if that
-    fails, the row is there for another try.
+    Hold the hash before (`hold_bytes_unless_held`), and drop the bytes inside the same `with database.session()` block:
+    if that fails, the row is there for another try.
     """
-    hold_bytes(session, sha256, to_drop=True)
     session.execute(delete(table).where(table.id == row_id).execution_options(synchronize_session=False))
     return not is_needed(session, sha256)
 

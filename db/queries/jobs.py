@@ -79,10 +79,13 @@ def create_job(
     return job, True
 
 
-def take_result(session: Session, job: Job, twin: Twin) -> None:
+def take_result(session: Session, team_id: str, job_id: str, twin: Twin) -> Job:
     """Let a job that was accepted just now succeed with the result of its twin, unless a worker was quicker."""
-    give_result(session, job.id, JobState.QUEUED, twin.job_id)
+    give_result(session, job_id, JobState.QUEUED, twin.job_id)
+    job = get_job(session, team_id, job_id)
+    assert job is not None  # noqa: S101  # for the type checker: jobs are never deleted
     session.refresh(job)
+    return job
 
 
 def note_estimate(session: Session, job: Job, estimate: JobEstimate | None) -> None:

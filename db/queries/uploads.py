@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Function, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -114,11 +114,32 @@ def hold_bytes(session: Session, sha256: str, *, to_drop: bool = False) -> None:
     (`db.database.FROZEN_SECONDS`), the same bytes could be put by another, and dropped all the same.
     """
     # A writing session on SQLite holds the whole database already.
-    if session.get_bind().dialect.name == "postgresql":
+    if _is_postgresql(session):
         if to_drop:
-            local = {"idle_in_transaction_session_timeout": "0", "application_name": DROPPING}
-            session.execute(select(*(func.set_config(name, value, True) for name, value in local.items())))
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(sha256, 0))))
+            _be_patient(session)
+        session.execute(select(func.pg_advisory_xact_lock(_lock_of(sha256))))
+
+
+def hold_bytes_unless_held(session: Session, sha256: str) -> bool:
+    """As `hold_bytes` to drop them, but False where somebody else holds them: who is stuck with some bytes, in front
+    of a store that does not answer say, keeps nobody from the others."""
+    if not _is_postgresql(session):
+        return True
+    _be_patient(session)
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_lock_of(sha256)))))
+
+
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def _be_patient(session: Session) -> None:
+    local = {"idle_in_transaction_session_timeout": "0", "application_name": DROPPING}
+    session.execute(select(*(func.set_config(name, value, True) for name, value in local.items())))
+
+
+def _lock_of(sha256: str) -> Function[int]:
+    return func.hashtextextended(sha256, 0)
 
 
 def _get(session: Session, table: type[Row], team_id: str, row_id: str) -> Row | None:

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
+from tests.conftest import DIALECTS
 from tests.support.api_server import ApiServer
 from tests.support.problems import read_problem
 
@@ -63,6 +64,7 @@ def test_a_method_that_is_not_taken(client: httpx.Client) -> None:
         read_problem(client.request(method, path), 405, "method-not-allowed")
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_ids_that_are_none_are_not_found(client: httpx.Client) -> None:
     for thing in ("mdl_0", "%00", "%F0%9F%99%82", "x" * 5000, "'; DROP TABLE jobs; --", "..%2F.."):
         for path in (
@@ -72,6 +74,10 @@ def test_ids_that_are_none_are_not_found(client: httpx.Client) -> None:
             f"/v1/artifacts/{thing}/content",
         ):
             assert client.get(path).status_code == 404, path
+    for query in ({"model": "\0"}, {"after": "\0"}):
+        assert client.get("/v1/jobs", params=query).json()["items"] == []
+    spec = {"model": "mdl\0", "steps": [{"kind": "prune", "sparsity": 0.5}]}
+    assert client.post("/v1/jobs", json=spec).status_code == 404
 
 
 def test_an_error_that_nobody_foresaw_is_told_without_its_text(

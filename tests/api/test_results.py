@@ -105,6 +105,15 @@ class TestEvents:
         client.post(f"/v1/jobs/{job}/cancel")
         assert [event.event.model_dump()["state"] for _, _, event in seen] == ["cancelled"]
 
+    def test_the_story_of_a_job_that_was_tried_again_does_not_end_with_its_first_end(
+        self, monkeypatch: pytest.MonkeyPatch, server: ApiServer, client: httpx.Client, job: str
+    ) -> None:
+        monkeypatch.setattr(events_module, "_BATCH", 2)  # the first end is the last that one look finds
+        for action in ("cancel", "retry", "cancel"):
+            client.post(f"/v1/jobs/{job}/{action}")
+        states = [event.event.model_dump()["state"] for _, _, event in stream(client, job)]
+        assert states == ["queued", "cancelled", "queued", "cancelled"]
+
     @pytest.mark.parametrize("last", ["-1", "x", "99999999999"])
     def test_a_place_that_is_none(self, client: httpx.Client, job: str, last: str) -> None:
         response = client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": last})

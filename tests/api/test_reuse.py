@@ -9,7 +9,7 @@ import pytest
 
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Artifact, Job, JobCheck
-from storage.store import Store
+from storage.store import Store, StoreUnavailable
 from tests.conftest import DIALECTS
 from tests.support.api_server import ApiServer
 from tests.support.uploads import dataset_inspection, model_inspection, npz_file, safetensors_file
@@ -105,6 +105,21 @@ def test_without_its_bytes_it_is_run(server: ApiServer, client: httpx.Client, sp
     (artifact,) = client.get(f"/v1/jobs/{done.id}/artifacts").json()
     store.delete(artifact["sha256"])
     assert submit(client, spec).state == "queued"
+
+
+def test_a_store_that_does_not_answer_keeps_no_job_from_being_accepted(
+    monkeypatch: pytest.MonkeyPatch, server: ApiServer, client: httpx.Client, spec: dict[str, Any], done: Job
+) -> None:
+    """Asked within the transaction, PostgreSQL would cut it off after ten seconds."""
+    accepted = []
+
+    def exists(_sha256: str) -> bool:
+        accepted.append(len(client.get("/v1/jobs").json()["items"]))
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(server.app.state.services.store, "exists", exists)
+    assert submit(client, spec).state == "queued"
+    assert accepted == [2]
 
 
 def test_another_team_has_to_run_it(server: ApiServer, done: Job) -> None:

@@ -180,6 +180,28 @@ def test_an_event_stream_that_breaks_goes_on_after_the_last_event() -> None:
     assert [request.headers.get("Last-Event-ID") for request in server.requests[1:]] == [None, "3"]
 
 
+def test_the_events_of_a_job_that_was_tried_again_are_all_told() -> None:
+    """The stream of one that fails in the end is the service's to close."""
+    states = ("running", "failed", "queued", "running", "failed")
+    replies = [
+        Reply(200, make_job(JobState.RUNNING).model_dump_json().encode()),
+        Reply(200, b"".join(_event(number, state) for number, state in enumerate(states, 1))),
+    ]
+    with scripted_server(_in_turn(*replies)) as server, Client(server.url, "mp_x") as client:
+        assert [event.id for event in client.job("job_1").events()] == [1, 2, 3, 4, 5]
+    assert len(server.requests) == 2
+
+
+def test_an_event_stream_that_is_gone_on_with_at_the_very_end_has_nothing_more() -> None:
+    failed = make_job(JobState.FAILED).model_dump_json().encode()
+    with (
+        scripted_server(_in_turn(Reply(200, failed), Reply(200), Reply(200, failed))) as server,
+        Client(server.url, "mp_x") as client,
+    ):
+        assert list(client.job("job_1").events(after=5)) == []
+    assert [request.path for request in server.requests[1:]] == ["/v1/jobs/job_1/events", "/v1/jobs/job_1"]
+
+
 def test_lists_are_followed_from_page_to_page() -> None:
     jobs = [make_job(JobState.QUEUED).model_copy(update={"id": f"job_{number}"}) for number in range(3)]
 

@@ -424,6 +424,16 @@ class TestEnd:
         assert (found.state, found.failure, found.ratios) == (JobState.FAILED, FAILURE, None)
         assert _events(database, job)[-1] == StateChanged(state="failed", attempt=1, reason=FAILURE.message)
 
+    def test_a_message_may_hold_any_character(self, database, tenant, job):
+        _claim(database)
+        odd = FAILURE.model_copy(update={"message": "a layer named '\0'"})
+        with database.session() as session:
+            assert fail(session, job.id, 1, odd)
+        with database.session(read_only=True) as session:
+            (attempt,) = attempts(session, job.id)
+        assert attempt.reason == "a layer named '\ufffd'"
+        assert _get(tenant, job).failure == odd
+
     def test_a_missed_goal_keeps_its_report(self, database, tenant, job):
         _claim(database)
         missed = Failure(kind=FailureKind.GOAL_NOT_MET, message="it kept 95% of the accuracy, not 96%")

@@ -67,7 +67,7 @@ def test_one_that_is_accepted_is_given_the_result_at_once(database, tenant):
         twin = find_twin(session, tenant.team_id, job.identity)
         assert (twin.job_id, set(twin.files)) == (first.id, set(FILES.values()))
         version = job.version
-        take_result(session, job, twin)
+        assert take_result(session, tenant.team_id, job.id, twin) is job
         assert (job.state, job.reused_from, job.attempt) == (JobState.SUCCEEDED, first.id, 0)
         assert job.version > version
     with database.session(read_only=True) as session:

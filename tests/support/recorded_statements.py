@@ -243,6 +243,7 @@ def _succeed(database: Database, job_id: str) -> None:
         assert claims.succeed(session, job_id, 1, a_report())
     with database.session() as session:
         for row_id, sha256 in checkpoints.unneeded_checkpoints(session):
+            assert uploads.hold_bytes_unless_held(session, sha256)
             checkpoints.drop_checkpoint(session, row_id, sha256)
 
 

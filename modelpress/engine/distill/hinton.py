@@ -44,7 +44,7 @@ class HintonLoss(TaughtLoss):
         asking: Asking | None = None,
         is_watched: bool = False,
     ) -> None:
-        """`is_watched` when somebody looks inside the teacher while it answers: then it is asked whatever `alpha` is."""
+        """`is_watched` where somebody looks inside the teacher while it answers: it is asked whatever `alpha` is."""
         super().__init__(teacher, asking)
         self._temperature = temperature
         self._alpha = alpha

@@ -1,0 +1,21 @@
+"""Text that both databases take."""
+
+from __future__ import annotations
+
+from sqlalchemy import Dialect, String
+from sqlalchemy.types import TypeDecorator
+
+
+class Text(TypeDecorator[str]):
+    """Text, in which U+FFFD takes the place of U+0000.
+
+    PostgreSQL refuses that character, wherever it comes from: a library's message, or a caller who asks for an id that
+    is none, which is then not found.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's)
+        """To the database."""
+        return None if value is None else value.replace("\0", "\ufffd")
