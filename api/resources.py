@@ -93,7 +93,7 @@ def to_attempt(row: rows.Attempt) -> Attempt:
         outcome=row.outcome,
         reason=row.reason,
         seconds=None if row.finished_at is None else (row.finished_at - row.started_at).total_seconds(),
-        continues=row.continues,
+        continues=row.continues or None,
     )
 
 

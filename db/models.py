@@ -276,7 +276,7 @@ class Attempt(Base):
     finished_at: Mapped[datetime | None]
     outcome: Mapped[str | None] = mapped_column(String(16))  # succeeded, failed, cancelled, released or lost
     reason: Mapped[str | None]  # why it ended so, where that is not plain
-    continues: Mapped[int | None]  # the attempt whose checkpoint it was given
+    continues: Mapped[int | None]  # the attempt whose checkpoint it was given; 0: first steps of another job
     counted_seconds: Mapped[float | None]  # towards the limit for running; null while it runs
 
 

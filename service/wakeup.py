@@ -99,14 +99,21 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 
 
 class Wakeup:
-    """Sends wake-ups. Safe to use from several threads; blocks for a broker round trip, at most a few seconds."""
+    """Sends wake-ups. Safe to use from several threads; blocks for a broker round trip, at most a few seconds.
+
+    Whoever comes while another thread sends one to the same queue leaves it to that thread, which sends one more: with
+    a broker that does not answer, threads would wait for one another in a line without end.
+    """
 
     def __init__(self, settings: Settings, app: Celery | None = None) -> None:
         self._app = app or make_celery(settings)
+        self._sender = threading.Lock()  # the application sends from one thread at a time
         self._lock = threading.Lock()
+        self._once_more: dict[str, bool] = {}  # of the queues that a thread sends to: whether another came since
 
     def jobs(self) -> bool:
-        """Tell the workers that a job waits. False when the broker did not take it; never raises."""
+        """Tell the workers that a job waits, or leave it to who does. False when the broker did not take it; never
+        raises."""
         return self._send(JOBS_QUEUE)
 
     def inspections(self) -> bool:
@@ -125,8 +132,23 @@ class Wakeup:
         self._app.close()
 
     def _send(self, queue: str) -> bool:
-        try:
+        with self._lock:
+            if queue in self._once_more:
+                self._once_more[queue] = True
+                return True
+            self._once_more[queue] = False
+        while True:
+            is_taken = self._send_one(queue)
             with self._lock:
+                # Of a broker that is away nothing more is asked: workers look by themselves.
+                if not is_taken or not self._once_more[queue]:
+                    del self._once_more[queue]
+                    return is_taken
+                self._once_more[queue] = False
+
+    def _send_one(self, queue: str) -> bool:
+        try:
+            with self._sender:
                 self._app.send_task(TASKS[queue], queue=queue, ignore_result=True)
         except Exception as error:  # noqa: BLE001  # whatever the broker's client raises, the row is already there
             UNSENT.labels(queue).inc()

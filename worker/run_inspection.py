@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 
 import structlog
+from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from db.queries import claims
 from db.queries.claims import ClaimedInspection
 from modelpress.spec.failure import Failure
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
-from modelpress.spec.state import JobState
+from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.task import INSPECTION_FILE, TASK_FILE, InspectDataset, InspectModel
 from worker import metrics
-from worker.engine_run import Exited, read_failure, run_engine
+from worker.engine_run import Exited, read_failure, run_engine, was_killed
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
 from worker.inputs import lay_dataset, lay_model
@@ -51,6 +52,7 @@ class _InspectionRun:
         self._upload = upload
         self._heartbeat = Heartbeat(self._beat, workplace.settings.lease_seconds)
         self._folder = workplace.settings.work_folder / f"{upload.id}-{upload.attempt}"
+        self._was_killed = False  # the engine, from outside: another attempt may go well
 
     def run(self) -> str:
         """Inspect the upload and write what was found; gives the outcome."""
@@ -58,17 +60,22 @@ class _InspectionRun:
         with self._heartbeat:
             try:
                 result = self._inspect()
-                is_ours = self._workplace.write(
-                    self._heartbeat,
-                    lambda s: claims.finish_inspection(s, upload.kind, upload.id, upload.attempt, result),
-                )
+                return self._workplace.write(self._heartbeat, lambda session: self._end(session, result))
             except Interrupted as interrupted:
                 if interrupted.reason is not Stopped.SHUTDOWN:
                     return str(interrupted.reason.value)
                 with self._workplace.database.session() as session:
                     claims.release_inspection(session, upload.kind, upload.id, upload.attempt)
                 return "released"
-        if not is_ours:
+
+    def _end(self, session: Session, result: ModelInspection | DatasetInspection | Failure) -> str:
+        """Write what was found; gives the outcome."""
+        place = self._upload.kind, self._upload.id, self._upload.attempt
+        if isinstance(result, Failure) and self._was_killed:
+            most = self._workplace.settings.max_attempts
+            is_rejected = claims.lose_inspection(session, *place, result, most) is UploadState.REJECTED
+            return "rejected" if is_rejected else "lost"
+        if not claims.finish_inspection(session, *place, result):
             return "lost"
         return "rejected" if isinstance(result, Failure) else "ready"
 
@@ -82,6 +89,7 @@ class _InspectionRun:
                 if isinstance(ending, Failure):
                     return ending
                 if ending != Exited(0):
+                    self._was_killed = was_killed(self._folder, ending.code)
                     return read_failure(self._folder, ending.code)
                 found = read_text(self._folder / INSPECTION_FILE)
                 kind = ModelInspection if self._upload.kind == "model" else DatasetInspection

@@ -24,6 +24,7 @@ from db.queries.inspections import (
     claim_inspection,
     finish_inspection,
     has_waiting_inspections,
+    lose_inspection,
     release_inspection,
     renew_inspection,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "heartbeat",
     "keep_checkpoint",
     "lose",
+    "lose_inspection",
     "reap",
     "release",
     "release_inspection",
@@ -115,14 +117,13 @@ def claim_job(
     if not moved:
         return None
     checkpoint = checkpoint_of(session, moved[0].job_id)
-    session.add(
-        Attempt(
-            job_id=moved[0].job_id,
-            number=moved[0].attempt,
-            worker=worker,
-            continues=max((kept.attempt for kept in checkpoint.values()), default=None),
-        )
+    attempt = Attempt(
+        job_id=moved[0].job_id,
+        number=moved[0].attempt,
+        worker=worker,
+        continues=max((kept.attempt for kept in checkpoint.values()), default=None),
     )
+    session.add(attempt)
     job, model, dataset = session.execute(
         select(Job, Model, Dataset.sha256)
         .join(Model, Model.id == Job.model_id)
@@ -144,6 +145,7 @@ def claim_job(
     first_steps = None
     if job.spec.reuse and twin is None and not checkpoint:
         first_steps = find_step_result(session, job.team_id, fingerprints)
+        attempt.continues = None if first_steps is None else 0
     session.flush()
     return ClaimedJob(
         job.id,

@@ -2,7 +2,9 @@
 
 inspecting, no lease  --claim-->  inspecting, leased  --finish-->  ready | rejected
         ^                                 |
-        +--release, or the lease ran out--+   (rejected as worker_lost after N losses)
+        +--release------------------------+
+        +--the lease ran out--------------+   (rejected as worker_lost after N losses)
+        +--its engine was killed----------+   (rejected as out_of_memory after N losses)
 """
 
 from __future__ import annotations
@@ -87,6 +89,19 @@ def release_inspection(session: Session, kind: UploadKind, upload_id: str, attem
     return _write(session, kind, upload_id, attempt, worker=None, lease_expires_at=None)
 
 
+def lose_inspection(
+    session: Session, kind: UploadKind, upload_id: str, attempt: int, failure: Failure, max_attempts: int
+) -> UploadState | None:
+    """The engine was killed: the upload waits again, until that, or its inspector, was lost too often: then it is
+    rejected with `failure`. Its state, or None when it is no longer this attempt's."""
+    table = _TABLES[kind]
+    done = {"losses": table.losses + 1, "worker": None, "lease_expires_at": None}
+    rejected = {**done, "state": UploadState.REJECTED, "failure": failure}
+    if _write(session, kind, upload_id, attempt, table.losses + 1 >= max_attempts, **rejected):
+        return UploadState.REJECTED
+    return UploadState.INSPECTING if _write(session, kind, upload_id, attempt, **done) else None
+
+
 def reap_inspections(session: Session, max_attempts: int) -> tuple[list[str], list[str]]:
     """Take uploads back from workers whose lease ran out: ids to be inspected again, and ids that were rejected."""
     failure = Failure(
@@ -145,7 +160,9 @@ def _claim(session: Session, table: type[Row], worker: str, lease_seconds: float
     return None if claimed_id is None else session.get_one(table, claimed_id, populate_existing=True)
 
 
-def _write(session: Session, kind: UploadKind, upload_id: str, attempt: int, **values: object) -> bool:
+def _write(
+    session: Session, kind: UploadKind, upload_id: str, attempt: int, *where: ColumnElement[bool], **values: object
+) -> bool:
     table = _TABLES[kind]
     written = session.scalar(
         update(table)
@@ -155,6 +172,7 @@ def _write(session: Session, kind: UploadKind, upload_id: str, attempt: int, **v
             table.state == UploadState.INSPECTING,
             table.lease_expires_at.is_not(None),
             table.deleted_at.is_(None),
+            *where,
         )
         .values(**values)
         .returning(table.id)

@@ -23,7 +23,7 @@ _LEAST_SHARE = 0.3
 
 @dataclass(frozen=True)
 class _Run:
-    """A job that was done in one go."""
+    """A job that was done in one go, all of it."""
 
     model_id: str
     device: Device

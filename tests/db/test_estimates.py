@@ -101,13 +101,17 @@ def _durations(database, estimate, model_id, needs=Needs()):  # noqa: B008 - fro
         return with_durations(session, estimate, model_id, needs, known).durations
 
 
-def _ran(database, submit, seconds, **more) -> None:
+def _ran(database, submit, seconds, *, continues=None, **more) -> None:
     """A job that succeeded after so many seconds, on the worker `w`."""
     submit(_estimate(macs=4 * 10**12), **more)
     with database.session() as session:
         claimed = claim_job(session, "w", 30.0)
         assert claimed is not None
-        session.execute(update(Attempt).where(Attempt.job_id == claimed.id).values(started_at=now_plus(-seconds)))
+        session.execute(
+            update(Attempt)
+            .where(Attempt.job_id == claimed.id)
+            .values(started_at=now_plus(-seconds), continues=continues)
+        )
         assert succeed(session, claimed.id, claimed.attempt, a_report())
 
 
@@ -125,6 +129,8 @@ def test_durations_are_rough_until_jobs_have_ended(database, submit, tenant, mod
     # 4e12 in 1,000 seconds beside the fixed ones, on four cores.
     _ran(database, submit, 1000 + fixed)
     _ran(database, submit, fixed + 1)  # which tells nothing of the speed
+    for _ in range(3):
+        _ran(database, submit, fixed + 100, continues=0)  # nor do those that another job has begun
     learned = {each.device: each for each in _durations(database, estimate, model.id)}
     assert learned["cpu"].seconds == pytest.approx(fixed + 250, rel=0.05)
     assert (learned["cpu"].rough, learned["cuda"].rough) == (False, True)

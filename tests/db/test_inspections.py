@@ -14,6 +14,7 @@ from db.queries.inspections import (
     claim_inspection,
     finish_inspection,
     has_waiting_inspections,
+    lose_inspection,
     release_inspection,
     renew_inspection,
 )
@@ -152,6 +153,7 @@ WRITES = {
     "renew": lambda session, kind, upload, attempt: renew_inspection(session, kind, upload, attempt, 30),
     "finish": lambda session, kind, upload, attempt: finish_inspection(session, kind, upload, attempt, REASON),
     "release": release_inspection,
+    "lose": lambda session, kind, upload, attempt: lose_inspection(session, kind, upload, attempt, REASON, 1),
 }
 
 
@@ -192,6 +194,19 @@ def test_a_released_upload_waits_again(database, tenant):
     with database.session() as session:
         assert release_inspection(session, "dataset", upload.id, 1)
     assert _claim(database).attempt == 2
+
+
+def test_an_upload_whose_engines_are_killed_is_rejected_at_last(database, tenant):
+    upload = tenant.upload_model()
+    states = []
+    for attempt in (1, 2, 3):
+        assert _claim(database).attempt == attempt
+        with database.session() as session:
+            states.append(lose_inspection(session, "model", upload.id, attempt, REASON, 3))
+    assert states == [UploadState.INSPECTING, UploadState.INSPECTING, UploadState.REJECTED]
+    with database.session(read_only=True) as session:
+        found = get_model(session, tenant.team_id, upload.id)
+    assert (found.state, found.failure, found.losses, found.lease_expires_at) == (UploadState.REJECTED, REASON, 3, None)
 
 
 def test_an_upload_that_loses_its_inspectors_is_rejected_at_last(database, tenant):

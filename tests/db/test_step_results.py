@@ -9,6 +9,7 @@ from db.clock import now_plus
 from db.models import StepResult
 from db.queries.checkpoints import drop_checkpoint, keep_checkpoint, unneeded_checkpoints
 from db.queries.claims import ClaimedJob, claim_job, release, succeed
+from db.queries.jobs import attempts
 from db.queries.step_results import (
     FirstSteps,
     drop_step_result,
@@ -82,6 +83,9 @@ def test_a_longer_recipe_begins_with_the_longest(database, tenant):
     _submit(tenant, sparsity=0.9)
     longer = _claim(database)
     assert longer.first_steps == FirstSteps(first.id, 2, two)
+    with database.session(read_only=True) as session:
+        # It is no measure of what its whole estimate takes.
+        assert [attempt.continues for attempt in attempts(session, longer.id)] == [0]
     assert longer.fingerprints[:3] == first.fingerprints[:3]
     assert longer.fingerprints[3] != first.fingerprints[3]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -57,6 +59,40 @@ def test_without_a_broker_the_sender_goes_on_and_the_figure_grows(nobody):
     assert Wakeup(nobody).jobs() is False
     assert UNSENT.labels(JOBS_QUEUE)._value.get() == before + 1
     assert time.monotonic() - started < 10 * SEND_TIMEOUT_SECONDS  # it did not hang for ever
+
+
+class _Slow:
+    """A broker's client that takes its time."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sent: list[str] = []
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self._error = error
+
+    def send_task(self, _task: str, *, queue: str, ignore_result: bool) -> None:
+        self.sent.append(queue)
+        self.begun.set()
+        assert self.goes_on.wait(30)
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize("error", [None, OSError("it is away")])
+def test_many_at_once_do_not_wait_for_one_another(tmp_path, error):
+    client = _Slow(error)
+    wakeup = Wakeup(Settings(home=tmp_path), client)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(wakeup.jobs)
+        assert client.begun.wait(30)
+        others = [pool.submit(wakeup.jobs) for _ in range(10)]
+        assert all(other.result(30) for other in others)  # while the first still sends
+        client.goes_on.set()
+        assert first.result(30) is (error is None)
+    # One more, for all who came when the first message may have been read already; none if nobody takes them.
+    assert client.sent == [JOBS_QUEUE] * (2 if error is None else 1)
+    client.sent.clear()
+    assert wakeup.jobs() is (error is None)
+    assert client.sent == [JOBS_QUEUE]
 
 
 def test_a_ping_tells_that_the_broker_is_away(nobody):

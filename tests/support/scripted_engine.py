@@ -98,6 +98,13 @@ def die(folder: Path, _: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_once(folder: Path, template: str) -> None:
+    """Be killed in the first attempt at an inspection; in the next find what lies at `template`."""
+    if folder.name.endswith("-1"):
+        die(folder, template)
+    (folder / "inspection.json").write_text(Path(template).read_text())
+
+
 def crash(folder: Path, _: str) -> None:
     """End without a word."""
     say("last words")
