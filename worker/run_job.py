@@ -83,6 +83,8 @@ class _JobRun:
         self._folder = workplace.settings.work_folder / f"{job.id}-{job.attempt}"
         self._log: list[StoredFile] = []
         self._step: int | None = None  # by the newest progress
+        self._told = 0  # number of the last event that was written for it
+        self._is_unsure = False
 
     def run(self) -> str:
         """Carry the job out and write its end; gives the outcome."""
@@ -230,7 +232,16 @@ class _JobRun:
             if isinstance(event, Progress):
                 self._step = event.step
         with self._workplace.database.session() as session:
-            return claims.append_events(session, *self._key, events)
+            # Of the try before nobody knows whether it was committed, if the database went away in the midst of it.
+            written = claims.last_told(session, *self._key, self._told) if self._is_unsure else None
+            self._is_unsure = True
+            if written is None:
+                written = claims.append_events(session, *self._key, events)
+        self._is_unsure = False
+        if written is None:
+            return False
+        self._told = written
+        return True
 
     def _keep_checkpoint(self, told: Checkpointed, writer: Writer) -> bool:
         is_published = False

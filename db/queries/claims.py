@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now, now_plus
@@ -61,6 +61,7 @@ __all__ = [
     "has_waiting_jobs",
     "heartbeat",
     "keep_checkpoint",
+    "last_told",
     "lose",
     "lose_inspection",
     "reap",
@@ -177,8 +178,8 @@ def heartbeat(session: Session, job_id: str, attempt: int, lease_seconds: float)
 
 def append_events(
     session: Session, job_id: str, attempt: int, events: Sequence[Progress | StageDone | Warned | StateChanged]
-) -> bool:
-    """Write what the engine said.
+) -> int | None:
+    """Write what the engine said; gives the number of the job's last event, None when it is no longer this attempt's.
 
     The newest progress goes to the job's row. A progress becomes an event when stage, step or epoch change, else at
     most every `PROGRESS_SECONDS`; everything else always does. What was last heard of an epoch becomes its metrics.
@@ -188,7 +189,7 @@ def append_events(
         select(Job.last_seq, Job.progress, due).where(held(job_id, attempt)).with_for_update()
     ).one_or_none()
     if row is None:
-        return False
+        return None
     seq, progress, progress_due = row
     told: list[Progress | StageDone | Warned | StateChanged] = []
     figures: list[Metric] = []
@@ -205,14 +206,20 @@ def append_events(
         told.append(event)
     recorded: dict[str, Any] = {"progress_recorded_at": now()} if progress_told else {}
     if not write(session, job_id, attempt, last_seq=seq + len(told), progress=progress, **recorded):
-        return False
+        return None
     session.add_all(
         Event(job_id=job_id, seq=number, attempt=attempt, kind=event.kind, event=event)
         for number, event in enumerate(told, start=seq + 1)
     )
     session.add_all(figures)
     session.flush()
-    return True
+    return seq + len(told)
+
+
+def last_told(session: Session, job_id: str, attempt: int, after: int) -> int | None:
+    """The number of the last event behind `after` that the engine of this attempt told; None for none."""
+    told = (Event.job_id == job_id, Event.seq > after, Event.attempt == attempt, Event.kind != "state")
+    return session.scalar(select(func.max(Event.seq)).where(*told))
 
 
 def add_artifact(
