@@ -21,8 +21,9 @@ def accumulate(
     arithmetic: Arithmetic,
     origin: Origin | None,
     least: int,
+    labelled: float | None = None,
 ) -> Tensor:
-    """Gradients of the mean loss of some images, whose `origin` is told to the loss.
+    """Gradients of the mean loss of some images, whose `origin` is told to the loss, and how many count as `labelled`.
 
     In as many parts as `arithmetic` says, as far as each gets `least` images. Each part's mean counts by its share of
     the images, so that the gradients are those of the whole batch, to rounding: unless the network averages over a
@@ -36,7 +37,8 @@ def accumulate(
     for begin, end in pairwise(whole * part // parts for part in range(parts + 1)):
         share = (end - begin) / whole
         part = None if origin is None else origin.part(begin, end)
-        found = _forward_backward(module, images[begin:end], labels[begin:end], loss, arithmetic, part, share)
+        loss.follow(part, None if labelled is None else labelled * share)
+        found = _forward_backward(module, images[begin:end], labels[begin:end], loss, arithmetic, share)
         figures[0] += found[0] * share
         figures[1:] += found[1:]
     return figures
@@ -48,11 +50,9 @@ def _forward_backward(
     labels: Tensor,
     loss: Loss,
     arithmetic: Arithmetic,
-    origin: Origin | None,
     share: float,
 ) -> Tensor:
     """Add gradients of `share` times the mean loss to those that are there; gives the figures of these images."""
-    loss.follow(origin)
     with arithmetic.autocast(images.device):
         outputs = logits_of(module(images)).float()
         value = loss(outputs, labels, images)

@@ -29,6 +29,9 @@ class Origin:
 class Loss(ABC):
     """The loss of a training. What it learns itself, and what it keeps of single images, are for those that do so."""
 
+    # By how many labelled images the labels' term of the next batch is divided; None for as many as it has.
+    labelled: float | None = None
+
     @abstractmethod
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of a batch: `outputs` float32 (B, K), `images` as the network got them.
@@ -53,8 +56,13 @@ class Loss(ABC):
         """Before the first batch: compute what can be computed once for all images; yields how much of it is done."""
         yield from ()
 
-    def follow(self, origin: Origin | None) -> None:  # noqa: B027 - most losses have no use for it
-        """Where the images of the next batch come from; None where each is made of two."""
+    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002 - likewise
+        """Where the images of the next batch come from; None where each is made of two.
+
+        `labelled` where they are a part of a batch: its share of how many of the whole batch have a label, so that the
+        mean over these is that of the whole, however they lie in its parts.
+        """
+        self.labelled = labelled
 
 
 def _numbered(parameters: Iterable[nn.Parameter]) -> dict[str, Tensor]:

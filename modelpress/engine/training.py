@@ -164,7 +164,7 @@ def train(
                     before_forward()
                 crew.begin_step()
                 optimizer.zero_grad(set_to_none=True)
-                figures = accumulate(module, images, labels, loss, arithmetic, batches.origin, least)
+                figures = accumulate(module, images, labels, loss, arithmetic, batches.origin, least, batches.labelled)
                 figures = crew.combine(figures, len(labels) / batches.drawn)
                 if after_backward is not None:
                     after_backward(step + 1, steps)

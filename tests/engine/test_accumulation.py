@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from modelpress.engine.accumulation import accumulate
 from modelpress.engine.arithmetic import Arithmetic
 from modelpress.engine.checkpoints.folder import CheckpointFolder
 from modelpress.engine.checkpoints.step import KeptStep
+from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.distill.hinton import HintonLoss, LabelLoss, frozen_teacher
 from modelpress.engine.exhaustion import BatchTooLarge
 from modelpress.engine.finetune.step import finetune
@@ -25,7 +27,7 @@ from modelpress.engine.training import train
 from modelpress.spec.event import EngineEvent
 from modelpress.spec.report import TrainingSummary
 from modelpress.spec.steps import Finetune
-from modelpress.spec.training import Recovery, Training
+from modelpress.spec.training import Augmentation, Recovery, Training
 from tests.support.contexts import context
 from tests.support.followers import CPU, leading
 from tests.support.hungry import hungry
@@ -61,6 +63,28 @@ def run(module: nn.Module, loss: Loss, *, ranks: Ranks = ALONE, accumulation: in
 def assert_same(one: nn.Module, other: nn.Module) -> None:
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize(("accumulation", "processes"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_few_labels_weigh_as_much_wherever_in_a_batch_they_lie(
+    tmp_path: Path, accumulation: int, processes: int, mixup: float
+):
+    """Without it, the half that has no label would lose the weight that it has in the whole batch's mean."""
+    labels = DATA.train_labels.clone()
+    labels[::3], labels[1::3] = UNLABELLED, UNLABELLED
+    data = replace(DATA, train_labels=labels)
+    training = TRAINING.model_copy(update={"augmentation": Augmentation(mixup=mixup)})
+    found = []
+    for parts, number in ((1, 1), (accumulation, processes)):
+        module = fresh()
+        loss = HintonLoss(frozen_teacher(fresh(), CPU), temperature=2.0, alpha=0.5)
+        with leading(tmp_path) if number > 1 else nullcontext(ALONE) as ranks:
+            train(
+                module, data, data.statistics, training, loss=loss, seed=1, device=CPU, ranks=ranks, accumulation=parts
+            )
+        found.append(module)
+    assert_same(*found)
 
 
 @pytest.mark.parametrize(("count", "parts"), [(8, 2), (7, 2), (7, 3), (1, 2)])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.data.augmentation import Changes, crop_and_mirror, erase, mix
+from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.mixed_labels import class_shares
 from modelpress.engine.loss import Origin
 from modelpress.engine.ranks.share import WHOLE, Share
@@ -71,6 +72,9 @@ class Batches:
         self._taken = 0  # batches of it that were given out
         self._skipped = 0  # batches of the next epoch that another one gave out
         self.drawn = 0  # images of the latest batch, on all ranks
+        # How many of them have a label, of which this rank's part has its share by images; None where all have.
+        self.labelled: float | None = None
+        self._all_labelled = bool((labels != UNLABELLED).all())
         self.memory_format = torch.channels_last  # of the batches
         self.origin: Origin | None = None  # of the latest batch's images; None where each is mixed of two
         # One row of pixels is W * C numbers; statistics of that length let the arithmetic run along memory.
@@ -113,6 +117,8 @@ class Batches:
             if drawn.shares is not None:  # an image is mixed with the one before it, whichever rank that belongs to
                 chosen = torch.cat([batch.roll(1)[part][:1], chosen])
             changes = drawn.of(chosen)
+            if not self._all_labelled:
+                self.labelled = self._count_labelled(batch, drawn.of(batch).shares) * (len(batch[part]) / len(batch))
             self.origin = self._origin(everything, chosen, changes)
             images = self._normalise(crop_and_mirror(self._images[chosen], changes, self._augmentation.crop_padding))
             labels = self._labels[chosen].to(self._device)
@@ -144,6 +150,13 @@ class Batches:
             return None
         mirrored = 0 if changes.mirrored is None else changes.mirrored
         return replace(everything, places=chosen + len(self._labels) * mirrored)
+
+    def _count_labelled(self, batch: Tensor, shares: Tensor | None) -> float:
+        """How many images of the whole batch have a label; parts of mixed ones count as such."""
+        has_label = (self._labels[batch] != UNLABELLED).float()
+        if shares is not None:
+            has_label = shares * has_label + (1 - shares) * has_label.roll(1)
+        return max(1.0, float(has_label.sum()))
 
     def snapshot(self) -> Snapshot:
         """The place in the order of images: within an epoch, or between two."""

@@ -47,7 +47,7 @@ class DecoupledLoss(TaughtLoss):
         classes = torch.where(leading == UNLABELLED, taught.argmax(1), leading)
         target, others = decoupled_divergences(outputs / self._temperature, taught / self._temperature, classes)
         divergence = self._temperature**2 * (self._alpha * target + self._beta * others).mean()
-        hard = label_loss(outputs, labels, self._label_smoothing)
+        hard = label_loss(outputs, labels, self._label_smoothing, self.labelled)
         return divergence + self._label_weight * hard
 
 

@@ -24,7 +24,7 @@ class LabelLoss(Loss):
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:  # noqa: ARG002 - the shape of a loss
         """Mean cross-entropy of `outputs` (B, K)."""
-        return label_loss(outputs, labels, self._label_smoothing)
+        return label_loss(outputs, labels, self._label_smoothing, self.labelled)
 
 
 class HintonLoss(TaughtLoss):
@@ -57,15 +57,17 @@ class HintonLoss(TaughtLoss):
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K); the teacher sees the same `images` or their plain form, under one autocast."""
-        hard = label_loss(outputs, labels, self._label_smoothing)
+        hard = label_loss(outputs, labels, self._label_smoothing, self.labelled)
         if not self._is_asked:
             return hard  # the teacher has no say, and a pass of it may cost more than all of the student's
         softened = softened_divergence(outputs, self._teacher(images), self._temperature)
         return self._alpha * softened + (1 - self._alpha) * hard
 
 
-def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0, labelled: float | None = None) -> Tensor:
     """Mean cross-entropy of logits (B, K) over the images of the batch that have a label; zero when none has.
+
+    `labelled` takes the place of their number (`Loss.follow`).
 
     `labels` (B,), UNLABELLED where there is none; or, where images are mixed, shares of the classes (B, K): a part
     without a label then counts for nothing, and is not counted in the mean either.
@@ -78,7 +80,7 @@ def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) ->
         total = F.cross_entropy(
             outputs, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
         )
-    return total / labelled_share(labels).clamp(min=1)
+    return total / (labelled_share(labels).clamp(min=1) if labelled is None else labelled)
 
 
 def softened_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

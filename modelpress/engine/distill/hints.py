@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.engine.distill.hinton import HintonLoss
-from modelpress.engine.loss import Loss
+from modelpress.engine.loss import Loss, Origin
 from modelpress.spec.steps.distillation_loss import LayerPair
 
 
@@ -42,6 +42,10 @@ class HintLoss(Loss):
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained along with the student, and is no part of it."""
         return self.regressors.parameters()
+
+    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002
+        """The next batch. The teacher is asked about these very images, whatever it has said before."""
+        self._hinton.follow(None, labelled)
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K)."""

@@ -27,4 +27,4 @@ class LogitLoss(TaughtLoss):
         squared = F.mse_loss(outputs, self._teacher(images))
         if self._label_weight == 0:
             return squared
-        return squared + self._label_weight * label_loss(outputs, labels, self._label_smoothing)
+        return squared + self._label_weight * label_loss(outputs, labels, self._label_smoothing, self.labelled)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from modelpress.engine.distill.hinton import HintonLoss
-from modelpress.engine.loss import Loss
+from modelpress.engine.loss import Loss, Origin
 
 # Triplets grow with the cube: 128 images make two million.
 MOST_IMAGES = 128
@@ -40,6 +40,10 @@ class RelationalLoss(Loss):
         self._learnt = learnt
         self._distance = distance
         self._angle = angle
+
+    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002
+        """The next batch. The teacher is asked about these very images, whatever it has said before."""
+        self._hinton.follow(None, labelled)
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K)."""

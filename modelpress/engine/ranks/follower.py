@@ -73,7 +73,9 @@ def _train_along(assignment: Assignment, group: Group) -> None:
             if len(answers) > 0:
                 part = resize(part, assignment.training, step, steps)
                 try:
-                    figures = accumulate(module, part, answers, loss, arithmetic, batches.origin, assignment.least)
+                    figures = accumulate(
+                        module, part, answers, loss, arithmetic, batches.origin, assignment.least, batches.labelled
+                    )
                 except torch.OutOfMemoryError:
                     ran_out = True  # the leader ends this training, and may begin it anew in smaller parts
                     LOG.warning("process %d of %d ran out of memory", group.rank, group.size)
