@@ -26,7 +26,7 @@ from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Distill, Step
 from modelpress.spec.student import Uploaded
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raise it when what is kept of steps changes its meaning, or a step comes to other weights: what an engine with
 another number has kept is left alone. Releases that leave both as they are take up each other's jobs."""
 
