@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +19,7 @@ from demo.prepared import Prepared
 from demo.recipes import RECIPES, read_recipes, with_epochs, within_budget
 from demo.service import running_service
 from modelpress.client import ModelPressError
+from modelpress.client.ending import end_as_by_ctrl_c
 from modelpress.client.progress import JobBars
 from modelpress.engine.journal import TrainingProgress
 from modelpress.spec.event import Progress
@@ -34,8 +33,7 @@ def main(arguments: list[str]) -> int:
     """Run the demo; exit code 0 when every result is what its report says."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    # A plain `kill` unwinds like Ctrl-C, so that the service is stopped in any case.
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_as_by_ctrl_c()
     began = time.monotonic()
     folder = options.folder / options.dataset
     try:
@@ -134,10 +132,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def _read_settings(arguments: list[str]) -> Settings:
 def _serve(settings: Settings, port: int, address: str) -> None:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: over.set())
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, lambda *_: over.set())
     database = open_database(settings.database_url)
     try:
         database.migrate()
@@ -118,9 +119,11 @@ def _serve(settings: Settings, port: int, address: str) -> None:
 
 
 def _programs(host: str, port: int) -> list[Program]:
-    api = [sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--host", host, "--port", str(port)]
-    api += ["--timeout-graceful-shutdown", str(GRACE_SECONDS)]
-    worker = [sys.executable, "-m", "worker"]
+    # Not from the current folder, which may hold somebody's own `api` or `worker`.
+    python = [sys.executable, "-P", "-m"]
+    api = [*python, "uvicorn", "--factory", "api.app:create_app", "--host", host, "--port", str(port)]
+    api += ["--timeout-graceful-shutdown", str(GRACE_SECONDS), "--app-dir", str(Path(__file__).parents[1])]
+    worker = [*python, "worker"]
     return [
         Program("API", api),
         Program("worker for jobs", [*worker, "jobs"]),
@@ -130,8 +133,10 @@ def _programs(host: str, port: int) -> list[Program]:
 
 def _reachable(host: str) -> str:
     """The host as clients of this machine write it."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not bound to
+    if host == "0.0.0.0":  # noqa: S104  # compared with, not bound to
         return "127.0.0.1"
+    if host == "::":  # which takes no IPv4
+        return "[::1]"
     return f"[{host}]" if ":" in host else host
 
 

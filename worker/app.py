@@ -85,4 +85,5 @@ class _Worker(Worker):
     def install_platform_tweaks(self, worker: Worker) -> None:
         super().install_platform_tweaks(worker)
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            signal.signal(number, signal.getsignal(signal.SIGTERM))
+            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
+                signal.signal(number, signal.getsignal(signal.SIGTERM))

@@ -23,7 +23,7 @@ def choose_starter(settings: Settings) -> Starter:
     Zygotes are for Linux alone: what elsewhere happens to a library in a fork, nobody promises. Raises OSError where
     the folder for work cannot be made.
     """
-    is_forked = sys.platform == "linux" and settings.keep_engine_loaded and settings.engine_command == ENGINE_COMMAND
+    is_forked = settings.keep_engine_loaded and settings.engine_command == ENGINE_COMMAND and _has_pidfds()
     inside: tuple[str, ...] = ()
     if active_walls(settings.jail).bubblewrap:
         settings.work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,3 +36,17 @@ def choose_starter(settings: Settings) -> Starter:
         Path(os.devnull), threads=settings.threads, cuda_visible_devices=settings.cuda_visible_devices
     )
     return Forker(ENGINE_MODULE, environment, inside)
+
+
+def _has_pidfds() -> bool:
+    """Whether a process can be held by a descriptor: on Linux since 5.3, where Python was built for it.
+
+    Pythons that are built to run on older systems, those of uv and conda say, do without.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True

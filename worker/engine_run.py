@@ -106,11 +106,7 @@ def run_engine(
             while not relay.finished(TICK_SECONDS) and heartbeat.verdict() is not Verdict.LOST:
                 pass
             if is_of_use:
-                checkpoints.finish()
-                while not checkpoints.finished(TICK_SECONDS):
-                    if heartbeat.verdict() is not Verdict.HELD:  # nobody goes on after all
-                        checkpoints.abandon()
-                        break
+                _finish(checkpoints, workplace, heartbeat)
             else:
                 checkpoints.abandon()  # and not waited for: what it is at will be refused
     if heartbeat.verdict() is Verdict.LOST:
@@ -125,6 +121,19 @@ def _wait(workplace: Workplace, child: Child, watch: LimitWatch, heartbeat: Hear
         if (failure := watch.breach(child.tree)) is not None:
             return failure
     return Exited(code)
+
+
+def _finish(checkpoints: CheckpointKeeper, workplace: Workplace, heartbeat: Heartbeat) -> None:
+    """Wait for what is on its way into the store; when this worker shall end, not for longer than it has for that."""
+    checkpoints.finish()
+    give_up = math.inf
+    while not checkpoints.finished(TICK_SECONDS):
+        if workplace.stop.is_set():
+            give_up = min(give_up, time.monotonic() + CHECKPOINT_PATIENCE_SECONDS)
+        # Nobody goes on after all, or the job is to be given back before this process is killed over a slow store.
+        if heartbeat.verdict() is not Verdict.HELD or time.monotonic() > give_up:
+            checkpoints.abandon()
+            return
 
 
 def _await_checkpoint(folder: Path, child: Child, checkpoints: CheckpointKeeper, heartbeat: Heartbeat) -> None:

@@ -82,7 +82,14 @@ class LimitWatch:
         )
 
     def _disk_breach(self) -> Failure | None:
-        used = disk_usage(self._folder)
+        try:
+            used = disk_usage(self._folder)
+        except PermissionError as error:
+            return Failure(
+                kind=FailureKind.OUT_OF_DISK,
+                message=f"it made a folder that cannot be looked into ({Path(error.filename).name!r}), so that nobody "
+                "knows how large its files are; retry the job, and report it when it happens again",
+            )
         if used > self._limits.disk_bytes:
             return Failure(
                 kind=FailureKind.OUT_OF_DISK,
@@ -98,9 +105,17 @@ class LimitWatch:
 
 
 def disk_usage(folder: Path) -> int:
-    """Bytes that the files under a folder take up on the disk. Links are not followed."""
+    """Bytes that the files under a folder take up on the disk. Links are not followed.
+
+    Raises PermissionError where a folder cannot be looked into.
+    """
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise error  # others are folders that were removed while we looked
+
     total = 0
-    for place, _folders, files in os.walk(folder):
+    for place, _folders, files in os.walk(folder, onerror=refuse):
         for name in files:
             try:
                 total += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118  # many files, each second

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -67,14 +67,19 @@ def remove_folder(folder: Path) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
-        for place, _folders, _files in os.walk(folder):
-            try:
-                Path(place).chmod(stat.S_IRWXU)
-            except OSError:
-                continue
+        _open_up(folder)
+        for place, folders, _files in os.walk(folder):
+            for name in folders:  # before they are looked into
+                _open_up(Path(place, name))
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         log.error("work_folder_left", folder=str(folder))
+
+
+def _open_up(folder: Path) -> None:
+    with suppress(OSError):
+        if not folder.is_symlink():
+            folder.chmod(stat.S_IRWXU)
 
 
 def _take_lock(path: Path) -> int:

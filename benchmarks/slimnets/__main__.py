@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.console import Console
@@ -34,6 +32,7 @@ from benchmarks.slimnets.speeds import measured, networks
 from demo.cifar10 import FACTS, WEIGHTS
 from demo.service import running_service
 from modelpress.client import Client, ModelPressError
+from modelpress.client.ending import end_as_by_ctrl_c
 from modelpress.client.progress import JobBars
 from modelpress.spec.resources import Model
 
@@ -45,7 +44,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     scale = SCALES[options.scale]
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_as_by_ctrl_c()
     try:
         return _run(options, scale, console)
     except KeyboardInterrupt:
@@ -173,10 +172,6 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with vgg19-cifar10.* and cifar10-*.zip (MODELPRESS_DATA)",
     )
     return parser
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from modelpress.spec.described_file import COMPACT_MAGIC, is_exported, is_onnx
 from modelpress.spec.event import EVENT, Event
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import ModelFormat
-from modelpress.spec.job import Recipe
+from modelpress.spec.job import ARTIFACT_FILES, Recipe
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Report
 from modelpress.spec.steps import uploaded_students
@@ -83,12 +83,13 @@ def compress(
     `students` are what students of kind `uploaded` begin as, by the names that the recipe has in place of ids.
 
     Raises CompressionFailed with the typed failure (the log, and what was written, are in `output` all the same),
-    InvalidRecipe when it names other students than are given, ModelPressError when a file cannot be read or the
-    engine is not installed.
+    InvalidRecipe when it names other students than are given, ModelPressError when a file cannot be read, when one
+    lies in `output` under a name that results have, or the engine is not installed.
     """
     require_engine()
     students = students or {}
     _require_students(recipe, students)
+    _require_apart(output, [model.path, *([] if dataset is None else [dataset]), *(s.path for s in students.values())])
     # Before anything is written: a file that cannot be read is refused now.
     hashes = {
         path: digest(path).sha256
@@ -155,6 +156,13 @@ def _require_students(recipe: Recipe, students: Mapping[str, LocalModel]) -> Non
             raise InvalidRecipe(
                 f"no step of the recipe has the student {{kind: uploaded, model: {name}}} that a file was given for"
             )
+
+
+def _require_apart(output: Path, given: Iterable[Path]) -> None:
+    names = {REPORT_FILE, MODEL_CARD_FILE, LOG_FILE, *(file.filename for file in ARTIFACT_FILES.values())}
+    for path in given:
+        if path.name in names and path.resolve().parent == output.resolve():
+            raise ModelPressError(f"{path} would be overwritten by a result of that name: choose another folder")
 
 
 def _lay_model(model: LocalModel, work: Path, name: str, sha256: str) -> ModelFile:

@@ -80,7 +80,7 @@ class Connection:
         """
         response = self._answer(request)
         try:
-            if response.status_code >= 400:
+            if response.status_code >= 300 and response.status_code != httpx.codes.NOT_MODIFIED:
                 raise _refusal(response)
             yield response
         finally:
@@ -138,11 +138,9 @@ def _refusal(response: httpx.Response) -> ApiError:
         return ApiError(Problem.model_validate_json(body))
     except (httpx.TransportError, ValidationError):
         # Not our service's own words: a proxy in between, or an answer that was cut off.
+        detail = f"{response.request.url.path} answered {response.status_code} {response.reason_phrase}"
+        if response.is_redirect:  # which is not followed: what was sent may be an upload
+            detail += f": the service is at {response.headers.get('Location')}, give that as its address"
         return ApiError(
-            Problem(
-                type="about:blank",
-                title=response.reason_phrase,
-                status=response.status_code,
-                detail=f"{response.request.url.path} answered {response.status_code} {response.reason_phrase}",
-            )
+            Problem(type="about:blank", title=response.reason_phrase, status=response.status_code, detail=detail)
         )

@@ -177,7 +177,12 @@ class TestOnTheService:
         assert json.loads(capsys.readouterr().out)["inspection"]["output_shape"] == [10]
 
     def test_a_finished_job_is_shown_and_fetched(
-        self, here: RunningService, finished: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        here: RunningService,
+        finished: JobHandle,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         assert run(["watch", finished.id]) == 0
         assert "original" in capsys.readouterr().out
@@ -189,6 +194,11 @@ class TestOnTheService:
         assert capsys.readouterr().out.strip()
         assert run(["download", finished.id, str(tmp_path)]) == 0
         assert sorted(capsys.readouterr().out.split()) == sorted(map(str, tmp_path.iterdir()))
+        monkeypatch.chdir(tmp_path)  # beside files of the same names, which may be somebody's own
+        assert run(["download", finished.id]) == 0
+        assert sorted(capsys.readouterr().out.split()) == sorted(
+            f"{finished.id}/{p.name}" for p in tmp_path.glob("*.*")
+        )
 
     def test_the_same_job_again_is_not_run(
         self,

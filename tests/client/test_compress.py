@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_a_failure_is_one_line_and_leaves_the_log(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ctrl_c_ends_the_engine_too(inputs: Inputs, tmp_path: Path) -> None:
+def test_what_ends_the_command_ends_the_engine_too(inputs: Inputs, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("{steps: [{kind: finetune, training: {epochs: 10000}}], artifacts: [compact]}")
     words = ["compress", str(inputs.model), *NAMED, "--dataset", str(inputs.dataset), "-o", str(tmp_path / "out")]
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_the_engine_too(inputs: Inputs, tmp_path: Path) -> None:
         assert running.poll() is None
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     assert len(children) == 1
-    running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGHUP)  # as a terminal does that closes
     assert running.wait(60) == 130
     running.stderr.close()
     deadline = time.monotonic() + 10
@@ -177,3 +178,14 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_no_file_that_was_given_is_overwritten(
+    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "model.safetensors"
+    shutil.copy(inputs.model, mine)
+    assert run(["compress", str(mine), *NAMED, "-o", str(tmp_path / "x" / ".."), "--prune", "0.5"]) == 1
+    assert "would be overwritten by a result of that name: choose another folder" in capsys.readouterr().err
+    assert mine.read_bytes() == inputs.model.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -115,6 +115,16 @@ def test_an_upload_declares_its_hash_and_length_and_tells_its_progress(tmp_path:
     assert told[-1] == (len(content), len(content))
 
 
+def test_another_address_is_named_and_not_followed() -> None:
+    moved = Reply(308, headers={"Location": "https://models.example/v1/jobs/job_1"})
+    with (
+        scripted_server(_in_turn(moved)) as server,
+        Client(server.url, "mp_x") as client,
+        pytest.raises(ApiError, match=r"308 .*the service is at https://models\.example/v1/jobs/job_1, give that"),
+    ):
+        client.job("job_1")
+
+
 def test_a_problem_is_told_in_the_services_own_words() -> None:
     problem = {
         "type": "/problems/invalid-spec",

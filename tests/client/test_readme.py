@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -43,16 +42,16 @@ def checkout(tmp_path: Path, user_home: Path, service: RunningService, inputs: I
     left.mkdir(parents=True)
     shutil.copy(inputs.model, left / "model.safetensors")
     shutil.copy(inputs.dataset, left / "digits.npz")
-    # The command, where the package is not installed but on the path.
-    command = tmp_path / "bin" / "modelpress"
-    command.parent.mkdir()
+    # The command, as `make` installs it.
+    command = folder / ".venv/bin/modelpress"
+    command.parent.mkdir(parents=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m modelpress "$@"\n')
     command.chmod(0o755)
     return folder
 
 
 def _run(checkout: Path, user_home: Path, *command: str) -> str:
-    environment = child_environment(HOME=str(user_home), PATH=f"{checkout.parent / 'bin'}:{os.environ['PATH']}")
+    environment = child_environment(HOME=str(user_home))
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -113,8 +112,9 @@ def test_the_examples_of_the_client_guide(
     printed = _run(checkout, user_home, sys.executable, "-W", "error", "-c", f"{python.code}\n{again.code}")
     assert "result/model.mpz" in printed
     assert "succeeded job_" in printed
+    path = next(block for block in code_blocks(README) if block.code.startswith("export PATH="))
     ids = f"MODEL={getattr(model, 'id', '')}; DATASET={getattr(dataset, 'id', '')}"
-    (told,) = _bash(checkout, user_home, [bash], ids).values()
+    (told,) = _bash(checkout, user_home, [bash], f"{path.code}\n{ids}").values()
     assert told.startswith("accepted: distill, prune\nneeds at least ")
 
 

@@ -45,14 +45,23 @@ def _command(home: Path) -> list[str]:
 
 
 @contextmanager
-def _serving(home: Path, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A running service that has said so; whatever is left of it is killed after the block."""
+def _serving(
+    home: Path, *before: str, place: Path | None = None, **settings: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running service that has said so, its command with some words `before`, in the current folder `place`;
+    whatever is left of it is killed after the block."""
     home.mkdir(exist_ok=True)
     log = home / "serve.log"
     environment = service_environment(**{name: str(value) for name, value in settings.items()})
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(home), env=environment, stdout=output, stderr=output, start_new_session=True
+            [*before, *_command(home)],
+            env=environment,
+            cwd=place,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     family = {psutil.Process(process.pid)}
     try:
@@ -214,4 +223,29 @@ def test_a_process_that_dies_is_started_again(tmp_path):
 
         _wait_for(answers, "the API to be back", home / "serve.log")
         process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 0
+
+
+def test_it_runs_wherever_it_is_started_and_behind_a_terminal_that_closed(tmp_path):
+    """Beside somebody's own packages of our names, on every address, ignoring what `nohup` ignores."""
+    place, home = tmp_path / "project", tmp_path / "home"
+    (place / "api").mkdir(parents=True)
+    (place / "api/__init__.py").touch()
+    (place / "worker.py").write_text("raise SystemExit('this is not yours')")
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            host = "0.0.0.0"  # noqa: S104  # a machine without IPv6
+        else:
+            host = "::"
+    with _serving(home, "nohup", place=place, host=host, allow_open_bind=True, keep_engine_loaded=False) as process:
+        address = (home / "address").read_text().strip()
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert process.poll() is None
+        assert httpx.get(f"{address}/healthz").status_code == 200
+        workers = [member for member in _family(process) if "worker" in member.cmdline()]
+        assert len(workers) == 2
+        process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0

@@ -95,8 +95,13 @@ def test_a_job_comes_to_the_same_files_as_in_a_started_engine(tmp_path: Path) ->
         }
 
 
-def test_engines_are_forked_only_where_they_are_our_own_and_may_be_kept(tmp_path: Path) -> None:
+def test_engines_are_forked_only_where_they_are_our_own_and_may_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(choose_starter(Settings(home=tmp_path)), Forker)
+    with monkeypatch.context() as patched:  # as in Pythons that are built for older systems
+        patched.delattr(os, "pidfd_open")
+        assert isinstance(choose_starter(Settings(home=tmp_path)), Spawner)
     assert isinstance(choose_starter(Settings(home=tmp_path, keep_engine_loaded=False)), Spawner)
     assert isinstance(choose_starter(Settings(home=tmp_path, engine_command=("nice", *ENGINE_COMMAND))), Spawner)
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support.service import child_environment
 from worker.work_folder import clear_leftovers, work_folder
 
 HOLD = """
@@ -35,6 +36,41 @@ def test_it_is_fresh_private_and_removed_with_whatever_is_in_it(tmp_path):
     with work_folder(tmp_path, "job_1-1") as folder:
         assert [path.name for path in folder.iterdir()] == ["inputs"]
         _fill(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Root may look into everything: this is what others may do.
+AS_ANOTHER = """
+import struct, sys
+from pathlib import Path
+from service.jail import capabilities as has
+from worker.limits import disk_usage
+from worker.work_folder import work_folder
+has.system_call(has._CAPSET, struct.pack("=Ii", has._VERSION, 0), bytes(24))  # none
+for mode in (0, 0o300):
+    with work_folder(Path(sys.argv[1]), "job_1-1") as folder:
+        inner = folder / "closed" / "inner"
+        inner.mkdir(parents=True)
+        (inner / "file").write_text("x")
+        disk_usage(folder)
+        inner.chmod(0)
+        inner.parent.chmod(mode)
+        try:
+            disk_usage(folder)
+        except PermissionError:
+            print("over every limit")
+"""
+
+
+def test_what_hides_its_files_is_over_the_limit_and_removed_all_the_same(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ANOTHER, str(tmp_path)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "over every limit\n" * 2), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

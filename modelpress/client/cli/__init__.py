@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 import modelpress
 from modelpress.client.cli import catalogue, jobs, local, screen, uploads
+from modelpress.client.ending import end_as_by_ctrl_c
 from modelpress.client.errors import InvalidRecipe, ModelPressError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -80,4 +81,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """The entry point of the command."""
+    end_as_by_ctrl_c()
     sys.exit(run(sys.argv[1:]))

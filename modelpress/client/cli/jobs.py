@@ -171,10 +171,13 @@ def retry(job: options.JobId, url: options.Url = None) -> None:
 
 def download(
     job: options.JobId,
-    folder: Annotated[Path, typer.Argument(help="Where to; made when it is not there.")] = Path(),
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to; made when it is not there. A folder named as the job by default.")
+    ] = None,
     url: options.Url = None,
 ) -> None:
     """Download a job's files, report and log; a broken download is resumed by the same command."""
+    folder = Path(job) if folder is None else folder
     with Client(url) as client, ByteBar(screen.err()) as bar:
         paths = client.job(job).download(folder, lambda file, have, size: bar.show(file.filename, have, size))
     for path in paths:
