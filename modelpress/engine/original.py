@@ -14,6 +14,7 @@ from modelpress.engine.formats.state_dict import read_weights
 from modelpress.engine.formats.weights import load_weights
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import lifted_network
+from modelpress.engine.graphs.network import graph_of
 from modelpress.engine.graphs.onnx import reader as onnx
 from modelpress.engine.network import Network, weighted_layers
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
@@ -73,7 +74,8 @@ def _exported(path: Path, format: Literal["pt2", "onnx"], note: Callable[[str], 
     else:
         module = lifted_network(onnx.read(path, note))
         onnx.check_against_runtime(path, module)
-    return Network(module, NetworkDescription(architecture=module.graph, input_shape=_image_shape(module.graph)))
+    graph = graph_of(module)
+    return Network(module, NetworkDescription(architecture=graph, input_shape=_image_shape(graph)))
 
 
 def _as_said(model: ModelFile, network: Network) -> Network:

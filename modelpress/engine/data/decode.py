@@ -102,6 +102,7 @@ def decode_image(name: str, file: bytes) -> NDArray[np.uint8]:
             # Before anything is decoded: a few bytes can declare a picture that fills the memory.
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise _too_large(name, image.width, image.height)
+            image.load()  # which turns a TIFF by itself, and then has no tag left
             turn = _TURNS.get(_orientation(image))
             pixels = _pixels(name, image if turn is None else image.transpose(turn))
             return pixels[:, :, None] if pixels.ndim == 2 else pixels

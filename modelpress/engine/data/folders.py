@@ -74,6 +74,9 @@ def arrange(entries: Sequence[Entry]) -> Layout:
         raise InvalidDataset(f"there are {len(images)} images, the limit is {MAX_IMAGES}; use fewer")
 
     around = _wrapping_folders([parts for parts, _ in images])
+    wrapper = images[0][0][:around]  # what lies beside it is no part of the data set
+    files = [(parts, place) for parts, place in files if parts[:around] == wrapper]
+    folders = [parts for parts in folders if parts[:around] == wrapper]
     images = [(parts[around:], place) for parts, place in images]
     unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]
     images = [(parts, place) for parts, place in images if not _is_unlabelled(parts)]

@@ -24,7 +24,7 @@ from modelpress.engine.data.class_labels import check_heldout, number_labels
 from modelpress.engine.data.damage import DAMAGED
 from modelpress.engine.data.decode import decode_images
 from modelpress.engine.data.fit import Fit
-from modelpress.engine.data.folders import TRAIN, heldout_part
+from modelpress.engine.data.folders import TRAIN, heldout_part, is_junk
 from modelpress.engine.data.labelled import DatasetContent, LabelledImages
 from modelpress.engine.data.limits import MAX_DECODED_BYTES, MAX_IMAGE_FILE_BYTES, MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
@@ -60,8 +60,12 @@ def read_parquet(path: Path, fit: Fit | None = None) -> DatasetContent:
 
 def find_tables(entries: Sequence[Entry]) -> list[int] | None:
     """Places of an archive's Parquet files; None where there are none."""
-    places = [place for place, entry in enumerate(entries) if entry.name.lower().endswith(".parquet")]
-    return places or None
+    return [place for place, entry in enumerate(entries) if _is_table(entry)] or None
+
+
+def _is_table(entry: Entry) -> bool:
+    # Programs that write a table in parts name a folder so.
+    return entry.name.lower().endswith(".parquet") and not entry.folder and not is_junk(PurePosixPath(entry.name).parts)
 
 
 def read_tables(archive: Archive, places: list[int], fit: Fit | None = None) -> DatasetContent:

@@ -29,5 +29,9 @@ def pixel_statistics(images: NDArray[np.uint8]) -> Preprocessing:
     std = np.sqrt(variance)
     return Preprocessing(
         mean=tuple(float(value) for value in mean),
-        std=tuple(float(value) if value > 0 else 1.0 for value in std),
+        # Counted, as rounding makes something of the variance of equal values.
+        std=tuple(
+            float(value) if kinds > 1 else 1.0
+            for value, kinds in zip(std, np.count_nonzero(counts, axis=1), strict=True)
+        ),
     )

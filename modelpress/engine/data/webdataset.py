@@ -12,7 +12,7 @@ which are then counted in alphabetical order.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -67,11 +67,16 @@ def read_webdataset(archive: Archive, samples: dict[str, Sample], fit: Fit | Non
     """Read the images of samples and their labels, brought to what `fit` says. Raises InvalidDataset."""
     if len(samples) > MAX_IMAGES:
         raise InvalidDataset(f"there are {len(samples)} images, the limit is {MAX_IMAGES}; use fewer")
-    tops = {name: name.partition("/")[0].lower() if "/" in name else "" for name in samples}
+    tops = _parts(samples)
     heldout_names = heldout_part(set(tops.values()))
     names = [name for name in samples if not heldout_names or tops[name] in (*TRAIN, *heldout_names)]
     heldout = np.array([bool(heldout_names) and tops[name] in heldout_names for name in names], dtype=bool)
-    classes, labels = number_labels([_label(archive, samples[name].labels) for name in names], names)
+    # In the archive's order, as what is packed is read from the front.
+    said = {
+        name: _label(archive, samples[name].labels)
+        for name in sorted(names, key=lambda name: min(samples[name].labels.values(), default=0))
+    }
+    classes, labels = number_labels([said[name] for name in names], names)
     if not classes:
         raise InvalidDataset(
             f"none of the files beside the images, such as those of {names[0]}, has a label; write it under `label`, "
@@ -89,6 +94,17 @@ def read_webdataset(archive: Archive, samples: dict[str, Sample], fit: Fit | Non
     whole = LabelledImages(decoded.pixels, labels)
     unused = len(samples) - len(names)
     return DatasetContent.parted("webdataset", classes, whole, heldout, unused=unused, sizes=decoded.sizes)
+
+
+def _parts(names: Iterable[str]) -> dict[str, str]:
+    """The folder that may say the part of each sample, by name: the first below those that hold them all."""
+    folders = {name: name.split("/")[:-1] for name in names}
+    around = 0
+    while all(len(above) > around + 1 for above in folders.values()) and (
+        len({above[around] for above in folders.values()}) == 1
+    ):
+        around += 1
+    return {name: above[around].lower() if len(above) > around else "" for name, above in folders.items()}
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -70,18 +70,27 @@ class _Fit:
         return f"`{'.'.join(part for part in (self.place, self.prefix.rstrip('.')) if part)}`"
 
 
-def state_dicts(content: Any, place: str = "", depth: int = 0) -> dict[str, dict[str, Tensor]]:
-    """The dicts of named tensors in what a file holds, by their place: keys with dots between."""
-    if not isinstance(content, Mapping) or not content:
-        return {}
-    if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        return {place: dict(content)}
+def state_dicts(content: Any) -> dict[str, dict[str, Tensor]]:
+    """The dicts of named tensors in what a file holds, by their place: keys with dots between. One that lies in several
+    places is found in the first."""
     found: dict[str, dict[str, Tensor]] = {}
-    if depth < MOST_NESTED:
+    _find_state_dicts(content, "", 0, set(), found)
+    return found
+
+
+def _find_state_dicts(
+    content: Any, place: str, depth: int, seen: set[int], found: dict[str, dict[str, Tensor]]
+) -> None:
+    # A few dicts that hold each other many times would be billions of places.
+    if not isinstance(content, Mapping) or not content or id(content) in seen:
+        return
+    seen.add(id(content))
+    if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
+        found[place] = dict(content)
+    elif depth < MOST_NESTED:
         for key, value in content.items():
             if isinstance(key, str):
-                found |= state_dicts(value, f"{place}.{key}" if place else key, depth + 1)
-    return found
+                _find_state_dicts(value, f"{place}.{key}" if place else key, depth + 1, seen, found)
 
 
 def choose(found: Mapping[str, Mapping[str, Tensor]], wanted: Collection[str]) -> Weights:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -212,5 +213,12 @@ def placed(storage: bytes, dtype: torch.dtype, sizes: list[int], strides: list[i
     # A stride of 0 would make many numbers of one.
     if (last + 1) * dtype.itemsize > len(storage) or count * dtype.itemsize > len(storage):
         raise InvalidModel("a weight of the .pt2 file lies outside of what is stored for it; upload the file whole")
-    whole_storage = torch.frombuffer(bytearray(storage[: len(storage) // dtype.itemsize * dtype.itemsize]), dtype=dtype)
-    return whole_storage.as_strided(sizes, strides, offset).clone(memory_format=torch.contiguous_format)
+    # Seen where it lies, and only its own numbers copied: many weights may lie in one large storage.
+    size = dtype.itemsize
+    numbers = np.lib.stride_tricks.as_strided(
+        np.frombuffer(storage, dtype=np.uint8, offset=offset * size),
+        shape=(*sizes, size),
+        strides=(*(stride * size for stride in strides), 1),
+        writeable=False,
+    )
+    return torch.from_numpy(numbers.copy(order="C")).view(dtype).reshape(sizes)

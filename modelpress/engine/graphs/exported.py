@@ -110,7 +110,8 @@ def _freed(program: Program, batch: int, generator: torch.Generator) -> Program:
         network = assembled(freed.graph, freed.state)
         same = network(*inputs)
         # One image more, which must change nothing for the others.
-        more = network(*(torch.cat([each, each[:1]]) for each in inputs))
+        other = random_inputs(program.graph, 1, generator)
+        more = network(*(torch.cat([each, one]) for each, one in zip(inputs, other, strict=True)))
     except _FAILED as error:
         raise refusal from error
     firsts = tuple(each[:batch] for each in more) if isinstance(more, tuple) else more[:batch]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from modelpress.engine.graphs.layers import Lifted, lifted
-from modelpress.engine.graphs.network import assembled
+from modelpress.engine.graphs.network import assembled, compute
 from modelpress.engine.graphs.operators import OPERATORS
 from modelpress.spec.graph import (
     Argument,
@@ -70,7 +70,7 @@ def run(program: Program, inputs: tuple[Tensor, ...]) -> tuple[Any, dict[str, tu
             shapes[name] = tuple(value.shape)
 
     with torch.inference_mode():
-        outputs = assembled(program.graph, program.state).run(inputs, see)
+        outputs = compute(assembled(program.graph, program.state), inputs, see)
     return outputs, shapes
 
 

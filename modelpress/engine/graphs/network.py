@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,62 +67,67 @@ class GraphNetwork(nn.Module):
         for name, shape in graph.weights.items():
             tensor = torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.dtype))
             _attach(self, name, nn.Parameter(tensor) if shape.trainable else tensor)
-        self._plan = Plan(graph)
+        # Under a name that no part of anybody's network has: what a network holds, it holds as attributes.
+        self._modelpress_plan = Plan(graph)
         for node in graph.nodes:
             for item in items_of(node) if isinstance(node, Call) else ():
                 if isinstance(item, WeightOf):
-                    self.weight(item.weight)
-
-    @property
-    def graph(self) -> Graph:
-        """What it was made of. Steps that change layers since leave it as it is."""
-        return self._plan.graph
-
-    def weight(self, name: str) -> Tensor:
-        """The parameter or buffer of this name in the state dict. Raises InvalidModel."""
-        parent, _, leaf = name.rpartition(".")
-        try:
-            place = self.get_submodule(parent)
-        except AttributeError as error:
-            raise InvalidModel(f"the network uses a weight {name!r}, which it has not") from error
-        found = {**place._parameters, **place._buffers}.get(leaf)
-        if found is None:
-            raise InvalidModel(f"the network uses a weight {name!r}, which it has not")
-        return found
+                    _weight_of(self, item.weight)
 
     def forward(self, first: Tensor, *others: Tensor) -> Any:
         """The graph's outputs for its inputs, each with the batch as first dimension."""
         # Exporters name the shape of one input; they would not find it in a signature of `*inputs` alone.
-        return self.run((first, *others))
+        return compute(self, (first, *others))
 
-    def run(self, inputs: tuple[Tensor, ...], see: Callable[[str, object], None] | None = None) -> Any:
-        """As `forward`; `see` is told each value with its name as soon as there is one."""
-        graph = self._plan.graph
-        if len(inputs) != len(graph.inputs):
-            raise TypeError(f"the network takes {len(graph.inputs)} inputs, not {len(inputs)}")
-        values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
-        device = inputs[0].device
-        for node, spent in self._plan.steps:
-            if isinstance(node, LayerCall):
-                values.update(_by_name(node, self._call_layer(node, values)))
-            else:
-                values.update(called(node, values, self.weight, device))
-            if see is not None:
-                for name in node.outputs:
-                    see(name, values[name])
-            for name in spent:
-                del values[name]
-        found = tuple(values[name] for name in graph.outputs)
-        return found[0] if len(found) == 1 else found
 
-    def _call_layer(self, node: LayerCall, values: Mapping[str, Any]) -> Any:
-        layer = self.get_submodule(node.layer)
-        taken = [values[each.value] for each in node.inputs]
-        if not isinstance(layer, RECURRENT):
-            return layer(*taken)
-        # The operator takes and gives the states of an LSTM one by one, the layer as a pair.
-        output, states = layer(taken[0], tuple(taken[1:]) if len(taken) > 2 else taken[1])
-        return (output, *states) if isinstance(states, tuple) else (output, states)
+def graph_of(network: GraphNetwork) -> Graph:
+    """What it was made of. Steps that change layers since leave it as it is."""
+    return network._modelpress_plan.graph
+
+
+def compute(network: GraphNetwork, inputs: tuple[Tensor, ...], see: Callable[[str, object], None] | None = None) -> Any:
+    """As `forward`; `see` is told each value with its name as soon as there is one."""
+    plan = network._modelpress_plan
+    graph = plan.graph
+    if len(inputs) != len(graph.inputs):
+        raise TypeError(f"the network takes {len(graph.inputs)} inputs, not {len(inputs)}")
+    values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
+    device = inputs[0].device
+    for node, spent in plan.steps:
+        if isinstance(node, LayerCall):
+            values.update(_by_name(node, _call_layer(network, node, values)))
+        else:
+            values.update(called(node, values, partial(_weight_of, network), device))
+        if see is not None:
+            for name in node.outputs:
+                see(name, values[name])
+        for name in spent:
+            del values[name]
+    found = tuple(values[name] for name in graph.outputs)
+    return found[0] if len(found) == 1 else found
+
+
+def _weight_of(network: GraphNetwork, name: str) -> Tensor:
+    """The parameter or buffer of this name in the state dict. Raises InvalidModel."""
+    parent, _, leaf = name.rpartition(".")
+    try:
+        place = network.get_submodule(parent)
+    except AttributeError as error:
+        raise InvalidModel(f"the network uses a weight {name!r}, which it has not") from error
+    found = {**place._parameters, **place._buffers}.get(leaf)
+    if found is None:
+        raise InvalidModel(f"the network uses a weight {name!r}, which it has not")
+    return found
+
+
+def _call_layer(network: GraphNetwork, node: LayerCall, values: Mapping[str, Any]) -> Any:
+    layer = network.get_submodule(node.layer)
+    taken = [values[each.value] for each in node.inputs]
+    if not isinstance(layer, RECURRENT):
+        return layer(*taken)
+    # The operator takes and gives the states of an LSTM one by one, the layer as a pair.
+    output, states = layer(taken[0], tuple(taken[1:]) if len(taken) > 2 else taken[1])
+    return (output, *states) if isinstance(states, tuple) else (output, states)
 
 
 def called(
@@ -155,7 +161,8 @@ def called(
 
 
 def _by_name(node: Call | LayerCall, result: Any) -> dict[str, Any]:
-    if len(node.outputs) == 1:
+    # Also of one: what is split into a single part is a list all the same.
+    if len(node.outputs) == 1 and not isinstance(result, list | tuple):
         return {node.outputs[0]: result}
     return dict(zip(node.outputs, result, strict=False))
 

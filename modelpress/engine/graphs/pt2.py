@@ -60,6 +60,17 @@ _MEMORY_FORMATS = {
     3: "channels_last_3d",
     4: "preserve_format",
 }
+# What operators do in training alone: the place of the argument that says so, and what it is for a prediction.
+_TRAINING = {
+    "batch_norm": (5, False),
+    "dropout": (2, False),
+    "feature_dropout": (2, False),
+    "gru": (6, False),
+    "lstm": (6, False),
+    "rnn_relu": (6, False),
+    "rnn_tanh": (6, False),
+    "scaled_dot_product_attention": (4, 0.0),
+}
 _SCOPE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SHOWN = 12
 
@@ -174,10 +185,10 @@ class _Reader:
         if operator == "add_.Tensor" and self._counts_batches(arguments):
             # What a batch norm does in training, which was on when the model was exported.
             return None
-        if operator == "batch_norm.default" and len(arguments) > 5:
-            arguments[5] = False
-        if operator.partition(".")[0].removesuffix("_") in ("dropout", "feature_dropout") and len(arguments) > 2:
-            arguments[2] = False
+        if (found := _TRAINING.get(operator.partition(".")[0].removesuffix("_"))) is not None:
+            place, value = found
+            arguments[place : place + 1] = [value] * len(arguments[place : place + 1])
+            options.pop("dropout_p", None)  # 0 by default
         scope = _scope(node.get("metadata", {}).get("nn_module_stack", ""))
         if scope and given:
             self._scopes[given[0]] = scope

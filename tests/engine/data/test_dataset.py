@@ -129,3 +129,9 @@ def test_cifar10():
     assert found.image_shape == (3, 32, 32)
     # Published for the lossless images (0.4942, 0.4851, 0.4504 of the test part); the JPEG edition lies within 0.01.
     assert found.statistics.mean == pytest.approx((0.4942, 0.4851, 0.4504), abs=0.01)
+
+
+@pytest.mark.parametrize("value", [0, 51, 255])
+def test_a_channel_of_one_value_has_the_deviation_one(value: int):
+    """12 x 0.2 / 12 is not 0.2, and what rounding leaves is no deviation."""
+    assert pixel_statistics(np.full((3, 2, 2, 1), value, np.uint8)).std == (1.0,)

@@ -85,11 +85,12 @@ def test_more_bits_have_no_known_range(dtype: type):
         (9, lambda shown: shown),  # there is no such value
     ],
 )
-def test_photographs_are_turned_upright(orientation: int, upright: Any):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_photographs_are_turned_upright(orientation: int, upright: Any, kind: str):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     stored = np.ascontiguousarray(upright(COLOUR))
-    np.testing.assert_array_equal(decode_image("x", encoded(Image.fromarray(stored), exif=exif)), COLOUR)
+    np.testing.assert_array_equal(decode_image("x", encoded(Image.fromarray(stored), kind, exif=exif)), COLOUR)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")

@@ -123,3 +123,8 @@ def test_a_class_without_images_is_named():
             *(f"all/{part}/{name}/1.png" for part in ("train", "test") for name in ("cat", "dog")),
             folders=("all/", "all/train/fox/"),
         )
+
+
+def test_what_lies_beside_a_folder_around_everything_is_no_part_of_it():
+    found = layout("data/cat/1.png", "data/dog/1.png", "README.md", "docs/a/b.txt", folders=("docs/", "docs/img/"))
+    assert seen(found) == [("data/cat/1.png", "cat", False), ("data/dog/1.png", "dog", False)]

@@ -82,7 +82,7 @@ def test_a_column_of_binary_by_any_name(tmp_path: Path):
 )
 @pytest.mark.parametrize("write", [write_tar, write_zip])
 def test_the_files_of_a_data_set_in_an_archive(tmp_path: Path, names: tuple[str, ...], write: Any):
-    files = {"README.md": b"# pets"}
+    files = {"README.md": b"# pets", "__MACOSX/data/._train-0000.parquet": b"left behind"}
     for index, name in enumerate(names):
         files[name] = save(tmp_path / "table", [0, 1, 1], ["cat", "dog"], seed=10 * index).read_bytes()
     content = read_file(write(tmp_path / "file", files))

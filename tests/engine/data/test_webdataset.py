@@ -46,10 +46,12 @@ def test_the_file_cls_comes_first(tmp_path: Path):
     assert read_file(write_zip(tmp_path / "file", files)).train.labels.tolist() == [1, 0]
 
 
-def test_parts_by_their_folders(tmp_path: Path):
+@pytest.mark.parametrize("around", ["", "set/", "./a/b/"])
+def test_parts_by_their_folders(tmp_path: Path, around: str):
     files = {}
     for index, part in enumerate(["test", "train", "val", "train"]):
-        files |= {f"{part}/{index}.png": picture(index), f"{part}/{index}.cls": str(index % 2).encode()}
+        name = f"{around}{part}/{index}"
+        files |= {f"{name}.png": picture(index), f"{name}.cls": str(index % 2).encode()}
     found = inspect_dataset(write_tar(tmp_path / "file", files))
     assert (found.layout, found.train_examples, found.heldout_examples, found.unused_examples) == (
         "webdataset",

@@ -201,3 +201,12 @@ def test_a_name_of_a_million_parts_is_no_work() -> None:
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}], ids=["bare", "model"])
 def test_the_order_of_the_names_does_not_matter(wrap: Callable[[dict[str, Tensor]], Any]) -> None:
     assert_taken(chosen(wrap(dict(reversed(prefixed("module.").items())))))
+
+
+def test_dicts_that_hold_each_other_are_looked_into_once():
+    """A few kilobytes that would be billions of places; a dict of weights in two places is one."""
+    inner: dict[str, object] = {"weights": STATE}
+    for _ in range(2):
+        inner = dict.fromkeys((str(number) for number in range(3000)), inner)
+    assert state_dicts(inner) == {"0.0.weights": STATE}
+    assert state_dicts({"a": STATE, "b": STATE}) == {"a": STATE}

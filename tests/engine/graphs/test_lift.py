@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import difference, lifted_network
+from modelpress.engine.graphs.network import graph_of
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Call
 from tests.support.exported import Photographer, export, trained
@@ -135,9 +136,9 @@ def test_weights_keep_the_names_that_they_had(name: str, tmp_path: Path) -> None
 
 def test_what_no_layer_stands_for_stays_a_call(tmp_path: Path) -> None:
     network = read(export(trained(Photographer()), tmp_path / "model.pt2", torch.randn(2, 1, 8, 8)))
-    called = {node.operator for node in network.graph.nodes if isinstance(node, Call)}
+    called = {node.operator for node in graph_of(network).nodes if isinstance(node, Call)}
     assert called == {"add.Tensor", "mul.Tensor", "mean.dim"}
-    assert list(network.graph.weights) == ["scale"]
+    assert list(graph_of(network).weights) == ["scale"]
 
 
 def test_a_lifted_network_trains_as_its_module_does(tmp_path: Path) -> None:
@@ -153,6 +154,31 @@ def test_a_lifted_network_trains_as_its_module_does(tmp_path: Path) -> None:
             optimizer.step()
     state = module.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in network.state_dict().items())
+
+
+class Sequence(nn.Module):
+    """Rows of an image one after the other, with dropout inside the layers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.attends = kind == "attention"
+        if self.attends:
+            self.inner: nn.Module = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.5, batch_first=True)
+        else:
+            self.inner = getattr(nn, kind)(8, 8, num_layers=2, dropout=0.5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.inner(x[:, 0])
+        return (found if self.attends else found[0]).flatten(1)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "attention"])
+def test_dropout_inside_layers_is_left_to_training_too(kind: str, tmp_path: Path) -> None:
+    module = trained(Sequence(kind))
+    network = read(export(module.train(), tmp_path / "model.pt2", torch.randn(2, 1, 8, 8)))
+    images = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), module.eval()(images), rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_exported_in_training_is_one_for_training_and_evaluation(tmp_path: Path) -> None:
@@ -191,10 +217,50 @@ class Mixing(nn.Module):
         return (x.flatten(1) - x.flatten(1).mean(0)) @ torch.ones(4, 2)
 
 
-def test_a_model_whose_images_depend_on_each_other_is_refused(tmp_path: Path) -> None:
-    path = export(Mixing(), tmp_path / "model.pt2", torch.randn(2, 1, 2, 2), dynamic=False)
-    with pytest.raises(InvalidModel, match=r"exported for batches of 2 alone(.|\n)*Dim\(\"batch\""):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_model_whose_images_depend_on_each_other_is_refused(batch: int, tmp_path: Path) -> None:
+    path = export(Mixing(), tmp_path / "model.pt2", torch.randn(batch, 1, 2, 2), dynamic=False)
+    with pytest.raises(InvalidModel, match=rf"exported for batches of {batch} alone(.|\n)*Dim\(\"batch\""):
         read(path)
+
+
+class Single(nn.Module):
+    """Splits into one part."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (part,) = torch.split(x, x.shape[1], 1)
+        return part.flatten(1) * 2
+
+
+class Scale(nn.Linear):
+    """A weight at the root."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))
+
+
+class Ours(nn.Module):
+    """Parts whose names are those that our own network might have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
+        self.run, self.plan = nn.Linear(8, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.plan(self.run(self.graph(x).flatten(1)))
+
+
+@pytest.mark.parametrize("kind", ["single", "scale", "ours"])
+def test_names_and_lists_of_one_are_no_obstacle(kind: str, tmp_path: Path) -> None:
+    module = trained({"single": Single, "scale": lambda: Scale(4, 3), "ours": Ours}[kind]())
+    network = read(export(module, tmp_path / "model.pt2", torch.randn(2, 1, 2, 2)))
+    images = torch.randn(3, 1, 2, 2)
+    with torch.no_grad():
+        assert torch.equal(network(images), module(images))
+    # What lies at the root is a layer that needs a name here.
+    names = {name.removeprefix("weight_layer.") for name in network.state_dict()}
+    assert names == module.state_dict().keys()
 
 
 def test_half_precision_is_widened(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.formats.registry import WRITERS
-from modelpress.engine.graphs.network import GraphNetwork
+from modelpress.engine.graphs.network import GraphNetwork, graph_of
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.original import load_original
 from modelpress.engine.steps import STEPS
@@ -85,7 +85,7 @@ def test_a_graph_survives_its_json(exported: Path) -> None:
     module = rebuild(description)
     assert module.training
     assert isinstance(module, GraphNetwork)
-    assert module.graph == description.architecture
+    assert graph_of(module) == description.architecture
 
 
 def test_an_outline_says_what_a_graph_has(exported: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_value_lives_no_longer_than_it_is_needed() -> None:
         call("exp.default", {"value": "b"}),
     )
     network = GraphNetwork(described)
-    assert [spent for _, spent in network._plan.steps] == [["x"], ["a"], ["b"]]
+    assert [spent for _, spent in network._modelpress_plan.steps] == [["x"], ["a"], ["b"]]
 
 
 @pytest.mark.parametrize(

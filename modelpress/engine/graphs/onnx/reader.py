@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modelpress.engine.architectures.budget import MOST_ELEMENTS
 from modelpress.engine.graphs.lift import Program, loose_weights
-from modelpress.engine.graphs.network import GraphNetwork
+from modelpress.engine.graphs.network import GraphNetwork, graph_of
 from modelpress.engine.graphs.onnx.convert import CONVERTERS
 from modelpress.engine.graphs.onnx.folding import fold, without_unused
 from modelpress.engine.graphs.onnx.node import attributes
@@ -57,7 +57,10 @@ def read(path: Path, note: Callable[[str], object] = lambda _: None) -> Program:
     if images.channels_last:
         note("The ONNX model has the channels of its images last; here they are given first, and brought there.")
     _refuse_unknown(model)
-    on = Translation(model, images.shape)
+    try:
+        on = Translation(model, images.shape)
+    except (KeyError, TypeError, ValueError) as error:  # of numpy_helper: numbers that are not as many as are told
+        raise InvalidModel(f"the ONNX model is damaged ({str(error)[:200]}); upload the whole file") from error
     given = ValueOf(value=INPUT)
     on.gives(images.name, on.call("permute.default", given, (0, 2, 3, 1)) if images.channels_last else given)
     for node in model.graph.node:
@@ -85,7 +88,7 @@ def check_against_runtime(path: Path, network: GraphNetwork) -> None:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         taken = session.get_inputs()[0]
         batch = taken.shape[0] if isinstance(taken.shape[0], int) and taken.shape[0] > 0 else _BATCH
-        shape = next(iter(network.graph.inputs.values())).shape
+        shape = next(iter(graph_of(network).inputs.values())).shape
         images = torch.randn(batch, *shape[1:], generator=torch.Generator().manual_seed(0))
         given = images.numpy().astype(_RUNTIME_TYPES.get(taken.type, np.float32))
         if tuple(taken.shape[1:]) != tuple(shape[1:]):

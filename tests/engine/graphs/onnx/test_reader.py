@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from modelpress.engine.graphs.exported import lifted_network
+from modelpress.engine.graphs.network import graph_of
 from modelpress.engine.graphs.onnx import reader
 from modelpress.spec.failure import InvalidModel
 from tests.support.exported import Photographer, trained
@@ -85,7 +86,7 @@ def test_images_with_channels_last_are_taken_with_channels_first(tmp_path: Path)
     ]
     path = write(tmp_path / "model.onnx", nodes, {"w": weights(5, 3, 3, 3)}, shape=("unk__1", 8, 6, 3))
     network = network_of(path)
-    assert next(iter(network.graph.inputs.values())).shape == (0, 3, 8, 6)
+    assert next(iter(graph_of(network).inputs.values())).shape == (0, 3, 8, 6)
     assert isinstance(network.get_submodule("model.first"), nn.Conv2d)
 
 
@@ -100,7 +101,7 @@ def test_images_with_channels_last_are_taken_where_no_transposition_says_so(tmp_
     notes: list[str] = []
     network = lifted_network(reader.read(path, notes.append))
     reader.check_against_runtime(path, network)
-    assert next(iter(network.graph.inputs.values())).shape == (0, 3, 8, 6)
+    assert next(iter(graph_of(network).inputs.values())).shape == (0, 3, 8, 6)
     assert "channels of its images last" in notes[0]
     images = weights(2, 3, 8, 6)
     (wanted,) = onnxruntime.InferenceSession(path).run(None, {"x": images.transpose(0, 2, 3, 1)})
@@ -110,7 +111,7 @@ def test_images_with_channels_last_are_taken_where_no_transposition_says_so(tmp_
 
 def test_narrow_images_with_channels_first_stay_as_they_are(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", [CONV], HELD, shape=("batch", 4, 9, 3))
-    assert next(iter(network_of(path).graph.inputs.values())).shape == (0, 4, 9, 3)
+    assert next(iter(graph_of(network_of(path)).inputs.values())).shape == (0, 4, 9, 3)
 
 
 def test_a_network_of_tensorflow(tmp_path: Path) -> None:
@@ -229,6 +230,8 @@ def test_weights_in_other_files_are_never_opened(tmp_path: Path) -> None:
     [
         (lambda model: model.graph.initializer[0].dims.__setitem__(0, 2**60), "more than 1,000,000,000 elements"),
         (lambda model: model.graph.initializer[0].dims.__setitem__(0, -1), "negative size"),
+        (lambda model: model.graph.initializer[0].dims.__setitem__(0, 5), "the ONNX model is damaged"),
+        (lambda model: setattr(model.graph.initializer[0], "data_type", 99), "."),
         (lambda model: model.graph.ClearField("node"), "holds no ONNX graph"),
         (lambda model: model.graph.input.add(name="z"), "takes 2 inputs"),
         (lambda model: model.graph.node[0].input.__setitem__(1, "gone"), "cannot be read here|contradicts itself"),

@@ -13,6 +13,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from modelpress.engine.graphs.exported import lifted_network
+from modelpress.engine.graphs.network import graph_of
 from modelpress.engine.graphs.onnx import reader
 from modelpress.engine.measure import count_macs
 from modelpress.spec.failure import InvalidModel
@@ -139,7 +140,7 @@ def test_the_exporters_of_torch(kind: type[nn.RNNBase], exporter: str, tmp_path:
     layers = [type(layer) for layer in network.modules() if isinstance(layer, nn.RNNBase)]
     assert layers == [kind, kind]
     # The zeros that they begin with are no weights.
-    assert not [name for name, weight in network.graph.weights.items() if weight.trainable]
+    assert not [name for name, weight in graph_of(network).weights.items() if weight.trainable]
     images = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(network(images), module(images))
