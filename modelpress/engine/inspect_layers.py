@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.rank import full_rank, untreated_reason
+from modelpress.engine.graphs.network import read_weights
 from modelpress.engine.measure import evaluating
 from modelpress.engine.network import layer_type, weighted_layers
 from modelpress.spec.inspection import LayerCall, LayerInspection
@@ -19,8 +20,11 @@ def inspect_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> tupl
     Some networks read a layer's weight without calling it (windowed attention does), and some have heads for training
     only. Neither can be given another module in its place.
     """
-    calls = layer_calls(module, input_shape)
-    return tuple(_inspection(name, layer, calls[name]) for name, layer in weighted_layers(module).items())
+    calls, read = layer_calls(module, input_shape), read_weights(module)
+    return tuple(
+        _inspection(name, layer, calls[name], is_read=f"{name}.weight" in read)
+        for name, layer in weighted_layers(module).items()
+    )
 
 
 def layer_calls(module: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, tuple[LayerCall, ...]]:
@@ -55,8 +59,10 @@ def _size(layer: nn.Module, images: Tensor) -> tuple[int, ...]:
     return tuple(sizes[1:] if sizes[:1] == (1,) else sizes)
 
 
-def _inspection(name: str, layer: nn.Module, calls: tuple[LayerCall, ...]) -> LayerInspection:
+def _inspection(name: str, layer: nn.Module, calls: tuple[LayerCall, ...], *, is_read: bool) -> LayerInspection:
     untreated = untreated_reason(layer)
+    if untreated is None and is_read:
+        untreated = "the network also reads its weight without calling it"
     if untreated is None and not calls:
         untreated = "the network reads its weight without calling it, or uses it in training only"
     groups = getattr(layer, "groups", 1)

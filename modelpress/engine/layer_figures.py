@@ -28,7 +28,7 @@ def layer_figures(module: nn.Module, description: NetworkDescription) -> tuple[i
     layers = weighted_layers(module)
     macs, by_layer = count_layer_macs(module, layers, description.input_shape)
     shares = _time_shares(module, layers, description.input_shape)
-    ranks = _ranks(description)
+    ranks = _ranks(description, layers)
     return macs, tuple(
         LayerFigures(
             name=name,
@@ -44,15 +44,24 @@ def layer_figures(module: nn.Module, description: NetworkDescription) -> tuple[i
     )
 
 
-def _ranks(description: NetworkDescription) -> dict[str, int]:
-    """Rank by the name of the layer that was factorized."""
+def _ranks(description: NetworkDescription, layers: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Rank by the name of the layer that was factorized; less where channels between its parts were removed since."""
     ranks = {}
     for edit in description.edits:
         if isinstance(edit, FactorizedLayer | CpLayer):
-            ranks[edit.layer] = edit.rank
+            ranks[edit.layer] = min(edit.rank, _outputs(layers, f"{edit.layer}.0", edit.rank))
         elif isinstance(edit, TuckerLayer):
-            ranks[edit.layer] = min(edit.input_rank, edit.output_rank)
+            given = _outputs(layers, f"{edit.layer}.0", edit.input_rank)
+            ranks[edit.layer] = min(given, _outputs(layers, f"{edit.layer}.1", edit.output_rank))
     return ranks
+
+
+def _outputs(layers: Mapping[str, nn.Module], name: str, most: int) -> int:
+    """Outputs of a part, of one group; `most` where it is no layer with weights, as one that was factorized again."""
+    layer = layers.get(name)
+    if layer is None:
+        return most
+    return min(most, len(layer.get_parameter("weight")) // int(getattr(layer, "groups", 1)))
 
 
 def _rank_of(name: str, ranks: Mapping[str, int]) -> int | None:

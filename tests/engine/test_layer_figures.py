@@ -10,8 +10,10 @@ from modelpress.engine.factorize.step import factorize
 from modelpress.engine.layer_figures import layer_figures
 from modelpress.engine.measure import count_macs
 from modelpress.engine.network import Network
+from modelpress.engine.prune_channels.step import prune_channels
 from modelpress.engine.step import StepContext
-from modelpress.spec.steps import Factorize
+from modelpress.spec.steps import Factorize, PruneChannels
+from tests.support.contexts import context
 from tests.support.networks import describe, network
 
 
@@ -45,6 +47,20 @@ def test_layers_of_a_factorization_tell_its_rank() -> None:
     assert [name for name, rank in ranks.items() if rank is None] == [
         change.name for change in factorize(small, step, context).skipped
     ]
+
+
+def test_a_rank_is_less_where_channels_between_the_halves_were_removed() -> None:
+    original = network(describe("vgg11_bn_cifar", width=0.25))
+    middle = {"exclude": ["features.0", "classifier.*"]}
+    step = Factorize.model_validate({"rank": {"kind": "number", "value": 16}, "layers": middle})
+    factorized = factorize(original, step, context(original)).network
+    halved = PruneChannels.model_validate({"target": {"kind": "channels", "removed": 0.5}})
+    result = prune_channels(factorized, halved, context(original)).network
+    _, layers = layer_figures(result.module, result.description)
+    halves = [layer for layer in layers if layer.rank is not None and layer.name.endswith(".0")]
+    assert halves
+    assert all(layer.rank == layer.weight_shape[0] for layer in halves)
+    assert any(layer.rank < 16 for layer in halves if layer.rank is not None)
 
 
 def test_two_names_of_one_layer_share_its_calls() -> None:

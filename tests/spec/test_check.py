@@ -355,3 +355,10 @@ def test_ranks_by_layer() -> None:
         "features.3": 5,
         "classifier.1": 2,
     }
+
+
+def test_ranks_of_layers_that_are_left_out() -> None:
+    rank = {"kind": "per_layer", "values": {"features.3": 5}}
+    step = Factorize.model_validate({"rank": rank, "layers": {"include": ["classifier.*"]}})
+    with pytest.raises(ValueError, match=r"`rank\.values` names features\.3, which `layers` leaves out"):
+        factorize_ranks(step, LAYERS)

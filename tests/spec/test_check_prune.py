@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from modelpress.spec.check import check
+from modelpress.spec.check.prune import prune_misfits
 from modelpress.spec.inspection import DatasetInspection, LayerInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
@@ -127,3 +128,13 @@ def test_a_training_too_short_for_a_single_exchange():
     assert message.startswith("the schedule rigl exchanges weights every 12 steps, before step 12 of the training's 16")
     # Without data the training is what is wrong.
     assert [where for where, _ in misfits({**step, "training": {}}, dataset=None)] == ["steps.0"]
+
+
+def test_a_pattern_is_of_the_inputs_of_one_group():
+    weights = {"type": "ConvTranspose2d", "weight_shape": (8, 4, 3, 3), "parameters": 288, "prunable": True}
+    step = Prune.model_validate({"pattern": {"n": 2, "m": 4}})
+    found = []
+    for groups in (1, 2, 4):
+        layer = LayerInspection(name="up", groups=groups, full_rank=None, **weights)
+        found.append(len(prune_misfits(step, [layer], "steps.0")))
+    assert found == [0, 0, 1]

@@ -108,6 +108,7 @@ def _uploaded_student(network: Network, wanted: Uploaded, context: StepContext) 
     if found != outputs:
         raise IncompatibleSpec(f"{name} has {found} outputs, the original {outputs}")
     student = copy.deepcopy(uploaded)
+    student.masks, student.grids = {}, {}  # what the job that made it held; here they are weights like others
     student.description = uploaded.description.model_copy(
         update={
             "preprocessing": uploaded.description.preprocessing or preprocessing_of(context.original, context),

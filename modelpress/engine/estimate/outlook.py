@@ -38,7 +38,7 @@ class Outlook:
         )
         return cls(
             network.description,
-            sample_tensors(state),
+            sample_tensors(state, network.grids),
             layer_types(weighted_layers(network.module)),
             len(pack(others).data),
         )

@@ -32,8 +32,9 @@ class Sample:
         return self.size / self.rows.numel()
 
 
-def sample_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Sample]:
-    """Rows of each float32 tensor that has values, by its name. A small tensor is all there."""
+def sample_tensors(tensors: Mapping[str, Tensor], grids: Mapping[str, Grid] | None = None) -> dict[str, Sample]:
+    """Rows of each float32 tensor that has values, by its name, on its grid. A small tensor is all there."""
+    grids = grids or {}
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
     large = sum(tensor.numel() > _LEAST_VALUES for tensor in floats.values())
     most = min(_MOST_VALUES, max(_LEAST_VALUES, _ALL_VALUES // max(1, large)))
@@ -42,7 +43,10 @@ def sample_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Sample]:
         rows = tensor.detach().reshape(len(tensor), -1) if tensor.ndim > 1 else tensor.detach().reshape(1, -1)
         count = rows_of(len(rows), rows.shape[1], most)
         chosen = [index * len(rows) // count for index in range(count)]
-        samples[name] = Sample(rows[chosen], tensor.numel(), len(rows))
+        grid = grids.get(name)
+        if grid is not None and len(grid.scales) > 1:
+            grid = Grid(grid.levels, grid.scales[chosen])
+        samples[name] = Sample(rows[chosen], tensor.numel(), len(rows), grid)
     return samples
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from modelpress.engine.factorize.budget import budget_ranks
 from modelpress.engine.factorize.calibration import calibration_batches, input_moments
 from modelpress.engine.factorize.chain import fill
-from modelpress.engine.factorize.fold import fold, foldable_norms
+from modelpress.engine.factorize.fold import foldable_norms
 from modelpress.engine.factorize.norm_statistics import Norm, set_statistics
 from modelpress.engine.factorize.pair import PairSplit
 from modelpress.engine.factorize.schemes import SCHEMES
@@ -21,6 +21,7 @@ from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.layer_change import layer_change
 from modelpress.engine.measure import evaluating
 from modelpress.engine.network import EDITS, Network, weighted_layers
+from modelpress.engine.quantize.vectors import ON_CODEBOOK, fold_norm
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import factorize_ranks
@@ -36,7 +37,6 @@ from modelpress.spec.check.split import scheme_of
 from modelpress.spec.config import Config
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.network import FoldedNorm
 from modelpress.spec.report import LayerChange, SkippedLayer
 from modelpress.spec.steps import Factorize, RankBudget
 
@@ -114,12 +114,8 @@ def _fold_norms(result: Network, names: list[str]) -> list[SkippedLayer]:
     """Fold the norms behind these convolutions in place; gives those norms that are left, and why."""
     pairs, left = foldable_norms(result.module)
     for norm, convolution in pairs.items():
-        if convolution in names:
-            edit = FoldedNorm(layer=norm, into=convolution)
-            fold(result.module, edit)
-            result.description = result.description.edited(edit)
-            # Scaled by channel, zeros are zeros still, but quantized values are others.
-            result.grids.pop(f"{convolution}.weight", None)
+        if convolution in names and not fold_norm(result, norm, convolution):
+            left[norm] = ON_CODEBOOK
     return [SkippedLayer(name=name, reason=reason) for name, reason in left.items()]
 
 

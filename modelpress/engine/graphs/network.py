@@ -85,6 +85,14 @@ def graph_of(network: GraphNetwork) -> Graph:
     return network._modelpress_plan.graph
 
 
+def read_weights(module: nn.Module) -> frozenset[str]:
+    """Names of the weights that operators of a graph take, beside what its layers have; none of another module."""
+    if not isinstance(module, GraphNetwork):
+        return frozenset()
+    calls = (node for node in graph_of(module).nodes if isinstance(node, Call))
+    return frozenset(item.weight for call in calls for item in items_of(call) if isinstance(item, WeightOf))
+
+
 def compute(network: GraphNetwork, inputs: tuple[Tensor, ...], see: Callable[[str, object], None] | None = None) -> Any:
     """As `forward`; `see` is told each value with its name as soon as there is one."""
     plan = network._modelpress_plan

@@ -24,6 +24,9 @@ from modelpress.engine.quantize.uniform import SMALLEST_SCALE, rounded
 # Grids follow the latent weights so often during the first part of a training; then the weights settle on fixed ones.
 _REFITS = 20
 _MOVING_SHARE = 0.75
+# Of its first, a learned step is so much at the least: at zero no weight would be left, and the length of its code be
+# infinite.
+_LEAST_MULTIPLE = 1e-3
 
 
 class HeldGrids:
@@ -34,12 +37,15 @@ class HeldGrids:
         self._module = module
         self._grids = dict(grids)
         self._uniform = {name for name, grid in grids.items() if is_uniform(grid)}
+        # Learned is what each step is of its first: an optimiser that moves every number by its rate alone (AdamW)
+        # would else move small ones far below zero.
+        self._first: dict[str, Tensor] = {}
         self._learned: dict[str, nn.Parameter] = {}
         for name in learned:
             device = module.get_parameter(name).device
-            # A copy: the grid given belongs to the network as it is so far.
-            self._learned[name] = nn.Parameter(grids[name].scales.to(device, copy=True))
-            self._grids[name] = Grid(grids[name].levels.to(device), self._learned[name])
+            self._first[name] = grids[name].scales.to(device)
+            self._learned[name] = nn.Parameter(torch.ones_like(self._first[name]))
+            self._grids[name] = Grid(grids[name].levels.to(device), self._first[name])
         self._latent: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Grid:
@@ -47,7 +53,7 @@ class HeldGrids:
         return self._grids[name]
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
-        """The steps that are learned, for the optimiser."""
+        """The steps that are learned, each as a multiple of its first, for the optimiser."""
         return tuple(self._learned.values())
 
     @property
@@ -79,41 +85,50 @@ class HeldGrids:
         """Behind the backward pass of step `step` of `steps`, the latent weights back: the gradients of learned steps.
 
         They count 1 / sqrt(n Q) of what they are, n the weights of a channel, so that steps move about as fast as
-        weights do (LSQ, section 2.2). None once the grids are fixed, so that the optimiser leaves the steps alone.
+        weights do (LSQ, section 2.2). Of the multiples they are so much larger that gradient descent moves the steps
+        as it would move them by themselves. None once the grids are fixed, so that the optimiser leaves them alone.
         """
-        for name, scales in self._learned.items():
+        for name, multiples in self._learned.items():
             weight = self._module.get_parameter(name)
             if step > self.fixed_from(steps) or weight.grad is None:
-                scales.grad = None
+                multiples.grad = None
                 continue
             grid = self._grids[name]
             units = weight / grid.scales_of(weight)
             most = float(grid.levels[-1])
             moved = torch.where(units.abs() < most, units.round() - units, units.clamp(-most, most))
-            scales.grad = torch.zeros_like(scales)
+            multiples.grad = torch.zeros_like(multiples)
             self.add_to_scales(name, (weight.grad * moved).flatten(1).sum(1))
 
     def add_to_scales(self, name: str, gradient: Tensor) -> None:
         """Add to the gradient of a weight's steps (C,), as it is before it is made to count less; if they move."""
-        scales = self._learned.get(name)
-        if scales is not None and scales.grad is not None:
+        multiples = self._learned.get(name)
+        if multiples is not None and multiples.grad is not None:
             weight, most = self._module.get_parameter(name), float(self._grids[name].levels[-1])
-            scales.grad.add_(gradient / math.sqrt(max(1, weight.numel() // len(weight)) * most))
+            counted = gradient / math.sqrt(max(1, weight.numel() // len(weight)) * most)
+            multiples.grad.add_(counted / self._first[name])
 
     @torch.no_grad()
     def follow(self, step: int, steps: int) -> None:
         """After step `step` of `steps`: fit the grids anew to the latent weights, where that is due."""
-        for scales in self._learned.values():
-            scales.clamp_(min=SMALLEST_SCALE)
+        for name, multiples in self._learned.items():
+            multiples.clamp_(min=_LEAST_MULTIPLE)
+            self._take(name)
         if step % interval(steps) == 0 and step <= self.fixed_from(steps):
             for name, grid in self._grids.items():
                 if name not in self._learned:
                     self._grids[name] = refit(grid, self._module.get_parameter(name))
 
+    def _take(self, name: str) -> None:
+        """The steps as they were learned so far."""
+        scales = (self._first[name] * self._learned[name].detach()).clamp_(min=SMALLEST_SCALE)
+        self._grids[name] = Grid(self._grids[name].levels, scales)
+
     def snapshot(self) -> Snapshot:
-        """The grids."""
+        """The grids; of learned steps the multiples, from which the same steps follow to the last bit."""
         levels = {f"levels/{name}": grid.levels for name, grid in self._grids.items()}
-        return Snapshot(levels | {f"scales/{name}": grid.scales.detach() for name, grid in self._grids.items()})
+        scales = {f"scales/{name}": self._learned.get(name, grid.scales).detach() for name, grid in self._grids.items()}
+        return Snapshot(levels | scales)
 
     def resume(self, snapshot: Snapshot) -> None:
         """Take the grids of a module like this one, for the same weights. Raises UnusableCheckpoint."""
@@ -126,6 +141,7 @@ class HeldGrids:
             scales = snapshot.like(f"scales/{name}", grid.scales).to(device)
             if name in self._learned:
                 self._learned[name].data.copy_(scales)  # the optimiser has this one
+                self._take(name)
                 continue
             self._grids[name] = Grid(levels.to(device, torch.float32, copy=True), scales)
 

@@ -17,7 +17,7 @@ from modelpress.engine.quantize.uniform import SMALLEST_SCALE
 from modelpress.spec.network import FoldedNorm
 from modelpress.spec.report import SkippedLayer
 
-_ON_CODEBOOK = "the convolution before it has a codebook, which is one for all its channels, so it is not folded"
+ON_CODEBOOK = "the convolution before it has a codebook, which is one for all its channels, so it is not folded"
 
 
 @torch.no_grad()
@@ -29,26 +29,33 @@ def fold_norms(network: Network) -> tuple[SkippedLayer, ...]:
     """
     pairs, left = foldable_norms(network.module)
     for norm, convolution in pairs.items():
-        name = f"{convolution}.weight"
-        grid = network.grids.get(name)
-        if grid is not None and not is_uniform(grid):
-            left[norm] = _ON_CODEBOOK
-            continue
-        before = network.module.get_parameter(name).clone()
-        edit = FoldedNorm(layer=norm, into=convolution)
-        scale = fold(network.module, edit)
-        network.description = network.description.edited(edit)
-        if grid is None:
-            continue
-        steps = (grid.scales * scale.abs()).float()
-        # Nothing of a channel comes through a norm of weight zero: all its weights are zero, and any step will do.
-        usable = steps >= SMALLEST_SCALE
-        signs = torch.where(usable, scale.sign(), torch.zeros_like(scale)).long()
-        network.grids[name] = folded = Grid(grid.levels, torch.where(usable, steps, torch.ones_like(steps)))
-        most = len(grid.levels) // 2
-        turned = (grid.indices(before) - most) * signs.view(-1, *[1] * (before.ndim - 1))
-        network.module.get_parameter(name).copy_(folded.values(turned + most))
+        if not fold_norm(network, norm, convolution):
+            left[norm] = ON_CODEBOOK
     return tuple(SkippedLayer(name=name, reason=reason) for name, reason in left.items())
+
+
+@torch.no_grad()
+def fold_norm(network: Network, norm: str, convolution: str) -> bool:
+    """Fold one norm into its convolution, as `fold_norms` does; False, and nothing done, for one on a codebook."""
+    name = f"{convolution}.weight"
+    grid = network.grids.get(name)
+    if grid is not None and not is_uniform(grid):
+        return False
+    before = network.module.get_parameter(name).clone()
+    edit = FoldedNorm(layer=norm, into=convolution)
+    scale = fold(network.module, edit)
+    network.description = network.description.edited(edit)
+    if grid is None:
+        return True
+    steps = (grid.scales * scale.abs()).float()
+    # Nothing of a channel comes through a norm of weight zero: all its weights are zero, and any step will do.
+    usable = steps >= SMALLEST_SCALE
+    signs = torch.where(usable, scale.sign(), torch.zeros_like(scale)).long()
+    network.grids[name] = folded = Grid(grid.levels, torch.where(usable, steps, torch.ones_like(steps)))
+    most = len(grid.levels) // 2
+    turned = (grid.indices(before) - most) * signs.view(-1, *[1] * (before.ndim - 1))
+    network.module.get_parameter(name).copy_(folded.values(turned + most))
+    return True
 
 
 @torch.no_grad()

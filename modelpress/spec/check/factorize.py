@@ -72,6 +72,11 @@ def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int
         unknown = [name for name in step.rank.values if name not in layers]
         if unknown:
             raise ValueError(f"no layer {listed(unknown)} that can be factorized; these can: {listed(list(layers))}")
+        excluded = [name for name in step.rank.values if name not in chosen]
+        if excluded:
+            raise ValueError(
+                f"`rank.values` names {listed(excluded)}, which `layers` leaves out; drop it in one of them"
+            )
         return {name: step.rank.values[name] for name in chosen if name in step.rank.values}
     rank = step.rank.value if isinstance(step.rank, RankNumber) else None
     return dict.fromkeys(chosen, rank)

@@ -81,4 +81,6 @@ def no_layer_fits(pattern: Pattern) -> str:
 
 
 def _inputs(layer: LayerInspection) -> int:
-    return layer.weight_shape[0 if layer.type.startswith("ConvTranspose") else 1]
+    if layer.type.startswith("ConvTranspose"):  # the only ones whose weight has those of all groups
+        return layer.weight_shape[0] // layer.groups
+    return layer.weight_shape[1]

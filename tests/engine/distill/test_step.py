@@ -6,10 +6,11 @@ import torch
 from modelpress.engine.distill.step import distill
 from modelpress.engine.network import Network, rebuild
 from modelpress.engine.prune.step import prune
+from modelpress.engine.quantize.step import quantize
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.network import Preprocessing
-from modelpress.spec.steps import Distill, Prune
+from modelpress.spec.steps import Distill, Prune, Quantize
 from modelpress.spec.training import Training
 from tests.support.contexts import context
 from tests.support.image_data import noise, normalised
@@ -155,6 +156,12 @@ def test_an_uploaded_student_begins_with_its_own_weights():
     own = Preprocessing(mean=(0.25,), std=(0.5,))
     uploaded = network(describe("vgg13_bn_cifar", width=0.0625, num_classes=3, in_channels=1), seed=9)
     uploaded.description = uploaded.description.model_copy(update={"preprocessing": own})
+    # As the file of an earlier job is loaded, which pruned and quantized.
+    uploaded = quantize(
+        prune(uploaded, Prune(sparsity=0.3), context(uploaded)).network, Quantize(bits=8), context(uploaded)
+    ).network
+    assert uploaded.masks
+    assert uploaded.grids
     before = {name: tensor.clone() for name, tensor in uploaded.module.state_dict().items()}
     asked = with_student(
         {"kind": "uploaded", "model": "mdl_small"}, learning_rate=1e-7, weight_decay=0.0, precision="fp32"

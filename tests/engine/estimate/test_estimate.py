@@ -20,6 +20,7 @@ from modelpress.engine.steps import STEPS
 from modelpress.spec.inspection import Estimate, ModelInspection
 from modelpress.spec.job import Recipe
 from modelpress.spec.recipes import ready_recipe
+from modelpress.spec.steps import Quantize
 from tests.support.contexts import context
 from tests.support.networks import describe, network, set_smallest_to_zero
 
@@ -101,6 +102,15 @@ def test_the_file_is_as_large_as_estimated(
 @pytest.mark.parametrize("plan", [PLANS[2], PLANS[4], PLANS[6], PLANS[8]], ids=lambda plan: str(plan[0]["kind"]))
 def test_depthwise_networks_too(plan: Plan, tmp_path: Path) -> None:
     model = depthwise()
+    found = Estimator(model, inspection_of(model)).of(plan)
+    compact.write(carried_out(model, plan)[-1].network, tmp_path / "model.mpz")
+    assert found.stored_bytes == pytest.approx((tmp_path / "model.mpz").stat().st_size, rel=_TOLERANCE)
+
+
+@pytest.mark.parametrize("plan", [PLANS[0], [{"kind": "prune", "sparsity": 0.9}]], ids=["first", "prune"])
+def test_a_network_that_is_quantized_already_is_estimated_so(plan: Plan, tmp_path: Path) -> None:
+    model = residual()
+    model = STEPS["quantize"](model, Quantize(bits=4), context(model)).network
     found = Estimator(model, inspection_of(model)).of(plan)
     compact.write(carried_out(model, plan)[-1].network, tmp_path / "model.mpz")
     assert found.stored_bytes == pytest.approx((tmp_path / "model.mpz").stat().st_size, rel=_TOLERANCE)

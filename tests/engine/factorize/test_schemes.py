@@ -134,6 +134,25 @@ def test_folding_in_the_step_changes_nothing_but_the_norms():
     torch.testing.assert_close(result.network.module(images), original.module(images), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("scheme", ["uniform", "codebook"])
+def test_folding_leaves_quantized_layers_that_stay_whole_quantized(scheme: str):
+    original = drawn_tiny()
+    quantized = quantize(original, Quantize(bits=4, scheme=scheme), context(original)).network
+    whole = {"rank": {"kind": "ratio", "value": 1.0}, "scheme": "channel_svd"}
+    result = factorize(quantized, step(fold_batch_norm=True, **whole), context(original))
+    assert result.network.grids.keys() == quantized.grids.keys()
+    for name, grid in result.network.grids.items():
+        weight = result.network.module.get_parameter(name)
+        assert torch.equal(grid.nearest(weight), weight)
+    norms = [name for name, layer in result.network.module.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+    left = {skipped.name: skipped.reason for skipped in result.skipped}
+    # One codebook is for all channels, whose scales differ.
+    assert norms == ([] if scheme == "uniform" else ["1", "4"])
+    assert all("has a codebook" in left[name] for name in norms)
+    images = torch.randn(4, 1, 8, 8)
+    torch.testing.assert_close(result.network.module(images), quantized.module(images), rtol=1e-3, atol=1e-3)
+
+
 def test_whitened_layers_lose_less_of_their_outputs():
     original, data = drawn_tiny(), noise()
     options = {"scheme": "channel_svd", "rank": {"kind": "number", "value": 4}, "layers": {"include": ["3", "7"]}}

@@ -100,3 +100,44 @@ def test_grids_are_fixed_from_the_step_of_their_last_fit(steps: int):
             moved.append(step)
     assert held.fixed_from(steps) == max(moved, default=0)
     assert HeldGrids(layer, {}).fixed_from(steps) == 0
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_learned_steps_move_by_shares_of_themselves_whatever_the_optimiser(bits: int):
+    """AdamW moves every number by about its rate: more than a step of eight bits is."""
+    torch.manual_seed(0)
+    layer, images = nn.Linear(32, 4), torch.randn(16, 32)
+    grid = uniform_grid(layer.weight, bits, "max")
+    held = HeldGrids(layer, {"weight": grid}, ["weight"])
+    optimizer = torch.optim.AdamW([*layer.parameters(), *held.parameters()], lr=0.01, weight_decay=0)
+    for step in range(1, 11):
+        held.quantize()
+        optimizer.zero_grad()
+        layer(images).square().sum().backward()
+        held.restore()
+        held.find_gradients(step, 1000)
+        optimizer.step()
+        held.follow(step, 1000)
+    moved = held["weight"].scales / grid.scales
+    assert bool((moved != 1).any())
+    assert float(moved.min()) > 0.85
+    assert float(moved.max()) < 1.15
+
+
+def test_gradient_descent_moves_learned_steps_as_it_would_by_themselves():
+    torch.manual_seed(0)
+    layer, images = nn.Linear(32, 4), torch.randn(16, 32)
+    grid = uniform_grid(layer.weight, 4, "max")
+    held = HeldGrids(layer, {"weight": grid}, ["weight"])
+    optimizer = torch.optim.SGD(held.parameters(), lr=1e-3)
+    held.quantize()
+    layer(images).square().sum().backward()
+    held.restore()
+    held.find_gradients(1, 1000)
+    units = layer.weight.detach() / grid.scales[:, None]
+    found = (layer.weight.grad * torch.where(units.abs() < 7, units.round() - units, units.clamp(-7, 7))).sum(1)
+    optimizer.step()
+    held.follow(1, 1000)
+    torch.testing.assert_close(
+        held["weight"].scales, grid.scales - 1e-3 * found / (32 * 7) ** 0.5, rtol=1e-5, atol=1e-9
+    )

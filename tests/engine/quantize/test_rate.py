@@ -51,8 +51,8 @@ def test_the_penaltys_gradient_is_that_of_the_mean_bits():
     layer, grids = held_layer(learned=True)
     layer.weight.grad = torch.zeros_like(layer.weight)
     grids.find_gradients(1, 4)
-    scales = grids.parameters()[0]
-    assert scales.grad is not None
+    multiples, scales = grids.parameters()[0], grids["weight"].scales
+    assert multiples.grad is not None
     RatePenalty(layer, grids, ["weight"], 2.0).add_gradients(1, 4)
 
     twin, steps = layer.weight.detach().clone().requires_grad_(), scales.detach().clone().requires_grad_()
@@ -64,8 +64,8 @@ def test_the_penaltys_gradient_is_that_of_the_mean_bits():
     bits = (1 - share) * lengths[below + 3] + share * lengths[below + 4]
     (2.0 * bits.mean()).backward()
     torch.testing.assert_close(layer.weight.grad, twin.grad)
-    # A channel of 40 weights on the levels -3 ... 3.
-    torch.testing.assert_close(scales.grad, steps.grad / math.sqrt(40 * 3))
+    # A channel of 40 weights on the levels -3 ... 3; of what is learned, which is what steps are of their first.
+    torch.testing.assert_close(multiples.grad * scales, steps.grad / math.sqrt(40 * 3))
 
 
 def test_the_gradient_of_steps_is_lsqs():
@@ -77,7 +77,7 @@ def test_the_gradient_of_steps_is_lsqs():
     held.find_gradients(1, 4)
     # Units 0.4 0.8 1.8 | -2.5 0.25 0.75, so that a step moves the values by -0.4 0.2 1 | -1 -0.25 0.25.
     expected = torch.tensor([-0.4 + 2 * 0.2 + 3, -1 - 0.25 + 0.25]) / math.sqrt(3)
-    torch.testing.assert_close(held.parameters()[0].grad, expected)
+    torch.testing.assert_close(held.parameters()[0].grad * grid.scales, expected)
     # Once the grids are fixed the optimiser has nothing to move them by.
     held.find_gradients(4, 4)
     assert held.parameters()[0].grad is None
