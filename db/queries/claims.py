@@ -213,7 +213,7 @@ def append_events(
     )
     session.add_all(figures)
     session.flush()
-    return seq + len(told)
+    return int(seq) + len(told)
 
 
 def last_told(session: Session, job_id: str, attempt: int, after: int) -> int | None:
