@@ -111,7 +111,12 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         default=2, ge=0.1, le=600, description="How often an idle worker looks for work by itself, seconds."
     )
-    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts of a job whose workers are lost, times.")
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Attempts of a job or an inspection whose workers or engines are lost, times.",
+    )
     wait_limit_seconds: float | None = Field(
         default=None,
         ge=1,

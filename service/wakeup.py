@@ -138,13 +138,19 @@ class Wakeup:
                 return True
             self._once_more[queue] = False
         while True:
-            is_taken = self._send_one(queue)
-            with self._lock:
-                # Of a broker that is away nothing more is asked: workers look by themselves.
-                if not is_taken or not self._once_more[queue]:
-                    del self._once_more[queue]
-                    return is_taken
-                self._once_more[queue] = False
+            is_taken = goes_on = False
+            try:
+                is_taken = self._send_one(queue)
+            finally:
+                with self._lock:
+                    # Of a broker that is away nothing more is asked: workers look by themselves.
+                    goes_on = is_taken and self._once_more[queue]
+                    if goes_on:
+                        self._once_more[queue] = False
+                    else:
+                        del self._once_more[queue]
+            if not goes_on:
+                return is_taken
 
     def _send_one(self, queue: str) -> bool:
         try:

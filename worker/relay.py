@@ -110,17 +110,19 @@ class Relay:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        size = 0  # of the batch at work: the very same is tried again, as it may have been written after all
         while True:
             is_last = self._ended.wait(INTERVAL_SECONDS)
-            is_all = False
+            is_all = size > 0
             while len(self._batch) < BATCH_EVENTS and not is_all:
                 events, is_all = self._file.read()
                 self._batch += events
-            if not self._batch:
+            size = size or min(len(self._batch), BATCH_EVENTS)
+            if not size:
                 if is_last:
                     return
                 continue
-            batch = self._batch[:BATCH_EVENTS]
+            batch = self._batch[:size]
             try:
                 is_ours = self._write([event for event in batch if not isinstance(event, Checkpointed)])
             except PASSING as error:
@@ -129,7 +131,8 @@ class Relay:
                 continue
             if not is_ours:
                 return
-            del self._batch[:BATCH_EVENTS]
+            del self._batch[:size]
+            size = 0
             for event in batch:
                 if isinstance(event, Checkpointed):
                     self._note(event)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from api import examples
 from api.changes import wait_for_change
-from api.dependencies import Reader, Services, ServicesParam, Writer, require_json
+from api.dependencies import Caller, Reader, Services, ServicesParam, Writer, require_json
 from api.errors import problems
 from api.etags import matches
 from api.openapi import answer, request_examples
@@ -31,10 +33,12 @@ from api.resources import to_job, to_jobs
 from api.submission import check_spec, find_candidate, has_files, submit
 from db.errors import IdempotencyMismatch, InvalidTransition
 from db.queries import jobs
-from db.queries.reuse import identity_of
+from db.queries.reuse import Twin, identity_of
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import Job, JobCheck, Page
 from modelpress.spec.state import JobState
+
+log = structlog.stdlib.get_logger(__name__)
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -103,15 +107,26 @@ def submit_job(
         row, created = submit(session, caller.team_id, spec, idempotency_key, services.settings.wait_limit_seconds)
         twin = find_candidate(session, caller.team_id, spec, row.identity) if created else None
         job = to_job(session, row)
-    if twin is not None and has_files(services.store, twin):
-        with services.database.session() as session:
-            job = to_job(session, jobs.take_result(session, caller.team_id, job.id, twin))
+    if twin is not None:
+        job = _with_result(services, caller, job, twin)
     if job.state is JobState.QUEUED:
         background.add_task(services.wakeup.jobs)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
     return job
+
+
+def _with_result(services: Services, caller: Caller, job: Job, twin: Twin) -> Job:
+    """The job with the result of its twin; as it was where anything is in the way, since it is accepted."""
+    try:
+        if not has_files(services.store, twin):
+            return job
+        with services.database.session() as session:
+            return to_job(session, jobs.take_result(session, caller.team_id, job.id, twin))
+    except (OSError, SQLAlchemyError):
+        log.exception("result_not_given", job_id=job.id)
+        return job
 
 
 @router.get(

@@ -16,6 +16,7 @@ from db.clock import TEXT_WIDTH, UtcTimestamp
 from db.document import Document
 from db.index_migration import BESIDE_OTHERS
 from db.models import Base, Compatibility
+from db.text import Text
 
 
 def render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
@@ -24,6 +25,9 @@ def render_type(kind: str, item: Any, _context: AutogenContext) -> str | Literal
         return f'sa.DateTime(timezone=True).with_variant(sa.String({TEXT_WIDTH}), "sqlite")'
     if kind == "type" and isinstance(item, Document):
         return "sa.JSON()"
+    if kind == "type" and isinstance(item, Text):
+        length = getattr(item.impl, "length", None)
+        return "sa.String()" if length is None else f"sa.String(length={length})"
     return False
 
 

@@ -160,8 +160,10 @@ def _require_students(recipe: Recipe, students: Mapping[str, LocalModel]) -> Non
 
 def _require_apart(output: Path, given: Iterable[Path]) -> None:
     names = {REPORT_FILE, MODEL_CARD_FILE, LOG_FILE, *(file.filename for file in ARTIFACT_FILES.values())}
+    results = {output.resolve() / name for name in names}
     for path in given:
-        if path.name in names and path.resolve().parent == output.resolve():
+        # As it was named, and what it links to.
+        if results & {path.parent.resolve() / path.name, path.resolve()}:
             raise ModelPressError(f"{path} would be overwritten by a result of that name: choose another folder")
 
 

@@ -25,6 +25,7 @@ def job_events(connection: Connection, job_id: str, after: int | None = None) ->
     Raises ConnectionFailed when the stream breaks again and again without an event in between.
     """
     failures = 0
+    is_over = False
     while True:
         headers = {"Accept": "text/event-stream"}
         if after is not None:
@@ -42,8 +43,13 @@ def job_events(connection: Connection, job_id: str, after: int | None = None) ->
                     if _state_in(event) == JobState.SUCCEEDED:  # nothing can follow
                         return
             # The service ended it: behind the last event, or because it is being stopped itself.
-            state = _state_of(connection, job_id) if event is None else _state_in(event)
-            if state in FINAL_STATES:
+            if event is None:
+                if is_over:  # and had nothing more since that was known
+                    return
+                is_over = _state_of(connection, job_id) in FINAL_STATES
+                if is_over:
+                    continue
+            elif _state_in(event) in FINAL_STATES:
                 return
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__

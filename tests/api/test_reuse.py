@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Artifact, Job, JobCheck
@@ -120,6 +121,16 @@ def test_a_store_that_does_not_answer_keeps_no_job_from_being_accepted(
     monkeypatch.setattr(server.app.state.services.store, "exists", exists)
     assert submit(client, spec).state == "queued"
     assert accepted == [2]
+
+
+def test_whatever_keeps_it_from_its_result_a_job_that_was_accepted_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, client: httpx.Client, spec: dict[str, Any], done: Job
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("UPDATE", None, ConnectionError("it is gone"))
+
+    monkeypatch.setattr("db.queries.jobs.take_result", fail)
+    assert submit(client, spec).state == "queued"
 
 
 def test_another_team_has_to_run_it(server: ApiServer, done: Job) -> None:

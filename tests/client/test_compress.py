@@ -187,5 +187,12 @@ def test_no_file_that_was_given_is_overwritten(
     shutil.copy(inputs.model, mine)
     assert run(["compress", str(mine), *NAMED, "-o", str(tmp_path / "x" / ".."), "--prune", "0.5"]) == 1
     assert "would be overwritten by a result of that name: choose another folder" in capsys.readouterr().err
+    link = tmp_path / "elsewhere" / "mine.onnx"
+    link.parent.mkdir()
+    link.symlink_to(mine)
+    assert run(["compress", str(link), *NAMED, "-o", str(tmp_path), "--prune", "0.5"]) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    link.unlink()
+    link.parent.rmdir()
     assert mine.read_bytes() == inputs.model.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -205,11 +205,19 @@ def test_the_events_of_a_job_that_was_tried_again_are_all_told() -> None:
 def test_an_event_stream_that_is_gone_on_with_at_the_very_end_has_nothing_more() -> None:
     failed = make_job(JobState.FAILED).model_dump_json().encode()
     with (
-        scripted_server(_in_turn(Reply(200, failed), Reply(200), Reply(200, failed))) as server,
+        scripted_server(_in_turn(Reply(200, failed), Reply(200), Reply(200, failed), Reply(200))) as server,
         Client(server.url, "mp_x") as client,
     ):
         assert list(client.job("job_1").events(after=5)) == []
-    assert [request.path for request in server.requests[1:]] == ["/v1/jobs/job_1/events", "/v1/jobs/job_1"]
+    events = "/v1/jobs/job_1/events"
+    assert [request.path for request in server.requests[1:]] == [events, "/v1/jobs/job_1", events]
+
+
+def test_what_a_job_said_while_its_stream_was_away_is_told() -> None:
+    succeeded = make_job(JobState.SUCCEEDED).model_dump_json().encode()
+    replies = [Reply(200, succeeded), Reply(200), Reply(200, succeeded), Reply(200, _event(6, "succeeded"))]
+    with scripted_server(_in_turn(*replies)) as server, Client(server.url, "mp_x") as client:
+        assert [event.id for event in client.job("job_1").events(after=5)] == [6]
 
 
 def test_lists_are_followed_from_page_to_page() -> None:

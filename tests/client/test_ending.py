@@ -11,21 +11,24 @@ import pytest
 from tests.support.service import child_environment
 
 CODE = """
-import time
+import os, signal, sys, time
 from modelpress.client.ending import end_as_by_ctrl_c
 end_as_by_ctrl_c()
 try:
     print("ready", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
+    for number in (signal.SIGTERM, signal.SIGHUP) if sys.argv[1:] else ():
+        os.kill(os.getpid(), number)
     print("in good order")
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_all_signals_to_end_are_one(number: int) -> None:
+@pytest.mark.parametrize(("number", "again"), [(signal.SIGINT, ()), (signal.SIGTERM, ("x",)), (signal.SIGHUP, ("x",))])
+def test_all_signals_to_end_are_one(number: int, again: tuple[str, ...]) -> None:
+    """And when they come again, the end is still in good order."""
     with subprocess.Popen(
-        [sys.executable, "-c", CODE], env=child_environment(), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CODE, *again], env=child_environment(), stdout=subprocess.PIPE, text=True
     ) as it:
         assert it.stdout is not None
         assert it.stdout.readline() == "ready\n"

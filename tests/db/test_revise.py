@@ -14,6 +14,7 @@ from db import migrate
 from db.clock import UtcTimestamp
 from db.models import Base
 from db.revise import revise
+from db.text import Text
 
 
 @pytest.fixture
@@ -23,7 +24,11 @@ def changed_models(monkeypatch):
     for table in Base.metadata.sorted_tables:
         table.to_metadata(metadata)
     sa.Table(
-        "webhooks", metadata, sa.Column("id", sa.String(40), primary_key=True), sa.Column("called_at", UtcTimestamp())
+        "webhooks",
+        metadata,
+        sa.Column("id", Text(40), primary_key=True),
+        sa.Column("url", Text()),
+        sa.Column("called_at", UtcTimestamp()),
     )
     monkeypatch.setattr(Base, "metadata", metadata)
 
@@ -53,5 +58,9 @@ def test_a_new_table_becomes_the_next_migration(tmp_path, changed_models):
         context = MigrationContext.configure(connection)
         with Operations.context(context):
             module.upgrade()
-        assert [column["name"] for column in sa.inspect(connection).get_columns("webhooks")] == ["id", "called_at"]
+        assert [column["name"] for column in sa.inspect(connection).get_columns("webhooks")] == [
+            "id",
+            "url",
+            "called_at",
+        ]
     engine.dispose()

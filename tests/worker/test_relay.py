@@ -107,6 +107,27 @@ def test_every_event_arrives_once_and_in_order_though_the_database_goes_away(tmp
     assert _relayed(path, _Table(True, away, away, True, away)) == messages
 
 
+def test_a_batch_that_may_have_been_written_is_tried_again_as_it_was(tmp_path):
+    """With what came since, nobody could tell what of it is there."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(_line("first"))
+    tried = []
+
+    def append(events) -> bool:
+        tried.append([event.message for event in events])
+        if len(tried) == 1:
+            with path.open("ab") as file:
+                file.write(_line("second"))
+            raise OperationalError("COMMIT", {}, Exception())
+        return True
+
+    relay = Relay(path, append, lambda _: None)
+    relay.start()
+    relay.finish()
+    assert relay.finished(30)
+    assert tried == [["first"], ["first"], ["second"]]
+
+
 def test_an_event_that_the_database_refuses_takes_no_other_with_it(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"".join(map(_line, ["a", "b", "poison", "c"])))

@@ -74,8 +74,10 @@ def arrange(entries: Sequence[Entry]) -> Layout:
         raise InvalidDataset(f"there are {len(images)} images, the limit is {MAX_IMAGES}; use fewer")
 
     around = _wrapping_folders([parts for parts, _ in images])
-    wrapper = images[0][0][:around]  # what lies beside it is no part of the data set
-    files = [(parts, place) for parts, place in files if parts[:around] == wrapper]
+    wrapper = images[0][0][:around]
+    # A note beside what holds everything is no part of the data set, nor is an empty folder there. What lies as deep as
+    # images do is: a part whose images are of no known type, say.
+    files = [(parts, place) for parts, place in files if len(parts) > around]
     folders = [parts for parts in folders if parts[:around] == wrapper]
     images = [(parts[around:], place) for parts, place in images]
     unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]

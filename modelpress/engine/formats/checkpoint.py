@@ -71,26 +71,37 @@ class _Fit:
 
 
 def state_dicts(content: Any) -> dict[str, dict[str, Tensor]]:
-    """The dicts of named tensors in what a file holds, by their place: keys with dots between. One that lies in several
-    places is found in the first."""
-    found: dict[str, dict[str, Tensor]] = {}
-    _find_state_dicts(content, "", 0, set(), found)
-    return found
+    """The dicts of named tensors in what a file holds, by their place: keys with dots between.
+
+    One that lies in several places is one, under the place that says most plainly what it is.
+    """
+    places: dict[int, list[str]] = {}
+    found: dict[int, dict[str, Tensor]] = {}
+    expanded: set[int] = set()  # as a few dicts that hold each other many times would be billions of places
+    level: list[tuple[str, Any]] = [("", content)]
+    for depth in range(MOST_NESTED + 1):
+        below: list[tuple[str, Any]] = []
+        for place, inside in level:
+            if not isinstance(inside, Mapping) or not inside:
+                continue
+            if id(inside) in found or all(
+                isinstance(key, str) and isinstance(value, Tensor) for key, value in inside.items()
+            ):
+                found.setdefault(id(inside), dict(inside))
+                places.setdefault(id(inside), []).append(place)
+            elif depth < MOST_NESTED and id(inside) not in expanded:
+                expanded.add(id(inside))
+                prefix = f"{place}." if place else ""
+                below += [(f"{prefix}{key}", value) for key, value in inside.items() if isinstance(key, str)]
+        level = below
+    return {min(places[name], key=_obscurity): state for name, state in found.items()}
 
 
-def _find_state_dicts(
-    content: Any, place: str, depth: int, seen: set[int], found: dict[str, dict[str, Tensor]]
-) -> None:
-    # A few dicts that hold each other many times would be billions of places.
-    if not isinstance(content, Mapping) or not content or id(content) in seen:
-        return
-    seen.add(id(content))
-    if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        found[place] = dict(content)
-    elif depth < MOST_NESTED:
-        for key, value in content.items():
-            if isinstance(key, str):
-                _find_state_dicts(value, f"{place}.{key}" if place else key, depth + 1, seen, found)
+def _obscurity(place: str) -> int:
+    """How little a place says of what lies there: 0 for one of the usual ones."""
+    if set(place.split(".")) <= {"", *USUAL_KEYS}:
+        return 0
+    return 1 if _AVERAGED.search(f"{place}.") is None else 2
 
 
 def choose(found: Mapping[str, Mapping[str, Tensor]], wanted: Collection[str]) -> Weights:

@@ -126,5 +126,10 @@ def test_a_class_without_images_is_named():
 
 
 def test_what_lies_beside_a_folder_around_everything_is_no_part_of_it():
-    found = layout("data/cat/1.png", "data/dog/1.png", "README.md", "docs/a/b.txt", folders=("docs/", "docs/img/"))
+    found = layout("data/cat/1.png", "data/dog/1.png", "README.md", "docs/b.txt", folders=("docs/", "docs/img/"))
     assert seen(found) == [("data/cat/1.png", "cat", False), ("data/dog/1.png", "dog", False)]
+
+
+def test_a_part_of_another_kind_of_images_is_not_left_out_in_silence():
+    with pytest.raises(InvalidDataset, match=r"test/cat/3\.heic is no image of a known type"):
+        layout("train/cat/1.png", "train/dog/2.png", "test/cat/3.heic")

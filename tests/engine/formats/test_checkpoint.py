@@ -210,3 +210,5 @@ def test_dicts_that_hold_each_other_are_looked_into_once():
         inner = dict.fromkeys((str(number) for number in range(3000)), inner)
     assert state_dicts(inner) == {"0.0.weights": STATE}
     assert state_dicts({"a": STATE, "b": STATE}) == {"a": STATE}
+    assert state_dicts({"ema": STATE, "x": {"y": {"z": STATE}}, "last": STATE, "model": STATE}) == {"model": STATE}
+    assert state_dicts({"ema": STATE, "last": STATE}) == {"last": STATE}
