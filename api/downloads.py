@@ -14,7 +14,7 @@ from api.etags import matches
 from api.refusals import RangeOutside
 from storage.store import Store
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.IGNORECASE | re.ASCII)
 
 
 def file_response(

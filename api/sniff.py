@@ -166,6 +166,7 @@ def _unxz(packed: bytes, most: int) -> bytes:
     return lzma.LZMADecompressor(memlimit=256 << 20).decompress(packed, most)
 
 
+_UNPACKING = (zlib.error, lzma.LZMAError)  # what damaged members raise
 _UNPACKERS: dict[bytes, Callable[[bytes, int], bytes]] = {b"\x1f\x8b": _unzlib, b"BZh": _unbz2, b"\xfd7zXZ": _unxz}
 
 
@@ -219,7 +220,7 @@ def _torch_zip_format(path: Path) -> Literal["pt", "pt2"]:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             pickled = _start_of_pickle(archive)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, *_UNPACKING) as error:
         raise InvalidModel("the file is truncated: its index, at the end, is missing; upload it whole") from error
     # PyTorch puts everything into one folder, named after the file.
     inner = {name.partition("/")[2] for name in names}
@@ -256,7 +257,7 @@ def _tar_names(path: Path, head: bytes) -> set[str]:
             if unpack is None:
                 return _names_in_blocks(file)
             return _names_in_blocks(io.BytesIO(unpack(file.read(_MOST_UNPACKED_BYTES), _MOST_UNPACKED_BYTES)))
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError):
+    except (EOFError, OSError, OverflowError, ValueError, *_UNPACKING):
         return set()
 
 

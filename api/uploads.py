@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -106,7 +105,7 @@ def _digest(value: str | None) -> str | None:
             continue
         try:
             digest = base64.b64decode(encoded.strip().removeprefix(":").removesuffix(":"), validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error, and plain for what is not ASCII
             digest = b""
         if len(digest) != 32:
             raise InvalidRequest([FieldError(where=DIGEST_HEADER, message="it must read `sha-256=:<base64>:`")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -25,7 +26,8 @@ class Document(TypeDecorator[T]):
     def __init__(self, adapter: TypeAdapter[T], unless: tuple[tuple[str, Any], ...] = ()) -> None:
         """`unless`: fields that are left out where they have this value, their default.
 
-        For fields of what is asked for, where an unknown one is an error: processes of the version before read on.
+        By their paths, with dots between, and `*` for each item of a list. For fields of what is asked for, where an
+        unknown one is an error: processes of the version before read on.
         """
         super().__init__()
         self.adapter, self.unless = adapter, unless
@@ -35,11 +37,22 @@ class Document(TypeDecorator[T]):
         if value is None:
             return None
         document = json.loads(self.adapter.dump_json(value))
-        for name, default in self.unless:
-            if document[name] == default:
-                del document[name]
+        for path, default in self.unless:
+            _drop(document, path.split("."), default)
         return document
 
     def process_result_value(self, value: Any, dialect: Dialect) -> T | None:  # noqa: ARG002 (SQLAlchemy's signature)
         """From the database. Raises pydantic's ValidationError when it holds what the spec does not know."""
         return None if value is None else self.adapter.validate_python(value)
+
+
+def _drop(document: Any, path: Sequence[str], default: Any) -> None:
+    name, *below = path
+    if name == "*" and isinstance(document, list):
+        for item in document:
+            _drop(item, below, default)
+    elif isinstance(document, dict) and name in document:
+        if below:
+            _drop(document[name], below, default)
+        elif document[name] == default:
+            del document[name]

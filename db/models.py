@@ -39,6 +39,21 @@ from modelpress.spec.report import Origin, Ratios, Report
 from modelpress.spec.state import JobState, UploadState
 
 ID_LENGTH = 40
+
+NEWER_THAN_SERVED = (
+    ("reuse", True),
+    ("steps.*.teacher_view", "augmented"),
+    ("steps.*.step_sizes", "fitted"),
+    ("steps.*.rate", 0.0),
+    ("steps.*.fold_norms", False),
+    ("steps.*.vectors", "fp32"),
+    ("steps.*.training.epoch_share", 1.0),
+    ("steps.*.training.progressive_resizing", None),
+    ("steps.*.training.teacher_view", "augmented"),
+)
+"""Fields of a job's spec that the code before the newest migration does not know. A job that asks for one of them waits
+for a worker that does; every other job is one for all. Whoever adds a migration begins anew, with the fields since."""
+
 LOG_KIND = "log"
 
 
@@ -76,7 +91,7 @@ class Base(DeclarativeBase):
         ModelInspection: Document(TypeAdapter(ModelInspection)),
         DatasetInspection: Document(TypeAdapter(DatasetInspection)),
         Failure: Document(TypeAdapter(Failure)),
-        JobSpec: Document(TypeAdapter(JobSpec), unless=(("reuse", True),)),
+        JobSpec: Document(TypeAdapter(JobSpec), unless=NEWER_THAN_SERVED),
         JobEstimate: Document(TypeAdapter(JobEstimate)),
         Progress: Document(TypeAdapter(Progress)),
         Ratios: Document(TypeAdapter(Ratios)),

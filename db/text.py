@@ -18,4 +18,7 @@ class Text(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's)
         """To the database."""
-        return None if value is None else value.replace("\0", "\ufffd")
+        if value is None:
+            return None
+        # Halves of characters, which JSON can hold, are no text either.
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

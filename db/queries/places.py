@@ -40,6 +40,10 @@ _LANES: tuple[Device, ...] = ("cpu", "cuda")
 _TURN = Waiting(reason=WaitingReason.TURN, message="it is taken when its turn comes")
 
 
+# Ten years: beyond, a start says nothing, and beyond some thousands of them there is no date for it.
+_FURTHEST_SECONDS = 10 * 365 * 86_400.0
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a waiting job stands."""
@@ -126,7 +130,7 @@ class _Schedules:
             self._started[needs, least, lane] = [], starts(free, own if self._duration is None else self._duration)
         found, ahead = self._started[needs, least, lane]
         found.extend(islice(ahead, max(0, place - len(found))))
-        if len(found) < place:
+        if len(found) < place or found[place - 1] > _FURTHEST_SECONDS:
             return None
         return (self._now + timedelta(seconds=found[place - 1])).replace(microsecond=0)
 
@@ -193,16 +197,13 @@ def _ahead_in_team(session: Session, jobs: Collection[Job]) -> dict[str, dict[De
 def _usual_seconds(session: Session) -> float | None:
     """Median of how long the jobs ran that ended last, of all teams; None where none did."""
     last = (
-        select(Job.state, Job.started_at, Job.finished_at)
+        select(Job.started_at, Job.finished_at)
         .where(Job.finished_at.is_not(None), Job.reused_from.is_(None))
+        .where(Job.started_at.is_not(None), Job.state != JobState.CANCELLED)
         .order_by(Job.finished_at.desc())
         .limit(RECENT)
     )
-    seconds = [
-        (finished_at - started_at).total_seconds()
-        for state, started_at, finished_at in session.execute(last)
-        if started_at is not None and finished_at is not None and state is not JobState.CANCELLED
-    ]
+    seconds = [(finished_at - started_at).total_seconds() for started_at, finished_at in session.execute(last)]
     return median(seconds) if seconds else None
 
 

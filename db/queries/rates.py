@@ -55,7 +55,8 @@ def with_durations(
 def _runs(session: Session) -> list[_Run]:
     last = (
         select(Job.id)
-        .where(Job.finished_at.is_not(None))
+        # Fifty of these: what was cancelled, or given another's result, tells nothing, however much of it there is.
+        .where(Job.finished_at.is_not(None), Job.state == JobState.SUCCEEDED, Job.reused_from.is_(None))
         .order_by(Job.finished_at.desc())
         .limit(RECENT)
         .scalar_subquery()
@@ -66,7 +67,6 @@ def _runs(session: Session) -> list[_Run]:
         .join(Worker, Worker.name == Attempt.worker)
         .where(
             Job.id.in_(last),
-            Job.state == JobState.SUCCEEDED,
             Job.estimate.is_not(None),
             Attempt.continues.is_(None),
         )

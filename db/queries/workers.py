@@ -15,6 +15,9 @@ from modelpress.spec.needs import Capacity
 
 KNOWN_SECONDS = 7 * 86_400.0
 
+REMEMBERED = 20
+"""Processes of one kind that are remembered when they are gone."""
+
 
 def renew_worker(session: Session, name: str, capacity: Capacity, seconds: float) -> None:
     """This worker is there, has this capacity, and counts as alive for so many seconds; its row is made at need."""
@@ -27,9 +30,12 @@ def renew_worker(session: Session, name: str, capacity: Capacity, seconds: float
     )
     if renewed is not None:
         return
-    # One row of a kind that went is remembered, however often its workers were started anew.
+    # Of a kind that went some rows are remembered, however often its workers were started anew: those whose jobs tell
+    # how fast they are (`db.queries.rates`).
     alike = and_(*(getattr(Worker, name) == value for name, value in capacity.model_dump().items()))
-    gone = and_(Worker.expires_at < now(), or_(alike, Worker.expires_at < now_plus(-KNOWN_SECONDS)))
+    latest = select(Worker.name).where(alike).order_by(Worker.expires_at.desc()).limit(REMEMBERED)
+    forgotten = or_(and_(alike, Worker.name.not_in(latest)), Worker.expires_at < now_plus(-KNOWN_SECONDS))
+    gone = and_(Worker.expires_at < now(), forgotten)
     session.execute(delete(Worker).where(gone).execution_options(synchronize_session=False))
     session.add(Worker(name=name, expires_at=now_plus(seconds), **capacity.model_dump()))
     session.flush()

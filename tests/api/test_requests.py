@@ -76,8 +76,16 @@ def test_ids_that_are_none_are_not_found(client: httpx.Client) -> None:
             assert client.get(path).status_code == 404, path
     for query in ({"model": "\0"}, {"after": "\0"}):
         assert client.get("/v1/jobs", params=query).json()["items"] == []
-    spec = {"model": "mdl\0", "steps": [{"kind": "prune", "sparsity": 0.5}]}
-    assert client.post("/v1/jobs", json=spec).status_code == 404
+    for odd in ("mdl\\u0000", "mdl\\ud800"):
+        spec = f'{{"model": "{odd}", "steps": [{{"kind": "prune", "sparsity": 0.5}}]}}'
+        answer = client.post("/v1/jobs", content=spec, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (404, 422), answer.text
+
+
+def test_odd_headers_are_no_errors_of_ours(client: httpx.Client) -> None:
+    headers = {"Content-Digest": "sha-256=:é:".encode(), "Content-Type": b"application/octet-stream"}
+    answer = client.post("/v1/datasets", content=b"x", headers=headers)
+    assert read_problem(answer, 422, "invalid-request").errors[0].where == "Content-Digest"
 
 
 def test_an_error_that_nobody_foresaw_is_told_without_its_text(

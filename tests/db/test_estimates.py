@@ -10,10 +10,10 @@ from sqlalchemy import select, update
 from db.clock import now, now_plus
 from db.models import Attempt, Job
 from db.queries.claims import claim_job, succeed
-from db.queries.jobs import note_estimate
+from db.queries.jobs import cancel, note_estimate
 from db.queries.places import places
-from db.queries.rates import with_durations
-from db.queries.workers import live_workers, renew_worker
+from db.queries.rates import RECENT, with_durations
+from db.queries.workers import live_workers, renew_worker, retire_worker
 from modelpress.spec.cost import DEFAULT_RATES, Duration, JobEstimate
 from modelpress.spec.needs import Capacity, Needs
 from modelpress.spec.waiting import WaitingReason
@@ -162,3 +162,19 @@ def test_a_start_is_expected_when_the_job_at_work_is_estimated_to_end(database, 
         moment = session.execute(select(now())).scalar_one()
     expected = [found[job.id].expected_start for job in (second, third)]
     assert [round((start - moment) / timedelta(seconds=1), -1) for start in expected if start] == [500, 1000]
+
+
+def test_what_was_cancelled_and_who_was_started_anew_hide_no_speed(database, submit, tenant, model):
+    with database.session() as session:
+        renew_worker(session, "w", CPU, 600)
+    fixed = _estimate().fixed_seconds
+    _ran(database, submit, 1000 + fixed)
+    sweep = [submit(_estimate()).id for _ in range(RECENT)]
+    with database.session() as session:
+        for job in sweep:
+            cancel(session, tenant.team_id, job)
+        retire_worker(session, "w")
+        renew_worker(session, "w2", CPU, 600)
+    (found,) = _durations(database, _estimate(macs=10**12), model.id)
+    assert not found.rough
+    assert found.seconds == pytest.approx(fixed + 250, rel=0.05)

@@ -188,6 +188,17 @@ class TestExpectedStart:
         (start,) = self._seconds(database, [tenant.submit(model, needs=Needs(device="cuda"), priority=-1).id])
         assert start == pytest.approx(600, abs=5)
 
+    def test_a_start_beyond_all_calendars_is_none(self, database):
+        tenant = new_tenant(database)
+        model = tenant.upload_model()
+        running = tenant.submit(model)
+        with database.session() as session:
+            claim_job(session, "a", 600, CPU)
+            said = Progress(stage="step", steps=1, fraction=0.5, eta_seconds=1e300)
+            assert append_events(session, running.id, 1, [said])
+        _be_there(database, ("a", CPU))
+        assert self._seconds(database, [tenant.submit(model).id]) == [None]
+
     def test_nothing_to_go_by(self, database):
         tenant = new_tenant(database)
         model = tenant.upload_model()

@@ -5,12 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from db.clock import now_plus
 from db.models import Worker
 from db.queries.claims import claim_job, has_waiting_jobs
-from db.queries.workers import KNOWN_SECONDS, known_capacities, live_workers, renew_worker, retire_worker
+from db.queries.workers import (
+    KNOWN_SECONDS,
+    REMEMBERED,
+    known_capacities,
+    live_workers,
+    renew_worker,
+    retire_worker,
+)
 from modelpress.spec.needs import Capacity, Needs
 from tests.support.rows import new_tenant
 
@@ -56,12 +63,14 @@ def test_what_a_worker_says_later_counts(database):
     assert _live(database) == {"w": GPU}
 
 
-def test_workers_that_are_started_anew_leave_one_row_of_their_kind(database):
+def test_workers_that_are_started_anew_leave_some_rows_of_their_kind(database):
     _renew(database, "gpu", GPU, seconds=-1.0)
-    for number in range(5):
-        _renew(database, f"cpu-{number}", seconds=-1.0)
+    for number in range(REMEMBERED + 5):
+        _renew(database, f"cpu-{number}", seconds=number - 1000.0)
     with database.session(read_only=True) as session:
-        assert session.scalar(select(func.count()).select_from(Worker)) == 2
+        names = set(session.scalars(select(Worker.name)))
+    # The latest, by whose jobs it is known how fast such a worker is; and the one that is made.
+    assert names == {"gpu", *(f"cpu-{number}" for number in range(4, REMEMBERED + 5))}
     assert _known(database) == [CPU, GPU]
 
 
