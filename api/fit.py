@@ -65,9 +65,16 @@ def _require_memory(known: Sequence[Capacity], needs: Needs, estimate: JobEstima
         return
     able = [capacity for capacity in known if not capacity.lacks(needs)]
     # The one that comes nearest is what the advice is for.
-    nearest = max(able, key=lambda capacity: _room(capacity) / _wanted(capacity, least))
-    too_large = [step for step in estimate.steps if _is_too_large(step, estimate, nearest)]
+    nearest = max(able, key=lambda capacity: _share_that_fits(capacity, least))
     there = f"The workers of this service have: {_in_words(able)}"
+    if nearest.device == "cuda" and least.cuda_memory_bytes > nearest.memory_bytes:
+        message = (
+            f"the job needs at least {gib(least.cuda_memory_bytes)} of main memory, beside that of the GPU, by its "
+            f"estimate. {there}. Use a smaller model or data set, or set `needs.memory_bytes`, which is then taken for "
+            "true in place of the estimate"
+        )
+        raise UnfitSpec([FieldError(where="needs.memory_bytes", message=message)])
+    too_large = [step for step in estimate.steps if _is_too_large(step, estimate, nearest)]
     field = "gpu_memory_bytes" if nearest.device == "cuda" else "memory_bytes"
     override = f"set `needs.{field}`{' (and `needs.device`)' if field == 'gpu_memory_bytes' else ''}, which is then "
     override += "taken for true in place of the estimate"
@@ -87,6 +94,13 @@ def _require_memory(known: Sequence[Capacity], needs: Needs, estimate: JobEstima
         f"its batches. {there}. Use a smaller model or data set, or {override}",
     )
     raise UnfitSpec(errors or [whole])
+
+
+def _share_that_fits(capacity: Capacity, least: Least) -> float:
+    share = _room(capacity) / _wanted(capacity, least)
+    if capacity.device == "cuda":
+        share = min(share, capacity.memory_bytes / max(1, least.cuda_memory_bytes))
+    return share
 
 
 def _is_too_large(step: StepEstimate, estimate: JobEstimate, capacity: Capacity) -> bool:

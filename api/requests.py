@@ -7,6 +7,7 @@ import time
 import uuid
 
 import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +27,8 @@ log = structlog.get_logger("api.access")
 class RequestMiddleware:
     """The outermost layer of the application.
 
-    A route that takes more than `JSON_LIMIT_BYTES` says so by `request.state.body_limit = bytes` before it reads.
+    A route that takes more than `JSON_LIMIT_BYTES` says so by `request.state.body_limit = bytes` before it reads. What
+    `request.state.afterwards` is set to is called behind the answer.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -79,6 +81,8 @@ class RequestMiddleware:
                 body_bytes=body.size,
                 team=state.get("team_id"),
             )
+            if (afterwards := state.get("afterwards")) is not None:
+                await run_in_threadpool(afterwards)
 
 
 class _LimitedBody:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from db.database import Database, open_database
 from db.errors import DatabaseError
-from db.queries.teams import SCOPES, create_key, create_team, find_team, list_keys, revoke_key
+from db.queries.teams import SCOPES, create_key, find_or_create_team, find_team, list_keys, revoke_key
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.storage_check import check_storage
@@ -50,7 +50,7 @@ def make_key(
 ) -> None:
     """Make an API key of a team, and the team if there is none of that name."""
     with _database() as database, database.session() as session:
-        owner = find_team(session, team) or create_team(session, team)
+        owner = find_or_create_team(session, team)
         key, plaintext = create_key(session, owner.id, name, frozenset(scope or SCOPES))
         _say(f"key {key.id} of team {owner.name} ({owner.id}), scopes {', '.join(key.scopes)}")
     sys.stdout.write(f"{plaintext}\n")

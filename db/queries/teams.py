@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now, now_plus
@@ -26,6 +26,14 @@ def create_team(session: Session, name: str) -> Team:
     session.add(team)
     session.flush()
     return team
+
+
+def find_or_create_team(session: Session, name: str) -> Team:
+    """The team of this name, a new one if there is none: never two, whoever asks at the same time."""
+    # A writing session on SQLite holds the whole database already.
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"team {name}", 0))))
+    return find_team(session, name) or create_team(session, name)
 
 
 def find_team(session: Session, name: str) -> Team | None:

@@ -83,13 +83,14 @@ def test_another_teams_uploads_are_not_there(server: ApiServer, client: httpx.Cl
     assert client.get(f"/v1/datasets/{dataset}").status_code == 200
 
 
-def test_the_use_of_a_key_is_noted(server: ApiServer, tenant: Tenant) -> None:
+@pytest.mark.parametrize("path", ["/v1/methods", "/v1/jobs/job_guessed"])
+def test_the_use_of_a_key_is_noted(server: ApiServer, tenant: Tenant, path: str) -> None:
     def last_used() -> object:
         with server.database.session(read_only=True) as session:
             return session.scalar(select(ApiKey.last_used_at).where(ApiKey.team_id == tenant.team_id))
 
     assert last_used() is None
-    tenant.client.get("/v1/methods")
+    tenant.client.get(path)
     # Noted after the answer.
     until(lambda: last_used() is not None)
     noted = last_used()

@@ -60,6 +60,17 @@ def test_half_of_a_batch_is_what_a_gpu_must_hold(server: ApiServer, client: http
     assert client.post("/v1/jobs", json=spec).status_code == 202
 
 
+def test_images_lie_in_main_memory_where_a_gpu_computes_too(
+    server: ApiServer, client: httpx.Client, spec: dict[str, Any]
+) -> None:
+    server.be_there("gpu", GPU.model_copy(update={"memory_bytes": 256 * MIB, "gpu_memory_bytes": 80 * GIB}))
+    (error,) = read_problem(client.post("/v1/jobs", json=spec), 422, "incompatible-spec").errors
+    assert error.where == "needs.memory_bytes"
+    assert re.search(r"at least \d+ MiB of main memory, beside that of the GPU", error.message)
+    # As advised.
+    assert client.post("/v1/jobs", json=spec | {"needs": {"memory_bytes": 200 * MIB}}).status_code == 202
+
+
 def test_a_network_that_no_worker_can_hold(server: ApiServer, client: httpx.Client, spec: dict[str, Any]) -> None:
     server.be_there("tiny", SMALL.model_copy(update={"memory_bytes": 256 * MIB}))
     spec["steps"] = [{"kind": "prune", "sparsity": 0.5}]

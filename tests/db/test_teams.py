@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy import text, update
 from db.clock import now_plus
 from db.errors import InvalidText, NotFound
 from db.models import ApiKey
-from db.queries.teams import create_key, create_team, find_key, list_keys, revoke_key, touch_key
+from db.queries.teams import create_key, create_team, find_key, find_or_create_team, list_keys, revoke_key, touch_key
 from tests.support.rows import new_tenant
 
 BOTH = frozenset({"read", "write"})
@@ -98,3 +99,12 @@ def test_use_is_noted_at_most_once_a_minute(database):
 def test_a_name_that_cannot_be_stored_is_refused(database):
     with pytest.raises(InvalidText, match="U\\+0000"), database.session() as session:
         create_team(session, "a\x00b")
+
+
+def test_a_team_that_several_want_at_once_is_made_once(database):
+    def want(_: int) -> str:
+        with database.session() as session:
+            return find_or_create_team(session, "wanted").id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(want, range(8)))) == 1
