@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from modelpress import __version__
 from modelpress.spec.architecture import ArchitectureRef
@@ -27,8 +27,9 @@ from modelpress.spec.steps import Distill, Step
 from modelpress.spec.student import Uploaded
 
 ENGINE_VERSION = 2
-"""Raise it when what is kept of steps changes its meaning, or a step comes to other weights: what an engine with
-another number has kept is left alone. Releases that leave both as they are take up each other's jobs."""
+"""Raise it when what is kept of steps changes its meaning, a step comes to other weights, or a field of a step gets
+another default: what an engine with another number has kept is left alone. Releases that leave all that as it is
+take up each other's jobs."""
 
 
 class GivenModel(Config):
@@ -86,11 +87,30 @@ def _said_of(model: GivenModel) -> object:
 
 
 def _asked_of(step: Step, students: Mapping[str, GivenModel]) -> object:
-    asked: dict[str, Any] = step.model_dump(mode="json")
+    asked: dict[str, Any] = _meant(step, step.model_dump(mode="json"))
     # One that was not given is refused, with a better word, when the step is checked.
     if isinstance(step, Distill) and isinstance(step.student, Uploaded) and step.student.model in students:
         asked["student"]["model"] = _said_of(students[step.student.model])
     return asked
+
+
+def _meant(value: object, dumped: Any) -> Any:
+    """What was dumped of a value, less the fields that are as they are by default.
+
+    So that a field which a later version adds changes nothing for steps that do not ask for it. `kind` says which of
+    several types it is.
+    """
+    if isinstance(value, BaseModel):
+        return {
+            name: _meant(getattr(value, name), dumped[name])
+            for name, field in type(value).model_fields.items()
+            if name == "kind"
+            or field.is_required()
+            or getattr(value, name) != field.get_default(call_default_factory=True, validated_data={})
+        }
+    if isinstance(value, tuple):
+        return [_meant(item, part) for item, part in zip(value, dumped, strict=True)]
+    return dumped
 
 
 def _digest(facts: object) -> str:

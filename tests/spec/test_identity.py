@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,13 @@ from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.identity import GivenModel, Inputs, job_identity, step_fingerprints
 from modelpress.spec.job import JobSpec, Recipe
 from modelpress.spec.network import Preprocessing
+from modelpress.spec.steps import Finetune
 from modelpress.spec.task import Compress, DatasetFile, ModelFile
 
 MODEL = GivenModel(format="safetensors", architecture=ArchitectureRef(architecture="nin_cifar"), sha256="a" * 64)
 STUDENT = MODEL.model_copy(update={"sha256": "c" * 64})
 INPUTS = Inputs(MODEL, "b" * 64)
+DEFAULTS = Path(__file__).parent / "step_defaults.json"
 PRUNE = {"kind": "prune", "sparsity": 0.5}
 FINETUNE = {"kind": "finetune", "training": {"epochs": 1}}
 
@@ -89,3 +93,55 @@ def test_a_task_asks_for_the_same_wherever_its_files_lie() -> None:
     file = ModelFile(path="inputs/model", **MODEL.model_dump())
     task = Compress(model=file, dataset=DatasetFile(path="inputs/dataset", sha256="b" * 64), recipe=recipe())
     assert step_fingerprints(task.inputs, task.recipe) == step_fingerprints(INPUTS, recipe())
+
+
+def test_every_kind_and_every_choice_is_told_apart() -> None:
+    ranks = [{"kind": kind, "value": 0.5} for kind in ("ratio", "energy")]
+    steps = [
+        PRUNE,
+        {**PRUNE, "sparsity": 0.6},
+        {**PRUNE, "schedule": {"kind": "cubic"}, "training": {"epochs": 1}},
+        {**PRUNE, "schedule": {"kind": "one_shot"}, "training": {"epochs": 1}},
+        *({"kind": "factorize", "rank": rank} for rank in ranks),
+        FINETUNE,
+        {"kind": "finetune", "training": {"epochs": 1, "augmentation": {"horizontal_flip": True}}},
+        {"kind": "finetune", "training": {"epochs": 1, "progressive_resizing": {}}},
+    ]
+    assert len({step_fingerprints(INPUTS, recipe(step))[1] for step in steps}) == len(steps)
+    # However it was written.
+    spelled = {"kind": "finetune", "training": recipe(FINETUNE).steps[0].training.model_dump()}  # type: ignore[union-attr]
+    assert step_fingerprints(INPUTS, recipe(spelled)) == step_fingerprints(INPUTS, recipe(FINETUNE))
+
+
+def test_a_field_that_is_new_changes_nothing_for_who_does_not_ask_for_it() -> None:
+    class Later(Finetune):
+        new: int = 3
+
+    step = recipe(FINETUNE).steps[0]
+    given = {"training": step.training}
+    asked = [module._asked_of(each, {}) for each in (step, Later(**given), Later(**given, new=4))]
+    assert asked[0] == asked[1]
+    assert asked[2] == {**asked[0], "new": 4}
+
+
+def test_defaults_are_those_of_this_engine_s_number() -> None:
+    """`python -m tests.spec.test_identity` records them anew, once ENGINE_VERSION is raised."""
+    recorded = json.loads(DEFAULTS.read_text())
+    assert recorded["engine_version"] == module.ENGINE_VERSION
+    now = _defaults()
+    for name, fields in recorded["defaults"].items():
+        assert {field: now[name][field] for field in fields} == fields, "a default changed: raise ENGINE_VERSION"
+
+
+def _defaults() -> dict[str, dict[str, Any]]:
+    """Of every field of a step that has one, by type."""
+    types = Recipe.model_json_schema()["$defs"]
+    return {
+        name: {field: said["default"] for field, said in found.get("properties", {}).items() if "default" in said}
+        for name, found in types.items()
+    }
+
+
+if __name__ == "__main__":
+    told = {"engine_version": module.ENGINE_VERSION, "defaults": _defaults()}
+    DEFAULTS.write_text(json.dumps(told, indent=1) + "\n")
