@@ -103,7 +103,7 @@ def sniff_dataset(path: Path) -> DatasetFormat:
     try:
         block = (unpack(head, _TAR_BLOCK) if unpack else head)[:_TAR_BLOCK]
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
-    except (tarfile.HeaderError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError) as error:
+    except (tarfile.HeaderError, EOFError, OSError, ValueError, *_UNPACKING) as error:
         if unpack:
             raise InvalidDataset(f"this compressed file holds no tar; {_PACK}") from error
         for magic, message in _OTHER_DATASETS.items():
