@@ -68,6 +68,11 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
         for run in runs:
             console.print(f"table {run.table}: {run.name}: {run.title}", markup=False)
         return 0
+    if options.published:
+        path = (options.results or RESULTS) / f"slimnets-{scale.name}.json"
+        if not path.is_file():
+            raise ModelPressError(f"{path} is not there; leave --published out to measure everything here")
+        console.print(f"{results.restore(path.read_text(), work)} jobs of {path.name} count as finished", markup=False)
     plan = planned(work, runs, scale, options.budget, lambda new: _timed(new, scale, console))
     for table, share in sorted(plan.shares.items()):
         least = LEAST_EPOCH if share else 1
@@ -76,7 +81,7 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
         )
     if options.threads is not None:
         os.environ["MODELPRESS_THREADS"] = str(options.threads)
-    campaign = Campaign(work / "runs", plan.shares, scale.original_epochs)
+    campaign = Campaign(work / results.RUNS, plan.shares, scale.original_epochs)
     if options.write:
         _write(options, scale, campaign, plan, console)
         return 0
@@ -156,6 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help="of runs with several seeds, the first so many (all)")
     parser.add_argument("--list", action="store_true", help="name the runs, and do nothing")
     parser.add_argument("--write", action="store_true", help="write the results of what has finished, and run nothing")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="count the results that lie in --results as finished, and add to them what they lack (else the work "
+        "folder's alone count, and results are written of these)",
+    )
     parser.add_argument("--threads", type=int, help="processor threads of a job (all cores)")
     parser.add_argument(
         "--work", type=Path, default=Path("var/slimnets"), help="what a stopped run goes on with (var/slimnets)"

@@ -83,7 +83,7 @@ def dumped(job: Job) -> list[dict[str, Any]]:
     return [step.model_dump(mode="json") for step in job.steps]
 
 
-def key(job: Job) -> str:
+def key(job: Job | Finished) -> str:
     """Name of the job's files."""
     words = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
     return f"{words}.{job.data}.{job.seed}"
@@ -91,14 +91,24 @@ def key(job: Job) -> str:
 
 def carry_out(job: Job, folder: Path, perform: Callable[[Job], Finished]) -> Finished:
     """The job's result from its file in `folder`; where there is none, or one of other steps, `perform` makes it."""
-    path = folder / f"{key(job)}.json"
+    path = path_of(job, folder)
     if path.is_file():
         kept = Finished.model_validate_json(path.read_bytes())
         if _are(kept.steps, job):
             return kept
     finished = perform(job)
-    write_text(path, finished.model_dump_json(indent=1) + "\n")
+    keep(finished, folder)
     return finished
+
+
+def path_of(job: Job | Finished, folder: Path) -> Path:
+    """Where the result of a job is kept."""
+    return folder / f"{key(job)}.json"
+
+
+def keep(finished: Finished, folder: Path) -> None:
+    """Write the file that `carry_out` looks for."""
+    write_text(path_of(finished, folder), finished.model_dump_json(indent=1) + "\n")
 
 
 def _are(kept: list[dict[str, Any]], job: Job) -> bool:

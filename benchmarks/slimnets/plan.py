@@ -53,6 +53,18 @@ def machine(scale: Scale, original: str, speeds: dict[str, Speed]) -> Machine:
     )
 
 
+def kept_plan(folder: Path) -> Plan:
+    """The plan of a work folder; an empty one where it has none."""
+    path = folder / PLAN_FILE
+    return Plan.model_validate_json(path.read_bytes()) if path.is_file() else Plan()
+
+
+def keep_plan(plan: Plan, folder: Path) -> Plan:
+    """Write the plan into its work folder; gives it back."""
+    write_text(folder / PLAN_FILE, plan.model_dump_json(indent=1) + "\n")
+    return plan
+
+
 def planned(
     folder: Path, runs: Sequence[Run], scale: Scale, budget: float | None, here: Callable[[Sequence[Run]], Machine]
 ) -> Plan:
@@ -62,8 +74,7 @@ def planned(
     OtherPlan when a table was begun with another budget, and BudgetTooSmall where the one that was given is.
     """
     minutes = scale.minutes if budget is None else budget
-    path = folder / PLAN_FILE
-    plan = Plan.model_validate_json(path.read_bytes()) if path.is_file() else Plan()
+    plan = kept_plan(folder)
     for number in sorted({run.table for run in runs} & plan.tables.keys()):
         begun = plan.tables[number].minutes
         if begun != minutes:
@@ -78,6 +89,5 @@ def planned(
                 raise
             found = shares(new, 0, None, scale.original_epochs)
         added = {number: TablePlan(minutes=minutes, share=share) for number, share in found.items()}
-        plan = Plan(tables=plan.tables | added)
-        write_text(path, plan.model_dump_json(indent=1) + "\n")
+        plan = keep_plan(Plan(tables=plan.tables | added), folder)
     return plan

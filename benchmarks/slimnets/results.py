@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmarks.result import commit
 from benchmarks.slimnets import paper
-from benchmarks.slimnets.finished import Finished, write_text
+from benchmarks.slimnets.finished import Finished, keep, path_of, write_text
 from benchmarks.slimnets.outcome import Outcome, reused_seconds
-from benchmarks.slimnets.plan import Plan
+from benchmarks.slimnets.plan import OtherPlan, Plan, keep_plan, kept_plan
 from benchmarks.slimnets.plots import plots
 from benchmarks.slimnets.recipes import ablations
 from benchmarks.slimnets.runs import PRUNING_PART_RATE, TABLES, Run
@@ -21,6 +21,8 @@ from benchmarks.slimnets.selection import all_runs, runs_of
 from benchmarks.slimnets.tables import table
 from modelpress.spec.report import Report
 
+RUNS = "runs"
+"""In a work folder, the files of finished jobs."""
 DATA_SET = "CIFAR-10 (JPEG edition)"
 
 
@@ -79,6 +81,29 @@ def read(text: str) -> tuple[Scale, dict[str, Outcome], dict[str, Any]]:
     return scale, outcomes, found
 
 
+def restore(text: str, work: Path) -> int:
+    """Take up what `document` made as finished in a work folder, which may have finished other runs; gives how many
+    jobs are new in it. Raises OtherPlan, and takes up nothing, when a table was begun there with other epochs."""
+    found = json.loads(text)
+    published, begun = Plan.model_validate(found["plan"]), kept_plan(work)
+    for number in sorted(published.tables.keys() & begun.tables.keys()):
+        if published.tables[number] != begun.tables[number]:
+            raise OtherPlan(
+                f"{work} has table {number} begun with other epochs than the published ones: give another --work"
+            )
+    jobs = [
+        Finished.model_validate(one)
+        for outcome in found["outcomes"].values()
+        for one in (*outcome["tried"], *outcome["finished"])
+    ]
+    folder = work / RUNS
+    new = [job for job in jobs if not path_of(job, folder).is_file()]
+    for job in new:
+        keep(job, folder)
+    keep_plan(Plan(tables=published.tables | begun.tables), work)
+    return len(new)
+
+
 def markdown(scale: Scale, outcomes: Mapping[str, Outcome], found: Mapping[str, Any], folder: str = "") -> str:
     """The tables and plots of one scale, and what differs from the paper; plots are looked for in `folder`."""
     if not outcomes:
@@ -128,8 +153,9 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
     # The training of the original begins with another network than all other jobs.
     later = [outcome for outcome in outcomes.values() if outcome.run.table != 0] or list(outcomes.values())
     reports = [report for outcome in later for report in outcome.reports]
-    first, accuracy = reports[0], reports[0].baseline.accuracy
+    accuracy = reports[0].baseline.accuracy
     assert accuracy is not None  # every job has a data set
+    machines = dict.fromkeys(_machine(report) for report in reports)
     # Steps that several jobs begin with were done once; by one of these jobs, whose time has them, or by another.
     jobs = {one.id for outcome in later for one in outcome.finished}
     begun = {done: seconds for report in reports for done, seconds in reused_seconds(report).items()}
@@ -148,8 +174,8 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
         f"- epochs: in the tables; the paper trains students for {paper.STUDENT_EPOCHS}, low-rank networks for "
         f"{paper.LOW_RANK_EPOCHS}, and prunes over {paper.PRUNING_STEPS:,} steps. "
         f"Where less than one epoch is left, table 1 prunes at {PRUNING_PART_RATE:g} of its learning rate.",
-        f"- machine: {_machine(first)}; {minutes:,.0f} minutes for these runs. Latency: ONNX Runtime, one image, one "
-        "thread, fp32 unless said; the paper gives none.",
+        f"- machine: {'; '.join(machines)}; {minutes:,.0f} minutes for these runs. Latency: ONNX Runtime, one image, "
+        "one thread, fp32 unless said; the paper gives none.",
         "- bytes: of the smallest file with the network's own outputs, over the fp32 bytes of the original; the paper "
         "counts zeros as if they took no room.",
         "- spread: ± is the standard deviation over seeds; a figure without it is of one seed.",

@@ -63,3 +63,8 @@ def with_reused(done: Finished, job: str, seconds: float) -> Finished:
 def a_job(name: str = "gradual-75", data: Data = "final", seed: int = 0) -> Job:
     """One that prunes without a training."""
     return Job(name, data, seed, (Prune(sparsity=0.75),))
+
+
+def fail(_: Job) -> Finished:
+    """What a job comes to that is stopped."""
+    raise KeyboardInterrupt

@@ -14,12 +14,7 @@ from benchmarks.slimnets.finished import CURVE_SAMPLES, Curve, Finished, Sample,
 from modelpress.spec.event import Progress
 from modelpress.spec.steps import Prune
 from modelpress.spec.training import Recovery
-from tests.benchmarks.slimnets.finished_jobs import a_job, finished
-
-
-def fail(_: Job) -> Finished:
-    """What a job comes to that is stopped."""
-    raise KeyboardInterrupt
+from tests.benchmarks.slimnets.finished_jobs import a_job, fail, finished
 
 
 def test_a_finished_job_is_not_run_again(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from benchmarks.slimnets.__main__ import main
 from benchmarks.slimnets.budget import final_jobs
 from benchmarks.slimnets.finished import carry_out
-from benchmarks.slimnets.plan import PLAN_FILE, Plan, TablePlan
+from benchmarks.slimnets.plan import PLAN_FILE, Plan, TablePlan, keep_plan
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import runs_of
 from tests.benchmarks.slimnets.finished_jobs import finished
@@ -25,3 +28,32 @@ def test_results_are_written_of_what_is_there(tmp_path: Path) -> None:
     assert main([*asked, "--write"]) == 0
     assert "| 75% of weights gone, gradually | 81.00% |" in (folder / "results" / "slimnets-tiny.md").read_text()
     assert sorted(path.name for path in folder.iterdir()) == [PLAN_FILE, "results", "runs"]
+
+
+def test_published_results_are_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "--scale",
+        "tiny",
+        "--tables",
+        "1",
+        "--data",
+        str(tmp_path),
+        "--results",
+        str(tmp_path / "results"),
+        "--write",
+    ]
+    first, second = (final_jobs(run, run.name, 0.0, TINY.original_epochs)[0] for run in runs_of(TINY, [1])[:2])
+    for number, job in enumerate((first, second)):
+        work = tmp_path / f"{number}"
+        carry_out(job, work / "tiny" / "runs", finished)
+        keep_plan(Plan(tables={1: TablePlan(minutes=0.0, share=0.0)}), work / "tiny")
+        assert main([*asked, "--write", "--work", str(work), *(["--published"] if number else [])]) == 0
+    assert "1 jobs of slimnets-tiny.json count as finished" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "results" / "slimnets-tiny.json").read_text())
+    assert list(kept["outcomes"]) == [first.name, second.name]
+
+
+def test_without_published_results_none_are_added_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--scale", "tiny", "--data", str(tmp_path), "--results", str(tmp_path), "--work", str(tmp_path)]
+    assert main([*asked, "--published"]) == 1
+    assert "slimnets-tiny.json is not there; leave --published out" in capsys.readouterr().err

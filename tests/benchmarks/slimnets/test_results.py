@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from benchmarks.slimnets.finished import carry_out, keep
 from benchmarks.slimnets.outcome import Outcome
-from benchmarks.slimnets.plan import Plan, TablePlan
-from benchmarks.slimnets.results import commands, differences, page, read, write
+from benchmarks.slimnets.plan import OtherPlan, Plan, TablePlan, keep_plan, kept_plan
+from benchmarks.slimnets.results import RUNS, commands, differences, document, page, read, restore, write
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import all_runs
-from tests.benchmarks.slimnets.finished_jobs import a_job, finished, with_reused
+from tests.benchmarks.slimnets.finished_jobs import a_job, fail, finished, with_reused
 
 FULL = SCALES["full"]
 PLAN = Plan(
@@ -71,3 +74,46 @@ def test_what_several_jobs_began_with_is_counted_once() -> None:
     inside = {**outcomes, names[2]: Outcome(runs[names[2]], (with_reused(second, before.id, 600.0),))}
     inside[names[1]] = Outcome(runs[names[1]], (first,))
     assert any("; 6 minutes for these runs" in line for line in differences(FULL, inside))
+
+
+def test_other_machines_are_named(tmp_path: Path) -> None:
+    runs = {run.name: run for run in all_runs(FULL)}
+    first, second = (finished(a_job(name)) for name in ("gradual-40", "gradual-75"))
+    provenance = second.report.provenance.model_copy(update={"machine": {"processor": "another", "cores": 4}})
+    second = second.model_copy(update={"report": second.report.model_copy(update={"provenance": provenance})})
+    outcomes = {one.name: Outcome(runs[one.name], (one,)) for one in (first, second)}
+    (line,) = (line for line in differences(FULL, outcomes) if line.startswith("- machine"))
+    assert line.startswith("- machine: a processor, 2 cores, torch ")
+    assert "; another, 4 cores, torch " in line
+
+
+def test_published_results_count_as_finished_in_another_work_folder(tmp_path: Path) -> None:
+    runs = {run.name: run for run in all_runs(FULL)}
+    ours, chosen = runs["low-rank-ours"], list(runs["low-rank-ours"].candidates)[-1]
+    best, tried = finished(a_job(ours.name), top1=0.77), finished(a_job(f"{ours.name}, x", "tuning"))
+    outcomes = {
+        "gradual-75": Outcome(runs["gradual-75"], (finished(a_job("gradual-75")),)),
+        ours.name: Outcome(ours, (best,), chosen, (tried,)),
+    }
+    text = json.dumps(document(FULL, outcomes, {}, PLAN))
+    work = tmp_path / "work"
+    newer = finished(a_job("gradual-75"), top1=0.5)
+    keep(newer, work / RUNS)
+    keep_plan(Plan(tables={7: TablePlan(minutes=720.0, share=1.0)}), work)
+    assert restore(text, work) == 2
+    # What was measured here stays; both plans are gone on with.
+    assert carry_out(a_job("gradual-75"), work / RUNS, fail) == newer
+    again = carry_out(a_job(ours.name), work / RUNS, fail)
+    assert (again.top1, again.curve) == (0.77, best.curve)
+    assert carry_out(a_job(tried.name, "tuning"), work / RUNS, fail).id == tried.id
+    assert kept_plan(work).tables.keys() == {1, 2, 3, 7}
+    assert restore(text, work) == 0
+
+
+def test_published_results_of_other_epochs_are_not_mixed_in(tmp_path: Path) -> None:
+    runs = {run.name: run for run in all_runs(FULL)}
+    text = json.dumps(document(FULL, {"gradual-75": Outcome(runs["gradual-75"], (finished(a_job()),))}, {}, PLAN))
+    keep_plan(Plan(tables={1: TablePlan(minutes=720.0, share=0.2)}), tmp_path)
+    with pytest.raises(OtherPlan, match="table 1 begun with other epochs than the published ones: give another --work"):
+        restore(text, tmp_path)
+    assert not (tmp_path / RUNS).exists()
