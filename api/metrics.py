@@ -90,7 +90,7 @@ class _Jobs(Collector):
             GaugeMetricFamily("modelpress_jobs", "Jobs that are not over, by state.", labels=["state"]),
             GaugeMetricFamily(
                 "modelpress_oldest_waiting_job_seconds",
-                "How long the next job in the queue has waited, seconds.",
+                "How long the job has waited that waits longest, seconds; 0 where none does.",
                 labels=[],
             ),
         )

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 
 from modelpress.spec.job import JobSpec
-from modelpress.spec.resources import Problem
+from modelpress.spec.resources import JobEvent, Problem
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -23,6 +23,9 @@ and proven to load.
 2. `POST /v1/jobs` takes a recipe: steps, from `GET /v1/methods`, carried out in order.
 3. `GET /v1/jobs/{id}?wait=30` answers when something changes; `/events` streams what happens.
 4. `GET /v1/jobs/{id}/report` and `/artifacts` say what came out, `GET /v1/artifacts/{id}/content` is the file.
+
+Every request below `/v1` needs `Authorization: Bearer KEY`; JSON bodies may have 1 MiB. Each may be answered by 503
+with `Retry-After`, while the database or the store is away: ask again.
 
 Every error is a problem document (RFC 9457, `application/problem+json`). Its `type` is stable; its `detail` says what
 is wrong and what to do; `errors` names each field that is wrong. Every answer carries `X-Request-ID`, which the
@@ -85,9 +88,11 @@ def install_openapi(app: FastAPI) -> None:
                 for operation in operations.values():
                     _read_examples(operation["responses"])
             schemas = described["components"]["schemas"]
-            problem = Problem.model_json_schema(ref_template=_REFERENCE)
-            schemas.update(problem.pop("$defs", {}))
-            schemas["Problem"] = problem
+            # No route gives them as its JSON body: errors are of another media type, events are lines of a stream.
+            for resource in (Problem, JobEvent):
+                schema = resource.model_json_schema(ref_template=_REFERENCE)
+                parts = schema.pop("$defs", {})
+                schemas |= {resource.__name__: schema} | {name: parts[name] for name in parts.keys() - schemas.keys()}
             app.openapi_schema = described
         return app.openapi_schema
 

@@ -117,8 +117,8 @@ class ModelUpload(Config):
         default=None,
         max_length=1000,
         description="Mean that was subtracted from each channel of the pixels (scaled to 0..1) in training, with "
-        "commas between. When `mean` and `std` are left out: what the weights that torchvision publishes of the model "
-        "are for, where it is one of 1,000 classes, else estimated from the data set.",
+        "commas between. When `mean` and `std` are left out: those of the published weights, of timm's networks and of "
+        "torchvision's with 1,000 classes; else estimated from the data set.",
         examples=["0.4914,0.4822,0.4465"],
     )
     std: str | None = Field(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from db.database import Database
-from db.queries.teams import SCOPES, create_key, create_team, find_key, find_team
+from db.queries.teams import SCOPES, create_key, find_key, find_or_create_team
 
 ADDRESS_FILE = "address"
 KEY_FILE = "api-key"
@@ -62,7 +62,7 @@ def ensure_key(home: Path, database: Database) -> Path:
     with database.session() as session:
         if path.is_file() and find_key(session, path.read_text().strip()) is not None:
             return path
-        team = find_team(session, TEAM) or create_team(session, TEAM)
+        team = find_or_create_team(session, TEAM)
         _key, plaintext = create_key(session, team.id, "made on first start", SCOPES)
         # Before the commit: a key that only the database knows would be of no use to anybody.
         _write(path, plaintext)

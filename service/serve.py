@@ -93,9 +93,9 @@ def _read_settings(arguments: list[str]) -> Settings:
 
 def _serve(settings: Settings, port: int, address: str) -> None:
     over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
-            signal.signal(number, lambda *_: over.set())
+    is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as `nohup` has it
+    for number in (signal.SIGINT, signal.SIGTERM, *(() if is_deaf else (signal.SIGHUP,))):
+        signal.signal(number, lambda *_: over.set())
     database = open_database(settings.database_url)
     try:
         database.migrate()

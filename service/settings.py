@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     )
     home: Path = Field(
         default_factory=lambda: Path.home() / ".local/share/modelpress",
-        description="Data folder: work folders of running jobs and, in the embedded default, everything else too.",
+        description="Data folder: work folders of running jobs and, in the embedded default, everything else too. "
+        "Default: `~/.local/share/modelpress`.",
     )
 
     # Where things are kept
@@ -143,7 +144,8 @@ class Settings(BaseSettings):
         default=600, gt=0, description="Longest inspection of an upload, seconds."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="What jobs compute on; `auto` takes the GPU where there is one."
+        default="auto",
+        description="What jobs compute on: `cpu`, `cuda`, or `auto`, which takes the GPU where there is one.",
     )
     cuda_visible_devices: str | None = Field(
         default=None,
@@ -201,10 +203,13 @@ class Settings(BaseSettings):
     worker_metrics_host: str = Field(default="127.0.0.1", description="Address that the workers' metrics listen on.")
 
     # Logs
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."
+    )
     log_format: Literal["console", "json"] = Field(
         default_factory=lambda data: "json" if data["environment"] == "production" else "console",
-        description="Lines to read, or one JSON object a line. Default: `json` in production, else `console`.",
+        description="`console`: lines to read; `json`: one object a line. Default: `json` in production, else "
+        "`console`.",
     )
 
     @field_validator("home")

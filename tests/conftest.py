@@ -30,9 +30,11 @@ OpenStore = Callable[[], Store]
 
 DIALECTS = ("sqlite", "postgresql")
 
-# A shell starts what runs in its background deaf to Ctrl-C, and so would be every process that a test starts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in its background deaf to Ctrl-C, `nohup` to the end of a terminal, and so would be every
+# process that a test starts.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

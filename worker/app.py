@@ -83,7 +83,10 @@ class _Worker(Worker):
     """Ends in the same orderly way by every signal: the job goes back to the queue at once anyway."""
 
     def install_platform_tweaks(self, worker: Worker) -> None:
+        # Celery sets handlers of its own, one that starts anew for SIGHUP among them.
+        is_deaf = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as `nohup` has it
         super().install_platform_tweaks(worker)
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
-                signal.signal(number, signal.getsignal(signal.SIGTERM))
+            signal.signal(number, signal.getsignal(signal.SIGTERM))
+        if is_deaf:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)

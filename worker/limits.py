@@ -107,7 +107,7 @@ class LimitWatch:
 def disk_usage(folder: Path) -> int:
     """Bytes that the files under a folder take up on the disk. Links are not followed.
 
-    Raises PermissionError where a folder cannot be looked into.
+    Raises PermissionError where a folder cannot be looked into, all or its files.
     """
 
     def refuse(error: OSError) -> None:
@@ -119,7 +119,7 @@ def disk_usage(folder: Path) -> int:
         for name in files:
             try:
                 total += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118  # many files, each second
-            except OSError:
+            except FileNotFoundError:
                 continue  # removed while we looked
     return total
 

@@ -112,7 +112,7 @@ class Relay:
     def _run(self) -> None:
         size = 0  # of the batch at work: the very same is tried again, as it may have been written after all
         while True:
-            is_last = self._ended.wait(INTERVAL_SECONDS)
+            is_last = self._ended.wait(0 if size else INTERVAL_SECONDS)
             is_all = size > 0
             while len(self._batch) < BATCH_EVENTS and not is_all:
                 events, is_all = self._file.read()
@@ -123,12 +123,19 @@ class Relay:
                     return
                 continue
             batch = self._batch[:size]
+            told = [event for event in batch if not isinstance(event, Checkpointed)]
             try:
-                is_ours = self._write([event for event in batch if not isinstance(event, Checkpointed)])
+                is_ours = not told or self._append(told)
             except PASSING as error:
                 log.warning("events_wait", error=type(error).__name__, events=len(self._batch))
                 time.sleep(INTERVAL_SECONDS)
                 continue
+            except Exception as error:  # noqa: BLE001  # whatever the database will not take, the job goes on
+                if size > 1:  # nothing of it was written: look for what is refused
+                    size //= 2
+                    continue
+                log.warning("event_skipped", reason="the database refuses it", error=type(error).__name__)
+                is_ours = True
             if not is_ours:
                 return
             del self._batch[:size]
@@ -138,17 +145,3 @@ class Relay:
                     self._note(event)
                 elif isinstance(event, Progress):
                     self.is_training = event.epoch is not None
-
-    def _write(self, events: list[Told]) -> bool:
-        if not events:
-            return True
-        try:
-            return self._append(events)
-        except PASSING:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever the database will not take, the job goes on
-            if len(events) == 1:
-                log.warning("event_skipped", reason="the database refuses it", error=type(error).__name__)
-                return True
-            half = len(events) // 2
-            return self._write(events[:half]) and self._write(events[half:])

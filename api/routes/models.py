@@ -37,8 +37,8 @@ _USUAL = problems(NoKey, MissingScope, RequestValidationError)
     summary="Upload a model",
     response_model=Model,
     openapi_extra=file_body(
-        "The weights: a safetensors file, or a state dict saved by PyTorch 1.6 or later; or an artifact of a job, "
-        "`model.mpz` or `model.safetensors`."
+        "A network exported by `torch.export` (`.pt2`) or as ONNX; a state dict or checkpoint with `architecture`, "
+        "safetensors or saved by PyTorch 1.6 or later; or an artifact of a job, `model.mpz` or `model.safetensors`."
     ),
     responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_MODEL)
     | problems(
@@ -64,9 +64,9 @@ async def upload_model(
 ) -> Model:
     """The body is the file itself: `curl --upload-file model.safetensors`, with `-X POST`.
 
-    The weights alone are not a network: `architecture` and `arguments` name the one that they belong to. The artifacts
-    of a job say it themselves. The answer comes when the file is kept; whether its weights fit is seen by the
-    inspection, a moment later.
+    A state dict is not a network: `architecture` and `arguments` name the one that it belongs to. Exported networks and
+    the artifacts of a job say it themselves. The answer comes when the file is kept; whether its weights fit is seen by
+    the inspection, a moment later.
     """
     sha256 = declared_hash(query.sha256, request.headers)
     async with received_body(request, services.store, services.settings.upload_limit_bytes, sha256) as writer:

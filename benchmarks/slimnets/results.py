@@ -184,8 +184,11 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
 
 def _machine(report: Report) -> str:
     facts = report.provenance.machine
-    gpu = f", {facts['gpu']}" if facts.get("gpu") else ""
-    return f"{facts['processor']}, {facts['cores']} cores{gpu}, torch {report.provenance.versions.get('torch', '?')}"
+    parts = [f"{facts['processor']} with {facts['instructions']}" if "instructions" in facts else facts["processor"]]
+    parts += [f"{facts['cores']} cores", facts.get("gpu"), f"torch {report.provenance.versions.get('torch', '?')}"]
+    trained = {stage.training.precision for stage in report.stages if stage.training is not None}
+    parts += [f"trained in {precision}" for precision in sorted(trained)]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def write(

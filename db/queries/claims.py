@@ -217,7 +217,11 @@ def append_events(
 
 
 def last_told(session: Session, job_id: str, attempt: int, after: int) -> int | None:
-    """The number of the last event behind `after` that the engine of this attempt told; None for none."""
+    """The number of the last event behind `after` that the engine of this attempt told; None for none.
+
+    Waits for a transaction whose COMMIT the server is still at, though its client has lost it.
+    """
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
     told = (Event.job_id == job_id, Event.seq > after, Event.attempt == attempt, Event.kind != "state")
     return session.scalar(select(func.max(Event.seq)).where(*told))
 

@@ -55,8 +55,16 @@ def with_durations(
 def _runs(session: Session) -> list[_Run]:
     last = (
         select(Job.id)
-        # Fifty of these: what was cancelled, or given another's result, tells nothing, however much of it there is.
-        .where(Job.finished_at.is_not(None), Job.state == JobState.SUCCEEDED, Job.reused_from.is_(None))
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
+        # Fifty of these: what was cancelled, given another's result or begun by another job tells nothing, however much
+        # of it there is.
+        .where(
+            Job.finished_at.is_not(None),
+            Job.state == JobState.SUCCEEDED,
+            Job.reused_from.is_(None),
+            Job.estimate.is_not(None),
+            Attempt.continues.is_(None),
+        )
         .order_by(Job.finished_at.desc())
         .limit(RECENT)
         .scalar_subquery()
@@ -65,11 +73,7 @@ def _runs(session: Session) -> list[_Run]:
         select(Job.model_id, Job.estimate, Attempt.started_at, Attempt.finished_at, Worker.device, Worker.cores)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
         .join(Worker, Worker.name == Attempt.worker)
-        .where(
-            Job.id.in_(last),
-            Job.estimate.is_not(None),
-            Attempt.continues.is_(None),
-        )
+        .where(Job.id.in_(last))
     )
     runs = []
     for model_id, estimate, started_at, finished_at, kind, cores in session.execute(whole):

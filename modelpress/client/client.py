@@ -92,18 +92,19 @@ class Client:
         timeout: float = 600.0,
         on_progress: UploadProgress | None = None,
     ) -> Model:
-        """Upload a state dict (safetensors, or `.pt` of tensors alone) of a named architecture, or a job's artifact.
+        """Upload an exported network (`.pt2`, ONNX), a state dict of a named architecture, or a job's artifact.
 
-        `model.mpz` and `model.safetensors` of a job say themselves which network they hold; leave the rest out.
+        A state dict is a safetensors file, or a `.pt` of tensors alone. `model.mpz` and `model.safetensors` of a job
+        say themselves which network they hold; leave the rest out.
 
         `arguments` are those of the architecture's constructor, such as `{"num_classes": 10}`. `image_size` is the
         height and width where not the architecture's own. `mean` and `std` (per channel, of pixels scaled to 0..1)
-        say how the model was trained to see its input; left out, they are taken from torchvision's published weights
-        of the architecture, or else estimated from the data set. `resize` with them says how images of any size are
-        brought to the input's: to so many pixels of the shorter side before the middle is cut out, or both sides
-        (`"stretch"`); left out, images must have the input's size. With `wait`, returns when the file was inspected,
-        after at most `timeout` seconds. `on_progress` is told bytes sent and bytes in all. Raises UploadRejected with
-        the reason when the file cannot be used, and WaitTimedOut.
+        say how the model was trained to see its input; left out, they are those of the weights that timm or torchvision
+        publishes of the architecture, or else estimated from the data set. `resize` with them says how images of any
+        size are brought to the input's: to so many pixels of the shorter side before the middle is cut out, or both
+        sides (`"stretch"`); left out, images must have the input's size. With `wait`, returns when the file was
+        inspected, after at most `timeout` seconds. `on_progress` is told bytes sent and bytes in all. Raises
+        UploadRejected with the reason when the file cannot be used, and WaitTimedOut.
         """
         path = Path(path)
         params: dict[str, str | int] = {"name": name or path.name}

@@ -38,7 +38,7 @@ def job_events(connection: Connection, job_id: str, after: int | None = None) ->
                 for data in _messages(response.iter_raw()):
                     event = JobEvent.model_validate_json(data)
                     after = event.id
-                    failures = 0
+                    failures, is_over = 0, False
                     yield event
                     if _state_in(event) == JobState.SUCCEEDED:  # nothing can follow
                         return

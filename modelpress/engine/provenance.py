@@ -49,9 +49,12 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, JsonValue]:
-    """The machine in words and numbers: processor, cores this process may use, memory, GPU, operating system."""
+    """The machine in words and numbers: processor and its vector instructions, cores that this process may use, memory,
+    GPU, operating system."""
     facts: dict[str, JsonValue] = {
         "processor": _processor(),
+        # Those that torch computes with: of processors that call themselves alike, one may be twice as fast as another.
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

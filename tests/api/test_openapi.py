@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -16,10 +17,13 @@ from referencing.jsonschema import DRAFT202012
 from api import examples
 from api.app import create_app
 from api.errors import KINDS, MEDIA_TYPE, NO_SUCH_PATH
+from modelpress.spec.event import StageDone
 from modelpress.spec.method import METHODS
 from modelpress.spec.recipes import NAMES
+from modelpress.spec.resources import JobEvent
 from service.settings import Settings
 from tests.support.api_server import ApiServer
+from tests.support.reports import a_report
 from tests.support.uploads import npz_file, safetensors_file
 
 Document = dict[str, Any]
@@ -89,6 +93,14 @@ def test_every_error_is_a_problem_document_with_examples(document: Document) -> 
                 seen += 1
     assert seen > 100
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_what_an_event_is_can_be_looked_up(document: Document) -> None:
+    event = StageDone(stage="baseline", measurement=a_report().baseline)
+    told = JobEvent(id=3, attempt=1, created_at=datetime.now(UTC), event=event)
+    validate(document, {"$ref": "#/components/schemas/JobEvent"}, told.model_dump(mode="json"))
+    kinds = document["components"]["schemas"]["JobEvent"]["properties"]["event"]["discriminator"]["mapping"]
+    assert set(kinds) == {"progress", "stage_done", "warning", "state"}
 
 
 def test_every_example_of_an_answer_fits_its_schema(document: Document) -> None:

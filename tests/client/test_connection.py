@@ -220,6 +220,21 @@ def test_what_a_job_said_while_its_stream_was_away_is_told() -> None:
         assert [event.id for event in client.job("job_1").events(after=5)] == [6]
 
 
+def test_a_job_that_is_tried_again_while_its_events_are_waited_for_goes_on() -> None:
+    failed, running = (make_job(state).model_dump_json().encode() for state in (JobState.FAILED, JobState.RUNNING))
+    replies = [
+        Reply(200, failed),  # the job
+        Reply(200),  # the stream: at its end already
+        Reply(200, failed),  # is it?
+        Reply(200, _event(6, "queued") + _event(7, "running")),  # it was tried again; the service stops
+        Reply(200),  # and stops once more
+        Reply(200, running),  # it is not over
+        Reply(200, _event(8, "succeeded")),
+    ]
+    with scripted_server(_in_turn(*replies)) as server, Client(server.url, "mp_x") as client:
+        assert [event.id for event in client.job("job_1").events(after=5)] == [6, 7, 8]
+
+
 def test_lists_are_followed_from_page_to_page() -> None:
     jobs = [make_job(JobState.QUEUED).model_copy(update={"id": f"job_{number}"}) for number in range(3)]
 

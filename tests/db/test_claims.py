@@ -21,6 +21,7 @@ from db.queries.claims import (
     has_waiting_jobs,
     heartbeat,
     keep_checkpoint,
+    last_told,
     lose,
     reap,
     release,
@@ -312,6 +313,21 @@ class TestEvents:
             rows = events_after(session, job.id, 0, 100)
         assert [row.seq for row in rows] == [1, 2, 3, 4, 5, 6]
         assert [row.kind for row in rows][2:] == ["warning", "stage_done", "progress", "warning"]
+
+    def test_what_a_lost_client_left_to_the_server_is_waited_for(self, database, job):
+        _claim(database)
+        with ThreadPoolExecutor(1) as pool:
+            with database.session() as session:
+                last = append_events(session, job.id, 1, [Warned(message="on its way")])
+
+                def look():
+                    with database.session() as other:
+                        return last_told(other, job.id, 1, last - 1)
+
+                looked = pool.submit(look)
+                with pytest.raises(TimeoutError):
+                    looked.result(0.5)
+            assert looked.result(30) == last
 
     def test_two_threads_never_give_one_number_twice(self, database, job):
         _claim(database)

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from db.clock import now, now_plus
 from db.models import Attempt, Job
+from db.queries import rates
 from db.queries.claims import claim_job, succeed
 from db.queries.jobs import cancel, note_estimate
 from db.queries.places import places
@@ -115,7 +116,7 @@ def _ran(database, submit, seconds, *, continues=None, **more) -> None:
         assert succeed(session, claimed.id, claimed.attempt, a_report())
 
 
-def test_durations_are_rough_until_jobs_have_ended(database, submit, tenant, model):
+def test_durations_are_rough_until_jobs_have_ended(database, submit, tenant, model, monkeypatch):
     with database.session() as session:
         renew_worker(session, "w", CPU, 600)
         renew_worker(session, "gpu", GPU, 600)
@@ -129,8 +130,9 @@ def test_durations_are_rough_until_jobs_have_ended(database, submit, tenant, mod
     # 4e12 in 1,000 seconds beside the fixed ones, on four cores.
     _ran(database, submit, 1000 + fixed)
     _ran(database, submit, fixed + 1)  # which tells nothing of the speed
+    monkeypatch.setattr(rates, "RECENT", 3)
     for _ in range(3):
-        _ran(database, submit, fixed + 100, continues=0)  # nor do those that another job has begun
+        _ran(database, submit, fixed + 100, continues=0)  # nor do those that another job has begun, however many
     learned = {each.device: each for each in _durations(database, estimate, model.id)}
     assert learned["cpu"].seconds == pytest.approx(fixed + 250, rel=0.05)
     assert (learned["cpu"].rough, learned["cuda"].rough) == (False, True)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime, timedelta, timezone
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -53,3 +54,5 @@ def test_the_machine_is_this_one() -> None:
     assert facts["memory_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert facts["gpu"] is None
     assert facts["processor"]
+    flags = Path("/proc/cpuinfo").read_text()
+    assert (facts["instructions"] == "AVX512") == ("avx512f" in flags and "avx512vl" in flags)

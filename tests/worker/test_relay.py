@@ -134,6 +134,26 @@ def test_an_event_that_the_database_refuses_takes_no_other_with_it(tmp_path):
     assert _relayed(path, _Table()) == ["a", "b", "c"]
 
 
+def test_beside_a_refused_event_the_parts_of_a_batch_are_tried_again_as_they_were(tmp_path):
+    """What is not known to be written is tried alone: with more, it would be taken for more."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(map(_line, ["a", "b", "c", "poison"])))
+    table, tried = _Table(), []
+
+    def append(events) -> bool:
+        tried.append("".join(event.message[0] for event in events))
+        if tried == ["abcp", "ab"]:
+            raise OperationalError("COMMIT", {}, Exception())
+        return table.append(events)
+
+    relay = Relay(path, append, lambda _: None)
+    relay.start()
+    relay.finish()
+    assert relay.finished(30)
+    assert tried == ["abcp", "ab", "ab", "cp", "c", "p"]
+    assert table.messages == ["a", "b", "c"]
+
+
 def test_nothing_is_written_once_the_job_is_lost(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"".join(_line(str(number)) for number in range(1000)))

@@ -47,13 +47,13 @@ from service.jail import capabilities as has
 from worker.limits import disk_usage
 from worker.work_folder import work_folder
 has.system_call(has._CAPSET, struct.pack("=Ii", has._VERSION, 0), bytes(24))  # none
-for mode in (0, 0o300):
+for mode in (0, 0o300, 0o700):
     with work_folder(Path(sys.argv[1]), "job_1-1") as folder:
         inner = folder / "closed" / "inner"
         inner.mkdir(parents=True)
         (inner / "file").write_text("x")
         disk_usage(folder)
-        inner.chmod(0)
+        inner.chmod(0 if mode < 0o700 else 0o400)  # its names can be read, and nothing of the files
         inner.parent.chmod(mode)
         try:
             disk_usage(folder)
@@ -70,7 +70,7 @@ def test_what_hides_its_files_is_over_the_limit_and_removed_all_the_same(tmp_pat
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "over every limit\n" * 2), done.stderr
+    assert (done.returncode, done.stdout) == (0, "over every limit\n" * 3), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

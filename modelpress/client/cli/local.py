@@ -32,7 +32,7 @@ def compress(
             metavar="MODEL",
             exists=True,
             dir_okay=False,
-            help="State dict, safetensors or .pt, or an artifact of a job.",
+            help=".pt2, ONNX, a state dict (safetensors or .pt), or an artifact of a job.",
             show_default=False,
         ),
     ],

@@ -24,8 +24,8 @@ Architecture = Annotated[
     typer.Option(
         "--architecture",
         "-a",
-        help="Name of the network that the weights are for, such as vgg19_bn_cifar or resnet18; model.mpz and "
-        "model.safetensors of a job say it themselves.",
+        help="Name of the network that a state dict is of, such as vgg19_bn_cifar or resnet18; leave it out for .pt2, "
+        "ONNX and the artifacts of a job.",
     ),
 ]
 Arguments = Annotated[

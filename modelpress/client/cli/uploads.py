@@ -31,7 +31,7 @@ def upload_model(
     url: options.Url = None,
     as_json: options.Json = False,
 ) -> None:
-    """Upload a state dict (safetensors or .pt) or an artifact of a job, and print its id."""
+    """Upload a network (.pt2, ONNX), a state dict (safetensors or .pt) or a job's artifact, and print its id."""
     given = options.read_arguments(arguments)
     preprocessing = options.read_preprocessing(mean, std, resize, interpolation)
     with Client(url) as client, ByteBar(screen.err()) as bar:

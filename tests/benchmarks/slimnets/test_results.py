@@ -79,12 +79,14 @@ def test_what_several_jobs_began_with_is_counted_once() -> None:
 def test_other_machines_are_named(tmp_path: Path) -> None:
     runs = {run.name: run for run in all_runs(FULL)}
     first, second = (finished(a_job(name)) for name in ("gradual-40", "gradual-75"))
-    provenance = second.report.provenance.model_copy(update={"machine": {"processor": "another", "cores": 4}})
+    provenance = second.report.provenance.model_copy(
+        update={"machine": {"processor": "another", "instructions": "AVX2", "cores": 4}}
+    )
     second = second.model_copy(update={"report": second.report.model_copy(update={"provenance": provenance})})
     outcomes = {one.name: Outcome(runs[one.name], (one,)) for one in (first, second)}
     (line,) = (line for line in differences(FULL, outcomes) if line.startswith("- machine"))
-    assert line.startswith("- machine: a processor, 2 cores, torch ")
-    assert "; another, 4 cores, torch " in line
+    torch = "torch ?, trained in fp32"
+    assert line.startswith(f"- machine: a processor, 2 cores, {torch}; another with AVX2, 4 cores, {torch}; ")
 
 
 def test_published_results_count_as_finished_in_another_work_folder(tmp_path: Path) -> None:
