@@ -51,8 +51,9 @@ NEWER_THAN_SERVED = (
     ("steps.*.training.progressive_resizing", None),
     ("steps.*.training.teacher_view", "augmented"),
 )
-"""Fields of a job's spec that the code before the newest migration does not know. A job that asks for one of them waits
-for a worker that does; every other job is one for all. Whoever adds a migration begins anew, with the fields since."""
+"""Fields of a job's spec that the code before the newest migration does not know. A job that asks for none of them is
+one for all; one that does is read by newer workers alone, and an older one that it would fit takes nothing behind it
+until one of these has taken it. Whoever adds a migration begins anew, with the fields since."""
 
 LOG_KIND = "log"
 

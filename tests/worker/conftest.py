@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,16 +77,16 @@ class Site:
         return sorted((self.home / "work").glob(f"*/{name}"))
 
     def start_worker(
-        self, kind: str = "jobs", *, log: str = "worker.log", **settings: object
+        self, kind: str = "jobs", *, log: str = "worker.log", by: Sequence[str] = (), **settings: object
     ) -> AbstractContextManager[Popen[bytes]]:
-        """Run a real worker; ended after the block."""
+        """Run a real worker, by another command where given; ended after the block."""
         environment = service_environment(
             home=str(self.home),
             database_url=self.database_url,
             broker_url=self.broker_url,
             **{name: str(value) for name, value in settings.items()},
         )
-        return running([sys.executable, "-m", "worker", kind], environment, self.home / log)
+        return running([*by, sys.executable, "-m", "worker", kind], environment, self.home / log)
 
     def log(self, log: str = "worker.log") -> str:
         """What a worker said."""

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import time
 from dataclasses import asdict
 
@@ -389,6 +390,16 @@ def test_an_unknown_message_does_not_stop_the_worker(site):
         done = site.wait_for_state(job, *FINAL)
         assert worker.poll() is None
     assert done.state is JobState.SUCCEEDED
+
+
+def test_a_worker_behind_a_terminal_that_closed_goes_on(embedded_site):
+    with embedded_site.start_worker(by=["nohup"]) as worker:
+        wait_for(lambda: "ready." in embedded_site.log(), "the worker", explain=embedded_site.log)
+        worker.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(1)
+        worker.terminate()
+        assert worker.wait(20) == 0
 
 
 def test_a_stopped_idle_worker_ends_soon(site):
