@@ -21,7 +21,7 @@ def accumulate(
     arithmetic: Arithmetic,
     origin: Origin | None,
     least: int,
-    labelled: float | None = None,
+    labelled: Tensor | None = None,
 ) -> Tensor:
     """Gradients of the mean loss of some images, whose `origin` is told to the loss, and how many count as `labelled`.
 

@@ -20,8 +20,9 @@ HALVES = 2
 
 
 @contextmanager
-def naming_batch(network: Network, training: Training, context: StepContext) -> Iterator[None]:
-    """Around a training of `network`: memory that runs out is a BatchTooLarge, and no other process trains on.
+def naming_batch(network: Network, training: Training, images: int, context: StepContext) -> Iterator[None]:
+    """Around a training of `network` on so many `images`: memory that runs out is a BatchTooLarge, and no other process
+    trains on.
 
     Raises RankLost where the others cannot be told.
     """
@@ -35,7 +36,7 @@ def naming_batch(network: Network, training: Training, context: StepContext) -> 
         traceback.clear_frames(error.__traceback__)
         free_memory(context.device)
         of_gpu = isinstance(error, torch.OutOfMemoryError)
-        raise BatchTooLarge(_advice(network, training, context), of_gpu=of_gpu) from error
+        raise BatchTooLarge(_advice(network, training, images, context), of_gpu=of_gpu) from error
 
 
 def halved(step: Step, index: int) -> str:
@@ -50,11 +51,8 @@ def halved(step: Step, index: int) -> str:
     )
 
 
-def _advice(network: Network, training: Training, context: StepContext) -> str:
-    batch = training.batch_size
-    if context.data is not None:
-        batch = min(batch, training.images_of_epoch(len(context.data.train_labels)))
-    part = -(-batch // (context.accumulation * context.ranks.size))
+def _advice(network: Network, training: Training, images: int, context: StepContext) -> str:
+    part = -(-training.largest_batch(images) // (context.accumulation * context.ranks.size))
     memory = footprint(network.module, network.description.input_shape)
     # Where the activations may be in bf16, more would fit: this many do in any case.
     image = 0 if memory is None else memory.training_bytes // (2 if training.precision == "bf16" else 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.rank import full_rank, untreated_reason
-from modelpress.engine.graphs.network import read_weights
+from modelpress.engine.graphs.network import weights_of_operators
 from modelpress.engine.measure import evaluating
 from modelpress.engine.network import layer_type, weighted_layers
 from modelpress.spec.inspection import LayerCall, LayerInspection
@@ -20,7 +20,7 @@ def inspect_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> tupl
     Some networks read a layer's weight without calling it (windowed attention does), and some have heads for training
     only. Neither can be given another module in its place.
     """
-    calls, read = layer_calls(module, input_shape), read_weights(module)
+    calls, read = layer_calls(module, input_shape), weights_of_operators(module)
     return tuple(
         _inspection(name, layer, calls[name], is_read=f"{name}.weight" in read)
         for name, layer in weighted_layers(module).items()

@@ -39,7 +39,7 @@ class _Entries(Config):
     images: int = Field(ge=0, description="Images so far.")
     seconds: float = Field(ge=0, description="Spent on training so far.")
     aside: float = Field(ge=0, description="Seconds spent on something else.")
-    before: float = Field(default=0.0, ge=0, description="Of these, seconds before the first step.")
+    before: float = Field(ge=0, description="Of these, seconds before the first step.")
     epoch_loss: float = Field(description="Mean of the latest finished epoch.")
     epoch_sum: float = Field(description="Of the losses of the epoch at work.")
     epoch_steps: int = Field(ge=0, description="Steps of the epoch at work.")

@@ -49,7 +49,7 @@ def _ranks(description: NetworkDescription, layers: Mapping[str, nn.Module]) -> 
     ranks = {}
     for edit in description.edits:
         if isinstance(edit, FactorizedLayer | CpLayer):
-            ranks[edit.layer] = min(edit.rank, _outputs(layers, f"{edit.layer}.0", edit.rank))
+            ranks[edit.layer] = _outputs(layers, f"{edit.layer}.0", edit.rank)
         elif isinstance(edit, TuckerLayer):
             given = _outputs(layers, f"{edit.layer}.0", edit.input_rank)
             ranks[edit.layer] = min(given, _outputs(layers, f"{edit.layer}.1", edit.output_rank))

@@ -30,7 +30,7 @@ class Loss(ABC):
     """The loss of a training. What it learns itself, and what it keeps of single images, are for those that do so."""
 
     # By how many labelled images the labels' term of the next batch is divided; None for as many as it has.
-    labelled: float | None = None
+    labelled: Tensor | None = None
 
     @abstractmethod
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
@@ -52,11 +52,11 @@ class Loss(ABC):
         """Remember what another one like it did. Raises UnusableCheckpoint."""
         snapshot.copy_into(_numbered(self.parameters()))
 
-    def prepare(self, everything: Origin, arithmetic: Arithmetic) -> Iterator[float]:  # noqa: ARG002 - likewise
+    def prepare(self, everything: Origin, arithmetic: Arithmetic) -> Iterator[float]:  # noqa: ARG002 - nothing to do
         """Before the first batch: compute what can be computed once for all images; yields how much of it is done."""
         yield from ()
 
-    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002 - likewise
+    def follow(self, origin: Origin | None, labelled: Tensor | None = None) -> None:  # noqa: ARG002 - for some losses
         """Where the images of the next batch come from; None where each is made of two.
 
         `labelled` where they are a part of a batch: its share of how many of the whole batch have a label, so that the

@@ -94,7 +94,7 @@ def recover(
                 progress = replace(progress, metrics={**progress.metrics, **metrics()})
             context.on_progress(progress)
 
-    with naming_batch(network, training, context):
+    with naming_batch(network, training, len(data.train_labels), context):
         summary = train(
             network.module,
             data,

@@ -101,9 +101,10 @@ def train(
             device=device,
             share=Share(0, ranks.size, least),
         )
-        if min(training.batch_size, training.images_of_epoch(len(data.train_labels))) == 1 < least:
-            advice = "raise `batch_size`" if training.batch_size == 1 else "an epoch has no more: raise `epoch_share`"
-            raise IncompatibleSpec(f"batch normalisation cannot be trained on batches of one image; {advice}")
+        if training.largest_batch(len(data.train_labels)) == 1 < least:
+            raise IncompatibleSpec(
+                f"batch normalisation cannot be trained on batches of one image; {_more_images(training, data)}"
+            )
         steps = training.epochs * len(batches)
         sample = batches.sample()
         check_takes_smaller(module, sample, training)
@@ -242,6 +243,15 @@ def draw_batches(
         classes=classes,
         share=share,
     )
+
+
+def _more_images(training: Training, data: ImageData) -> str:
+    """How batches of one image become larger."""
+    if training.batch_size == 1:
+        return "raise `batch_size`"
+    if len(data.train_labels) > 1:
+        return "an epoch has no more: raise `epoch_share`"
+    return "there is no other to train on: give more images, or labels for more of them"
 
 
 def _least_images(module: nn.Module) -> int:

@@ -269,7 +269,7 @@ def _step(index: int, step: Step, network: _Network, original: _Network, train: 
     return StepEstimate(
         step=index,
         kind=step.kind,
-        batch_size=min(training.batch_size, training.images_of_epoch(train)),
+        batch_size=training.largest_batch(train),
         fixed_bytes=int(fixed),
         image_bytes=int(image),
         macs=int(macs),

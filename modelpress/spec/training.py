@@ -158,6 +158,10 @@ class Training(Config):
         """How many of so many training images an epoch has."""
         return max(1, round(images * self.epoch_share))
 
+    def largest_batch(self, images: int) -> int:
+        """How many images a batch has at most, of so many training images."""
+        return min(self.batch_size, self.images_of_epoch(images))
+
     def images_seen(self, images: int) -> int:
         """How many are trained on in all epochs, each as often as it is, of a data set that has so many."""
         return self.epochs * self.images_of_epoch(images)

@@ -31,7 +31,7 @@ def test_memory_of_the_machine_is_told_apart():
     network = tiny_network(DATA.statistics)
     with (
         pytest.raises(BatchTooLarge, match="from 128 to 12") as caught,
-        naming_batch(network, Training(), context(network, DATA)),
+        naming_batch(network, Training(), len(DATA.train_labels), context(network, DATA)),
     ):
         torch.empty(2**60, dtype=torch.uint8)
     assert not caught.value.of_gpu
@@ -39,7 +39,7 @@ def test_memory_of_the_machine_is_told_apart():
 
 def test_another_error_is_left_alone():
     network = tiny_network(DATA.statistics)
-    with pytest.raises(ZeroDivisionError), naming_batch(network, Training(), context(network, DATA)):
+    with pytest.raises(ZeroDivisionError), naming_batch(network, Training(), 100, context(network, DATA)):
         raise ZeroDivisionError
 
 

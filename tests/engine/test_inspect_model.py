@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelpress.engine.estimate.plans import PLANS
+from modelpress.engine.graphs import pt2
+from modelpress.engine.graphs.exported import lifted_network
+from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.inspect_model import inspect_model, inspect_upload
 from modelpress.engine.measure import count_layer_macs
 from modelpress.engine.network import weighted_layers
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from tests.engine.test_original import model_file
+from tests.support.exported import export
 from tests.support.networks import describe, network
 
 
@@ -93,6 +98,24 @@ def test_calls_say_how_many_products_there_are(architecture: str, tmp_path: Path
     for layer in found.layers:
         places = sum(math.prod(call.output_size) for call in layer.calls)
         assert math.prod(layer.weight_shape) * places == counted[layer.name]
+
+
+class Tied(nn.Module):
+    """Calls a layer, and uses its weight a second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.linear(F.relu(self.mix(x.mean((2, 3)).repeat(1, 6))), self.mix.weight))
+
+
+def test_a_layer_whose_weight_is_also_read_cannot_be_replaced(tmp_path: Path) -> None:
+    network = lifted_network(pt2.read(export(Tied().eval(), tmp_path / "model.pt2", torch.randn(2, 1, 4, 4))))
+    layers = {layer.name: layer for layer in inspect_layers(network, (1, 4, 4))}
+    assert layers["mix"].untreated == "the network also reads its weight without calling it"
+    assert layers["head"].untreated is None
 
 
 def test_layers_that_are_read_but_never_called_cannot_be_factorized(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Batches:
         self._skipped = 0  # batches of the next epoch that another one gave out
         self.drawn = 0  # images of the latest batch, on all ranks
         # How many of them have a label, of which this rank's part has its share by images; None where all have.
-        self.labelled: float | None = None
+        self.labelled: Tensor | None = None
         self._all_labelled = bool((labels != UNLABELLED).all())
         self.memory_format = torch.channels_last  # of the batches
         self.origin: Origin | None = None  # of the latest batch's images; None where each is mixed of two
@@ -118,7 +118,8 @@ class Batches:
                 chosen = torch.cat([batch.roll(1)[part][:1], chosen])
             changes = drawn.of(chosen)
             if not self._all_labelled:
-                self.labelled = self._count_labelled(batch, drawn.of(batch).shares) * (len(batch[part]) / len(batch))
+                shares = None if drawn.shares is None else drawn.shares[batch]
+                self.labelled = self._count_labelled(batch, shares) * (len(batch[part]) / len(batch))
             self.origin = self._origin(everything, chosen, changes)
             images = self._normalise(crop_and_mirror(self._images[chosen], changes, self._augmentation.crop_padding))
             labels = self._labels[chosen].to(self._device)
@@ -151,12 +152,13 @@ class Batches:
         mirrored = 0 if changes.mirrored is None else changes.mirrored
         return replace(everything, places=chosen + len(self._labels) * mirrored)
 
-    def _count_labelled(self, batch: Tensor, shares: Tensor | None) -> float:
-        """How many images of the whole batch have a label; parts of mixed ones count as such."""
+    def _count_labelled(self, batch: Tensor, shares: Tensor | None) -> Tensor:
+        """How many images of the whole batch have a label (a number that no one has to wait for); parts of mixed ones
+        count as such."""
         has_label = (self._labels[batch] != UNLABELLED).float()
         if shares is not None:
             has_label = shares * has_label + (1 - shares) * has_label.roll(1)
-        return max(1.0, float(has_label.sum()))
+        return has_label.sum().clamp(min=1)
 
     def snapshot(self) -> Snapshot:
         """The place in the order of images: within an epoch, or between two."""

@@ -9,7 +9,7 @@ unlabelled/3.png  train/unlabelled/4.png      images to train with that have no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".ti
 TRAIN = ("train", "training")
 _TEST = ("test", "heldout")
 _VALIDATION = ("val", "valid", "validation")
+PARTS = frozenset({*TRAIN, *_TEST, *_VALIDATION})
 _UNLABELLED = "unlabelled"
 _JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -82,7 +83,10 @@ def arrange(entries: Sequence[Entry]) -> Layout:
     images = [(parts[around:], place) for parts, place in images]
     unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]
     images = [(parts, place) for parts, place in images if not _is_unlabelled(parts)]
-    heldout_names = heldout_part({parts[0].lower() for parts, _ in images if len(parts) > 1})
+    tops = {parts[0].lower(): entries[place].name for parts, place in images if len(parts) > 1}
+    # Classes may have the names of parts, beside others, and then nothing lies deeper.
+    are_classes = not tops.keys() <= PARTS and all(len(parts) <= 2 for parts, _ in images)
+    heldout_names = () if are_classes else heldout_part(tops)
     depth = 1 if heldout_names else 0  # where the class's name stands in a path
     _check_others([(parts[around:], place) for parts, place in files], depth, entries)
     if all(len(parts) == 1 for parts, _ in images):
@@ -132,14 +136,23 @@ def _without_labels(images: list[_File], entries: Sequence[Entry]) -> Layout:
     return Layout(classes=(), images=found)
 
 
-def heldout_part(tops: set[str]) -> tuple[str, ...]:
-    """Names of the folders whose images are held out; none where the top folders `tops` are not the parts of a set.
+def heldout_part(found: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the folders whose images are held out, of those `found` at the top, each with a file that lies there;
+    none where they are not the parts of a set.
 
     A validation part is held out where there is no test part. Where there is one, the validation images belong to
-    neither part: the figures are to be of images that nothing was trained or chosen by.
+    neither part: the figures are to be of images that nothing was trained or chosen by. Raises InvalidDataset where
+    there is something else beside the parts: to train on all of it would be to train on what is held out.
     """
-    if not (tops <= {*TRAIN, *_TEST, *_VALIDATION} and tops & {*TRAIN} and tops - {*TRAIN}):
+    tops = found.keys() & PARTS
+    if not (tops & {*TRAIN} and tops - {*TRAIN}):
         return ()
+    if tops != found.keys():
+        beside = found[min(found.keys() - tops)]
+        raise InvalidDataset(
+            f"{beside} lies beside the parts {', '.join(map(repr, sorted(tops)))} and in none of them; move it into "
+            "one, or remove it"
+        )
     for names in (TRAIN, _TEST, _VALIDATION):
         present = sorted(tops & set(names))
         if len(present) > 1:

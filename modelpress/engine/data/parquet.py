@@ -24,7 +24,7 @@ from modelpress.engine.data.class_labels import check_heldout, number_labels
 from modelpress.engine.data.damage import DAMAGED
 from modelpress.engine.data.decode import decode_images
 from modelpress.engine.data.fit import Fit
-from modelpress.engine.data.folders import TRAIN, heldout_part, is_junk
+from modelpress.engine.data.folders import PARTS, TRAIN, heldout_part, is_junk
 from modelpress.engine.data.labelled import DatasetContent, LabelledImages
 from modelpress.engine.data.limits import MAX_DECODED_BYTES, MAX_IMAGE_FILE_BYTES, MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
@@ -71,7 +71,7 @@ def _is_table(entry: Entry) -> bool:
 def read_tables(archive: Archive, places: list[int], fit: Fit | None = None) -> DatasetContent:
     """Read the Parquet files of an archive; the part of each is told from its name. Raises InvalidDataset."""
     parts = [_part(archive.entries[place].name) for place in places]
-    heldout_names = heldout_part(set(parts))
+    heldout_names = heldout_part({part: archive.entries[place].name for place, part in zip(places, parts, strict=True)})
     used, heldout, rows, unused = [], [], [], 0
 
     def open_at(place: int) -> _Table:
@@ -92,7 +92,7 @@ def _part(name: str) -> str:
     """Name of the part that a file is of: the word before the first dash, or its folder."""
     path = PurePosixPath(name.lower())
     word = path.stem.partition("-")[0]
-    return word if heldout_part({word, TRAIN[0]}) or word in TRAIN else path.parent.name
+    return word if word in PARTS else path.parent.name.removesuffix(".parquet")
 
 
 def _read(

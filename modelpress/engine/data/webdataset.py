@@ -68,7 +68,7 @@ def read_webdataset(archive: Archive, samples: dict[str, Sample], fit: Fit | Non
     if len(samples) > MAX_IMAGES:
         raise InvalidDataset(f"there are {len(samples)} images, the limit is {MAX_IMAGES}; use fewer")
     tops = _parts(samples)
-    heldout_names = heldout_part(set(tops.values()))
+    heldout_names = heldout_part({top: name for name, top in tops.items()})
     names = [name for name in samples if not heldout_names or tops[name] in (*TRAIN, *heldout_names)]
     heldout = np.array([bool(heldout_names) and tops[name] in heldout_names for name in names], dtype=bool)
     # In the archive's order, as what is packed is read from the front.

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelpress.engine.distill.features import FeatureLoss
 from modelpress.engine.distill.hinton import HintonLoss
-from modelpress.engine.loss import Loss, Origin
 from modelpress.spec.check.misfit import listed
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps.distillation_loss import LayerPair
 
 
-class AttentionLoss(Loss):
+class AttentionLoss(FeatureLoss):
     """Hinton's loss, plus `weight` times the squared difference of attention maps, summed over the pairs of layers.
 
     The mean over images and pixels takes the place of the paper's norm (equation 2), as in the authors' code. `taught`
@@ -31,15 +31,9 @@ class AttentionLoss(Loss):
         layers: Sequence[LayerPair],
         weight: float,
     ) -> None:
-        self._hinton = hinton
-        self._taught = taught
-        self._learnt = learnt
+        super().__init__(hinton, taught, learnt)
         self._layers = layers
         self._weight = weight
-
-    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002
-        """The next batch. The teacher is asked about these very images, whatever it has said before."""
-        self._hinton.follow(None, labelled)
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K). Raises IncompatibleSpec when the maps of a pair differ in size."""

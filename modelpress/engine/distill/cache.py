@@ -135,7 +135,7 @@ class TaughtLoss(Loss):
         """Have the teacher answer for all images where it will be asked about each."""
         return self._teacher.prepare(everything, arithmetic)
 
-    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:
+    def follow(self, origin: Origin | None, labelled: Tensor | None = None) -> None:
         """The next batch, whose images the teacher may have seen before."""
         super().follow(origin, labelled)
         self._teacher.follow(origin)

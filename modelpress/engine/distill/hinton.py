@@ -64,7 +64,7 @@ class HintonLoss(TaughtLoss):
         return self._alpha * softened + (1 - self._alpha) * hard
 
 
-def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0, labelled: float | None = None) -> Tensor:
+def label_loss(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0, labelled: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of logits (B, K) over the images of the batch that have a label; zero when none has.
 
     `labelled` takes the place of their number (`Loss.follow`).

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelpress.engine.distill.features import FeatureLoss
 from modelpress.engine.distill.hinton import HintonLoss
-from modelpress.engine.loss import Loss, Origin
 from modelpress.spec.steps.distillation_loss import LayerPair
 
 
-class HintLoss(Loss):
+class HintLoss(FeatureLoss):
     """Hinton's loss, plus `weight` times the mean squared difference of feature maps, averaged over the pairs.
 
     Where the numbers of channels differ, a 1x1 convolution from the student's to the teacher's is learned along
@@ -32,8 +32,7 @@ class HintLoss(Loss):
         weight: float,
         device: torch.device,
     ) -> None:
-        self._hinton = hinton
-        self._taught, self._learnt = taught, learnt
+        super().__init__(hinton, taught, learnt)
         self._layers, self._weight = layers, weight
         self.regressors = nn.ModuleList(
             nn.Identity() if own == other else nn.Conv2d(own, other, 1) for own, other in channels
@@ -42,10 +41,6 @@ class HintLoss(Loss):
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained along with the student, and is no part of it."""
         return self.regressors.parameters()
-
-    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002
-        """The next batch. The teacher is asked about these very images, whatever it has said before."""
-        self._hinton.follow(None, labelled)
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K)."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from modelpress.engine.distill.features import FeatureLoss
 from modelpress.engine.distill.hinton import HintonLoss
-from modelpress.engine.loss import Loss, Origin
 
 # Triplets grow with the cube: 128 images make two million.
 MOST_IMAGES = 128
@@ -18,7 +18,7 @@ MOST_IMAGES = 128
 _COINCIDENT = 1e-12
 
 
-class RelationalLoss(Loss):
+class RelationalLoss(FeatureLoss):
     """Hinton's loss, plus `distance` times the distance loss and `angle` times the angle loss (equations 6 and 8).
 
     Both compare embeddings, which the two networks' `taught` and `learnt` hold after a forward pass (one entry each):
@@ -35,15 +35,9 @@ class RelationalLoss(Loss):
         distance: float,
         angle: float,
     ) -> None:
-        self._hinton = hinton
-        self._taught = taught
-        self._learnt = learnt
+        super().__init__(hinton, taught, learnt)
         self._distance = distance
         self._angle = angle
-
-    def follow(self, origin: Origin | None, labelled: float | None = None) -> None:  # noqa: ARG002
-        """The next batch. The teacher is asked about these very images, whatever it has said before."""
-        self._hinton.follow(None, labelled)
 
     def __call__(self, outputs: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Mean loss of `outputs` (B, K)."""

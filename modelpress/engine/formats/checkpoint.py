@@ -43,6 +43,7 @@ MOST_NESTED = 3
 # DataParallel and AveragedModel, torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|avg|averaged?)(?:[._]|$)", re.IGNORECASE)
+_MOST_OBSCURE = 2
 _COUNT = "n_averaged"  # torch.optim.swa_utils.AveragedModel keeps it beside the weights
 _TRACKED = ".num_batches_tracked"
 
@@ -77,7 +78,9 @@ def state_dicts(content: Any) -> dict[str, dict[str, Tensor]]:
     """
     places: dict[int, list[str]] = {}
     found: dict[int, dict[str, Tensor]] = {}
-    expanded: set[int] = set()  # as a few dicts that hold each other many times would be billions of places
+    # Looked into once, and again under a plainer place: a few dicts that hold each other many times would be billions
+    # of places.
+    expanded: dict[int, int] = {}
     level: list[tuple[str, Any]] = [("", content)]
     for depth in range(MOST_NESTED + 1):
         below: list[tuple[str, Any]] = []
@@ -89,19 +92,19 @@ def state_dicts(content: Any) -> dict[str, dict[str, Tensor]]:
             ):
                 found.setdefault(id(inside), dict(inside))
                 places.setdefault(id(inside), []).append(place)
-            elif depth < MOST_NESTED and id(inside) not in expanded:
-                expanded.add(id(inside))
+            elif depth < MOST_NESTED and _obscurity(place) < expanded.get(id(inside), _MOST_OBSCURE + 1):
+                expanded[id(inside)] = _obscurity(place)
                 prefix = f"{place}." if place else ""
                 below += [(f"{prefix}{key}", value) for key, value in inside.items() if isinstance(key, str)]
         level = below
-    return {min(places[name], key=_obscurity): state for name, state in found.items()}
+    return {min(places[held], key=_obscurity): state for held, state in found.items()}
 
 
 def _obscurity(place: str) -> int:
     """How little a place says of what lies there: 0 for one of the usual ones."""
     if set(place.split(".")) <= {"", *USUAL_KEYS}:
         return 0
-    return 1 if _AVERAGED.search(f"{place}.") is None else 2
+    return 1 if _AVERAGED.search(f"{place}.") is None else _MOST_OBSCURE
 
 
 def choose(found: Mapping[str, Mapping[str, Tensor]], wanted: Collection[str]) -> Weights:
@@ -151,7 +154,7 @@ def _ends_with(name: str, ending: str) -> bool:
 def _decided(fits: Sequence[_Fit]) -> _Fit:
     candidates = [fit for fit in fits if not fit.averaged] or list(fits)
     if len(candidates) > 1:
-        candidates = [fit for fit in candidates if set(fit.place.split(".")) <= {"", *USUAL_KEYS}] or candidates
+        candidates = [fit for fit in candidates if _obscurity(fit.place) == 0] or candidates
     if len(candidates) > 1:
         raise InvalidModel(
             f"the file has weights for the whole network more than once, under {', '.join(map(str, candidates[:12]))}; "

@@ -85,7 +85,7 @@ def graph_of(network: GraphNetwork) -> Graph:
     return network._modelpress_plan.graph
 
 
-def read_weights(module: nn.Module) -> frozenset[str]:
+def weights_of_operators(module: nn.Module) -> frozenset[str]:
     """Names of the weights that operators of a graph take, beside what its layers have; none of another module."""
     if not isinstance(module, GraphNetwork):
         return frozenset()

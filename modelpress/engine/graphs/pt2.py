@@ -66,6 +66,7 @@ _TRAINING = {
     "dropout": (2, False),
     "feature_dropout": (2, False),
     "gru": (6, False),
+    "instance_norm": (5, False),
     "lstm": (6, False),
     "rnn_relu": (6, False),
     "rnn_tanh": (6, False),
@@ -187,7 +188,9 @@ class _Reader:
             return None
         if (found := _TRAINING.get(operator.partition(".")[0].removesuffix("_"))) is not None:
             place, value = found
-            arguments[place : place + 1] = [value] * len(arguments[place : place + 1])
+            # An instance norm without running statistics takes those of the images, in a prediction too.
+            if len(arguments) > place and not (operator.startswith("instance_norm") and arguments[3] is None):
+                arguments[place] = value
             options.pop("dropout_p", None)  # 0 by default
         scope = _scope(node.get("metadata", {}).get("nn_module_stack", ""))
         if scope and given:

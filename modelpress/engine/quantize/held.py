@@ -125,10 +125,10 @@ class HeldGrids:
         self._grids[name] = Grid(self._grids[name].levels, scales)
 
     def snapshot(self) -> Snapshot:
-        """The grids; of learned steps the multiples, from which the same steps follow to the last bit."""
+        """The grids; of learned steps the first ones and the multiples, from which the same follow to the last bit."""
         levels = {f"levels/{name}": grid.levels for name, grid in self._grids.items()}
         scales = {f"scales/{name}": self._learned.get(name, grid.scales).detach() for name, grid in self._grids.items()}
-        return Snapshot(levels | scales)
+        return Snapshot(levels | scales | {f"first/{name}": first for name, first in self._first.items()})
 
     def resume(self, snapshot: Snapshot) -> None:
         """Take the grids of a module like this one, for the same weights. Raises UnusableCheckpoint."""
@@ -140,6 +140,8 @@ class HeldGrids:
                 raise UnusableCheckpoint(f"it has no levels for {name!r}")
             scales = snapshot.like(f"scales/{name}", grid.scales).to(device)
             if name in self._learned:
+                # As fitted there: another processor's sums may round otherwise.
+                self._first[name] = snapshot.like(f"first/{name}", self._first[name]).to(device)
                 self._learned[name].data.copy_(scales)  # the optimiser has this one
                 self._take(name)
                 continue

@@ -11,6 +11,9 @@ from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.quantize.coded_length import MOST_CONTEXTS, coded_length, find_contexts, nearest_levels
 from modelpress.engine.quantize.held import HeldGrids, interval
 
+# Of the median step of a weight's channels, below which a channel's own no longer makes its pull larger.
+_LEAST_SHARE = 0.1
+
 
 class RatePenalty:
     """loss + rate * (coded bits / weights), over the uniform weights of `names`, which are held by `grids`.
@@ -51,7 +54,9 @@ class RatePenalty:
                 contexts = self._contexts[name] = find_contexts(nearest_levels(units, levels), levels)
             found = coded_length(units, contexts, levels)
             total += found.bits
-            pull = found.slopes.mul_(self._rate / self._weights).div_(scales)  # d penalty / d weight
+            # d penalty / d weight. Of a channel that is all but zero, one update would make more than all others are.
+            divisors = scales.clamp(min=_LEAST_SHARE * scales.median())
+            pull = found.slopes.mul_(self._rate / self._weights).div_(divisors)
             if weight.grad is not None:
                 weight.grad.add_(pull)
             most = levels // 2

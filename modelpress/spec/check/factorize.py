@@ -75,7 +75,7 @@ def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int
         excluded = [name for name in step.rank.values if name not in chosen]
         if excluded:
             raise ValueError(
-                f"`rank.values` names {listed(excluded)}, which `layers` leaves out; drop it in one of them"
+                f"`rank.values` names {listed(excluded)}, which `layers` leaves out; add it there, or drop its rank"
             )
         return {name: step.rank.values[name] for name in chosen if name in step.rank.values}
     rank = step.rank.value if isinstance(step.rank, RankNumber) else None

@@ -78,6 +78,7 @@ def test_only_a_training_part_is_all_there_is():
 
 def test_train_can_be_a_class():
     assert layout("car/1.png", "train/1.png", "plane/1.png").classes == ("car", "plane", "train")
+    assert layout("car/1.png", "train/1.png", "test/1.png").classes == ("car", "test", "train")
 
 
 def test_images_deeper_in_a_class():
@@ -103,6 +104,10 @@ def test_what_operating_systems_leave_behind_is_ignored():
         (("train/1.png", "test/2.png"), "train/1.png lies outside the class folders"),
         (("cat/1.png", "dog/1.png", "dog/2.heic"), "dog/2.heic is no image of a known type"),
         (("train/cat/1.png", "train/dog/1.png", "test/cat/1.png"), "class 'dog' is missing in the held-out part"),
+        (
+            tuple(f"{part}/{name}/1.png" for part in ("train", "extra", "test") for name in ("cat", "dog")),
+            "extra/dog/1.png lies beside the parts 'test', 'train' and in none of them; move it into one, or remove",
+        ),
         (("train/cat/1.png", "test/dog/1.png", "test/cat/1.png"), "class 'dog' is missing in the training part"),
         (
             tuple(f"{part}/{name}/1.png" for part in ("train", "valid", "val") for name in ("cat", "dog")),

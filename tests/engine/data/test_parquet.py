@@ -78,6 +78,7 @@ def test_a_column_of_binary_by_any_name(tmp_path: Path):
         ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet"),
         ("default/train/0000.parquet", "default/train/0001.parquet", "default/test/0000.parquet"),
         ("train-a.parquet", "train-b.parquet", "validation.parquet"),
+        ("set/train.parquet/part-0.parquet", "set/train.parquet/part-1.parquet", "set/test.parquet/part-0.parquet"),
     ],
 )
 @pytest.mark.parametrize("write", [write_tar, write_zip])
@@ -91,6 +92,13 @@ def test_the_files_of_a_data_set_in_an_archive(tmp_path: Path, names: tuple[str,
     np.testing.assert_array_equal(content.train.images[4], pixels_of(picture(11)))
     assert content.heldout is not None
     np.testing.assert_array_equal(content.heldout.images[2], pixels_of(picture(22)))
+
+
+def test_what_is_beside_the_parts_is_not_trained_on_with_all_of_them(tmp_path: Path):
+    table = save(tmp_path / "table", [0, 1]).read_bytes()
+    files = {f"data/{part}-0.parquet": table for part in ("train", "extra", "test")}
+    with pytest.raises(InvalidDataset, match=r"data/extra-0.parquet lies beside the parts 'test', 'train'"):
+        inspect_dataset(write_zip(tmp_path / "file", files))
 
 
 def test_a_validation_part_beside_a_test_part_is_used_for_nothing(tmp_path: Path):

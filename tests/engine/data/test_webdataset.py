@@ -61,6 +61,15 @@ def test_parts_by_their_folders(tmp_path: Path, around: str):
     )
 
 
+@pytest.mark.parametrize("place", ["extra/", ""])
+def test_what_is_beside_the_parts_is_not_trained_on_with_all_of_them(tmp_path: Path, place: str):
+    files = {}
+    for index, part in enumerate(["test/", "train/", place, "train/"]):
+        files |= {f"{part}{index}.png": picture(index), f"{part}{index}.cls": str(index % 2).encode()}
+    with pytest.raises(InvalidDataset, match=f"{place}2 lies beside the parts 'test', 'train' and in none"):
+        inspect_dataset(write_tar(tmp_path / "file", files))
+
+
 def test_images_are_brought_to_the_input(tmp_path: Path):
     files = {"a.png": picture(1), "a.cls": b"0", "b.png": picture(2, size=(9, 9)), "b.cls": b"1"}
     path = write_tar(tmp_path / "file", files)

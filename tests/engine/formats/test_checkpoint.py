@@ -212,3 +212,13 @@ def test_dicts_that_hold_each_other_are_looked_into_once():
     assert state_dicts({"a": STATE, "b": STATE}) == {"a": STATE}
     assert state_dicts({"ema": STATE, "x": {"y": {"z": STATE}}, "last": STATE, "model": STATE}) == {"model": STATE}
     assert state_dicts({"ema": STATE, "last": STATE}) == {"last": STATE}
+
+
+def test_what_is_held_twice_is_taken_from_where_it_is_the_model() -> None:
+    """A script whose averaged copy is the model itself, as `torch.save` keeps it."""
+    held = {"weights": STATE}
+    other = {name: tensor * 2 for name, tensor in STATE.items()}
+    for content in ({"ema": held, "model": held}, {"ema": held, "best": {"weights": other}, "model": held}):
+        weights = chosen(content)
+        assert_taken(weights)
+        assert not any("averaged" in note for note in weights.notes)

@@ -190,6 +190,15 @@ def test_a_model_exported_in_training_is_one_for_training_and_evaluation(tmp_pat
         assert torch.equal(module.eval()(images), network(images))
 
 
+@pytest.mark.parametrize("tracks", [True, False])
+def test_an_instance_norm_takes_what_it_takes_in_a_prediction(tracks: bool, tmp_path: Path) -> None:
+    module = trained(nn.Sequential(nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, track_running_stats=tracks), nn.Flatten()))
+    network = read(export(module.train(), tmp_path / "model.pt2", torch.randn(2, 1, 8, 8)))
+    images = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), module.eval()(images), rtol=1e-4, atol=1e-5)
+
+
 class Windows(nn.Module):
     """Reshapes as attention over windows does: the batch times four in front."""
 

@@ -124,6 +124,22 @@ def test_learned_steps_move_by_shares_of_themselves_whatever_the_optimiser(bits:
     assert float(moved.max()) < 1.15
 
 
+def test_a_checkpoint_holds_the_steps_that_were_fitted_elsewhere():
+    torch.manual_seed(0)
+    layer = nn.Linear(32, 4)
+    grid = uniform_grid(layer.weight, 4, "max")
+    there, here = (
+        HeldGrids(layer, {"weight": Grid(grid.levels, s)}, ["weight"]) for s in (grid.scales, grid.scales * 1.08)
+    )
+    with torch.no_grad():
+        there.parameters()[0].mul_(1.5)
+    there.follow(1, 100)
+    here.resume(there.snapshot())
+    assert torch.equal(here["weight"].scales, there["weight"].scales)
+    here.follow(2, 100)
+    assert torch.equal(here["weight"].scales, grid.scales * 1.5)
+
+
 def test_gradient_descent_moves_learned_steps_as_it_would_by_themselves():
     torch.manual_seed(0)
     layer, images = nn.Linear(32, 4), torch.randn(16, 32)

@@ -114,6 +114,22 @@ def test_fitted_steps_are_penalised_too_and_pruned_weights_stay_zero(learned: Ne
         assert not bool(made.module.get_parameter(name)[~kept].any())
 
 
+@pytest.mark.parametrize("size", [1e-10, 1e-5])
+def test_a_channel_that_is_all_but_zero_is_not_thrown_about(size: float):
+    """Weight decay leaves such, and without a norm behind them nothing takes their size away again."""
+    without = tiny_network(norm=False)
+    step = Finetune(training=Recovery(epochs=4, batch_size=64, learning_rate=0.05, precision="fp32"))
+    network = finetune(without, step, context(without, DATA)).network
+    name = next(name for name, weight in network.module.named_parameters() if weight.ndim == 4)
+    with torch.no_grad():
+        channel = network.module.get_parameter(name)[0]
+        channel.mul_(size / channel.abs().max())
+    made = quantize(network, Quantize(bits=8, rate=0.3, training=TRAINING), context(network, DATA)).network
+    sizes = made.module.get_parameter(name).detach().abs().flatten(1).amax(1)
+    assert float(sizes[0]) < float(sizes[1:].max())
+    assert accuracy(made.module, DATA) > 0.85
+
+
 def test_the_classes_chosen_last_go_into_the_checkpoint():
     torch.manual_seed(1)
     layer = nn.Linear(128, 64)
