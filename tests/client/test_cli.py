@@ -92,6 +92,8 @@ class TestWithoutAService:
             ([*COMPRESS, "--student", "README.md:nin_cifar"], 2, "write NAME=FILE:ARCHITECTURE"),
             ([*COMPRESS, "--student", "s=nothing.pt:nin_cifar"], 2, "--student s: there is no file nothing.pt"),
             ([*COMPRESS, "--student", "s=README.md:nin"], 2, "did you mean nin_cifar"),
+            ([*COMPRESS, "--student", "s=README.md:timm/resnet18"], 2, "no step of the recipe has the student"),
+            ([*COMPRESS, "--student", "s=a:b/resnet18"], 2, "there is no file a:b/resnet18"),
             ([*COMPRESS, "--student", "s=README.md:nin_cifar:{}}"], 2, "--student s is not JSON"),
             ([*COMPRESS, *["--student", "s=README.md:nin_cifar"] * 2], 2, "--student s was given twice"),
             ([*COMPRESS, "--student", "s=README.md:nin_cifar"], 2, "no step of the recipe has the student"),

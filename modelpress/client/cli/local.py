@@ -21,8 +21,10 @@ from modelpress.spec.event import Event, Progress, Warned
 from modelpress.spec.job import Recipe
 from modelpress.spec.network import Preprocessing
 
-# A path may hold a colon, the name of an architecture does not.
-_STUDENT = re.compile(r"(?P<name>[^=]+)=(?P<path>.+?)(?::(?P<architecture>\w+)(?::(?P<arguments>\{.*\}))?)?", re.DOTALL)
+# A path may hold a colon, the name of an architecture does not; nor a slash, but for timm's.
+_STUDENT = re.compile(
+    r"(?P<name>[^=]+)=(?P<path>.+?)(?::(?P<architecture>(?:timm/)?\w+)(?::(?P<arguments>\{.*\}))?)?", re.DOTALL
+)
 
 
 def compress(
