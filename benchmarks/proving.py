@@ -80,7 +80,7 @@ def passes(files: dict[ArtifactKind, Path], images: torch.Tensor, threads: int) 
 def main() -> None:
     """Measure, write, print."""
     parser = arguments("proving", __doc__ or "")
-    parser.add_argument("--images", type=int, default=10_000, help="held out")
+    parser.add_argument("--images", type=int, default=1_000, help="held out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--network", default="vgg19_bn_cifar", help="one for images of 32 x 32")
     parser.add_argument("--threads", type=int, default=available_cores())
