@@ -84,8 +84,8 @@ def arrange(entries: Sequence[Entry]) -> Layout:
     unlabelled = [(parts, place) for parts, place in images if _is_unlabelled(parts)]
     images = [(parts, place) for parts, place in images if not _is_unlabelled(parts)]
     tops = {parts[0].lower(): entries[place].name for parts, place in images if len(parts) > 1}
-    # Classes may have the names of parts, beside others, and then nothing lies deeper.
-    are_classes = not tops.keys() <= PARTS and all(len(parts) <= 2 for parts, _ in images)
+    # Classes may have the names of parts, beside others, and then hold images rather than folders of them.
+    are_classes = not tops.keys() <= PARTS and all(len(parts) <= 2 for parts, _ in images if parts[0].lower() in PARTS)
     heldout_names = () if are_classes else heldout_part(tops)
     depth = 1 if heldout_names else 0  # where the class's name stands in a path
     _check_others([(parts[around:], place) for parts, place in files], depth, entries)

@@ -78,7 +78,7 @@ def test_only_a_training_part_is_all_there_is():
 
 def test_train_can_be_a_class():
     assert layout("car/1.png", "train/1.png", "plane/1.png").classes == ("car", "plane", "train")
-    assert layout("car/1.png", "train/1.png", "test/1.png").classes == ("car", "test", "train")
+    assert layout("car/red/1.png", "train/1.png", "test/1.png").classes == ("car", "test", "train")
 
 
 def test_images_deeper_in_a_class():
