@@ -43,6 +43,11 @@ class Outcome:
         return [one.report for one in self.finished]
 
     @property
+    def machines(self) -> list[str]:
+        """Where it was measured, in words."""
+        return list(dict.fromkeys(map(machine_in_words, self.reports)))
+
+    @property
     def top1(self) -> Figure:
         """Of the result, on the test images."""
         return Figure.of([one.top1 for one in self.finished])
@@ -109,3 +114,13 @@ class Outcome:
 def reused_seconds(report: Report) -> dict[tuple[str, int], float]:
     """What the steps took that another job did, by that job's id and their place."""
     return {(stage.reused_from, stage.index): stage.seconds for stage in report.stages if stage.reused_from is not None}
+
+
+def machine_in_words(report: Report) -> str:
+    """Processor or GPU of a report, torch, and what it computed in while it trained."""
+    facts = report.provenance.machine
+    parts = [f"{facts['processor']} with {facts['instructions']}" if "instructions" in facts else facts["processor"]]
+    parts += [f"{facts['cores']} cores", facts.get("gpu"), f"torch {report.provenance.versions.get('torch', '?')}"]
+    trained = {stage.training.precision for stage in report.stages if stage.training is not None}
+    parts += [f"trained in {precision}" for precision in sorted(trained)]
+    return ", ".join(str(part) for part in parts if part)

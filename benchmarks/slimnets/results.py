@@ -19,7 +19,6 @@ from benchmarks.slimnets.runs import PRUNING_PART_RATE, TABLES, Run
 from benchmarks.slimnets.scale import SCALES, Scale
 from benchmarks.slimnets.selection import all_runs, runs_of
 from benchmarks.slimnets.tables import table
-from modelpress.spec.report import Report
 
 RUNS = "runs"
 """In a work folder, the files of finished jobs."""
@@ -155,7 +154,7 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
     reports = [report for outcome in later for report in outcome.reports]
     accuracy = reports[0].baseline.accuracy
     assert accuracy is not None  # every job has a data set
-    machines = dict.fromkeys(_machine(report) for report in reports)
+    machines = dict.fromkeys(machine for outcome in later for machine in outcome.machines)
     # Steps that several jobs begin with were done once; by one of these jobs, whose time has them, or by another.
     jobs = {one.id for outcome in later for one in outcome.finished}
     begun = {done: seconds for report in reports for done, seconds in reused_seconds(report).items()}
@@ -180,15 +179,6 @@ def differences(scale: Scale, outcomes: Mapping[str, Outcome]) -> list[str]:
         "counts zeros as if they took no room.",
         "- spread: ± is the standard deviation over seeds; a figure without it is of one seed.",
     ]
-
-
-def _machine(report: Report) -> str:
-    facts = report.provenance.machine
-    parts = [f"{facts['processor']} with {facts['instructions']}" if "instructions" in facts else facts["processor"]]
-    parts += [f"{facts['cores']} cores", facts.get("gpu"), f"torch {report.provenance.versions.get('torch', '?')}"]
-    trained = {stage.training.precision for stage in report.stages if stage.training is not None}
-    parts += [f"trained in {precision}" for precision in sorted(trained)]
-    return ", ".join(str(part) for part in parts if part)
 
 
 def write(

@@ -94,8 +94,8 @@ def _original(outcome: Outcome) -> list[str]:
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """What was chosen, of how many seeds figures are, how long it took where that is limited, and how the files in 8
-    bits do."""
+    """What was chosen, of how many seeds figures are, how long it took where that is limited, how the files in 8 bits
+    do, and where each was measured if not all on one machine."""
     lines = []
     for outcome in outcomes:
         if outcome.chosen is not None:
@@ -120,6 +120,11 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(
                 f"- {outcome.run.title}, as the file that computes in 8 bits: {times(speed)} faster, {percent(top1)}."
             )
+    machines = dict.fromkeys(machine for outcome in outcomes for machine in outcome.machines)
+    if len(machines) > 1:
+        for machine in machines:
+            there = [outcome.run.title for outcome in outcomes if machine in outcome.machines]
+            lines.append(f"- on {machine}: {'; '.join(there)}.")
     return [*lines, ""] if lines else lines
 
 

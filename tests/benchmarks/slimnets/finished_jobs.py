@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.slimnets.budget import Data, Job
 from benchmarks.slimnets.finished import Finished, Sample, dumped
 from modelpress.spec.report import Accuracy, Latency, Report, TrainingSummary
@@ -52,6 +54,13 @@ def finished(job: Job, top1: float = 0.81, stored_bytes: int = 100) -> Finished:
         report=report(top1, stored_bytes),
         curve=(Sample(part=0, step=1, loss=2.0, sparsity=0.1), Sample(part=0, step=9, loss=1.0, sparsity=0.75)),
     )
+
+
+def on(done: Finished, **facts: Any) -> Finished:
+    """The same, on a machine of which these facts are others."""
+    provenance = done.report.provenance
+    provenance = provenance.model_copy(update={"machine": provenance.machine | facts})
+    return done.model_copy(update={"report": done.report.model_copy(update={"provenance": provenance})})
 
 
 def with_reused(done: Finished, job: str, seconds: float) -> Finished:

@@ -13,7 +13,7 @@ from benchmarks.slimnets.plan import OtherPlan, Plan, TablePlan, keep_plan, kept
 from benchmarks.slimnets.results import RUNS, commands, differences, document, page, read, restore, write
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import all_runs
-from tests.benchmarks.slimnets.finished_jobs import a_job, fail, finished, with_reused
+from tests.benchmarks.slimnets.finished_jobs import a_job, fail, finished, on, with_reused
 
 FULL = SCALES["full"]
 PLAN = Plan(
@@ -76,17 +76,13 @@ def test_what_several_jobs_began_with_is_counted_once() -> None:
     assert any("; 6 minutes for these runs" in line for line in differences(FULL, inside))
 
 
-def test_other_machines_are_named(tmp_path: Path) -> None:
+def test_other_machines_are_named() -> None:
     runs = {run.name: run for run in all_runs(FULL)}
-    first, second = (finished(a_job(name)) for name in ("gradual-40", "gradual-75"))
-    provenance = second.report.provenance.model_copy(
-        update={"machine": {"processor": "another", "instructions": "AVX2", "cores": 4}}
-    )
-    second = second.model_copy(update={"report": second.report.model_copy(update={"provenance": provenance})})
-    outcomes = {one.name: Outcome(runs[one.name], (one,)) for one in (first, second)}
+    jobs = finished(a_job("gradual-40")), on(finished(a_job("gradual-75")), processor="another", instructions="AVX2")
+    outcomes = {one.name: Outcome(runs[one.name], (one,)) for one in jobs}
     (line,) = (line for line in differences(FULL, outcomes) if line.startswith("- machine"))
     torch = "torch ?, trained in fp32"
-    assert line.startswith(f"- machine: a processor, 2 cores, {torch}; another with AVX2, 4 cores, {torch}; ")
+    assert line.startswith(f"- machine: a processor, 2 cores, {torch}; another with AVX2, 2 cores, {torch}; ")
 
 
 def test_published_results_count_as_finished_in_another_work_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.slimnets.runs import Run
 from benchmarks.slimnets.scale import SCALES
 from benchmarks.slimnets.selection import runs_of
 from benchmarks.slimnets.tables import percent, table, times
-from tests.benchmarks.slimnets.finished_jobs import a_job, finished, with_reused
+from tests.benchmarks.slimnets.finished_jobs import a_job, finished, on, with_reused
 
 RUNS = {run.name: run for scale in ("full", "gpu") for run in runs_of(SCALES[scale])}
 
@@ -50,6 +50,18 @@ def test_seeds_have_a_mean_and_a_spread_and_a_choice_is_told() -> None:
         "- ranks chosen by us, batch norm between: EVBMF, chosen on images held out of the training ones (the smallest "
         "file within 1.0% of the highest accuracy), of: energy 0.8 70.00% in 100 bytes, EVBMF 70.00% in 100 bytes."
     )
+
+
+def test_rows_of_several_machines_are_told_apart() -> None:
+    names = ("gradual-40", "gradual-75", "gradual-87.5")
+    jobs = [finished(a_job(name)) for name in names]
+    jobs[1] = on(jobs[1], gpu="a GPU")
+    found = table(1, {job.name: outcome(RUNS[job.name], job) for job in jobs}).splitlines()[-2:]
+    assert found == [
+        "- on a processor, 2 cores, torch ?, trained in fp32: 40% of weights gone, gradually; 87.5% of weights gone, "
+        "gradually.",
+        "- on a processor, 2 cores, a GPU, torch ?, trained in fp32: 75% of weights gone, gradually.",
+    ]
 
 
 def test_time_that_is_limited_is_told_with_what_another_job_did() -> None:
