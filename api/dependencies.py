@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
 from api.changes import Watch
 from api.metrics import Metrics
@@ -71,7 +73,10 @@ def authenticate(
     services: ServicesParam,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
-    """Who calls. Raises NoKey."""
+    """Who calls; looked up once a request. Raises NoKey."""
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
     if credentials is None:
         raise NoKey("this needs an API key: send `Authorization: Bearer mp_...`")
     with services.database.session(read_only=True) as session:
@@ -84,7 +89,23 @@ def authenticate(
         services.touched[key.id] = now
         # Behind the answer, whatever it is: what a leaked key tries in vain is a use, too.
         request.state.afterwards = partial(_note_use, services.database, key.id)
-    return Caller(team_id=key.team_id, key_id=key.id, scopes=frozenset(key.scopes))
+    caller = Caller(team_id=key.team_id, key_id=key.id, scopes=frozenset(key.scopes))
+    request.state.caller = caller
+    return caller
+
+
+class KeyFirst(APIRoute):
+    """A route with a body in JSON: FastAPI would read it, and take it apart, before it asks who calls."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handle = super().get_route_handler()
+
+        async def handle_known(request: Request) -> Response:
+            await run_in_threadpool(authenticate, request, await get_services(request), await _bearer(request))
+            return await handle(request)
+
+        return handle_known
 
 
 def _note_use(database: Database, key_id: str) -> None:

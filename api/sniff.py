@@ -13,6 +13,7 @@ import lzma
 import os
 import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -43,6 +44,9 @@ _TAR_BLOCK = 512
 _MOST_TAR_MEMBERS = 200
 _MOST_UNPACKED_BYTES = 1 << 20
 
+# A header or an index takes up to thirty times its length when it is taken apart; so few are at once.
+_LOOKING = threading.BoundedSemaphore(2)
+
 _PACK = (
     "pack folders of images by class into a zip or tar, or save arrays with `numpy.savez(file, images=..., labels=...)`"
 )
@@ -50,6 +54,11 @@ _PACK = (
 
 def sniff_model(path: Path) -> ModelFormat:
     """Format of an uploaded model. Raises InvalidModel."""
+    with _LOOKING:
+        return _sniff_model(path)
+
+
+def _sniff_model(path: Path) -> ModelFormat:
     size = path.stat().st_size
     head = _head(path)
     if head.startswith(b"PK\x03\x04"):
@@ -74,7 +83,7 @@ def describes_network(path: Path, format: ModelFormat) -> bool:
     """Whether a file that `sniff_model` found to be of this format says itself which network it holds."""
     if format != "safetensors":
         return format in ("pt2", "onnx", "compact")
-    with path.open("rb") as file:
+    with _LOOKING, path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     metadata = header.get("__metadata__")
     return isinstance(metadata, dict) and METADATA_KEY in metadata
@@ -243,7 +252,9 @@ def _torch_zip_format(path: Path) -> Literal["pt", "pt2"]:
 
 def _start_of_pickle(archive: zipfile.ZipFile) -> bytes:
     for member in archive.infolist():
-        if member.filename.endswith("/data.pkl") and not member.flag_bits & 1:  # not encrypted
+        # PyTorch packs and encrypts nothing; of bzip2 and LZMA the first bytes can be had with all the others alone.
+        is_plain = member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & 1
+        if member.filename.endswith("/data.pkl") and is_plain:
             with archive.open(member) as file:
                 return file.read(_HEAD_BYTES)
     return b""

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import examples
 from api.changes import wait_for_change
-from api.dependencies import Caller, Reader, Services, ServicesParam, Writer, require_json
+from api.dependencies import Caller, KeyFirst, Reader, Services, ServicesParam, Writer, require_json
 from api.errors import problems
 from api.etags import matches
 from api.openapi import answer, request_examples
@@ -40,7 +40,7 @@ from modelpress.spec.state import JobState
 
 log = structlog.stdlib.get_logger(__name__)
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyFirst)
 
 _USUAL = problems(NoKey, MissingScope, RequestValidationError)
 

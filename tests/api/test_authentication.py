@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import httpx
 import pytest
 from sqlalchemy import select
@@ -48,6 +50,16 @@ def test_keys_that_are_none(server: ApiServer, header: str | bytes) -> None:
         "/v1/jobs", headers=[(b"Authorization", header if isinstance(header, bytes) else header.encode())]
     )
     read_problem(response, 401, "unauthenticated")
+
+
+def test_a_body_is_not_read_before_it_is_known_who_calls(server: ApiServer) -> None:
+    """Nor waited for: whoever has no key would hold a connection and a megabyte for as long as they like."""
+    address = httpx.URL(server.url)
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: {address.host}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+    for key in ("", "Authorization: Bearer mp_wrong\r\n"):
+        with socket.create_connection((address.host, address.port), timeout=30) as connection:
+            connection.sendall(f"{head}{key}\r\n[".encode())
+            assert connection.recv(64).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_revoked_key(server: ApiServer, tenant: Tenant) -> None:

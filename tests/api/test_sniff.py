@@ -7,8 +7,11 @@ import json
 import pickle
 import struct
 import tarfile
+import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from pyarrow import parquet
 from safetensors.torch import save_file
 from torch import nn
 
+from api import sniff
 from api.sniff import describes_network, sniff_dataset, sniff_model
 from modelpress.engine.formats.registry import WRITERS
 from modelpress.spec.failure import InvalidDataset, InvalidModel
@@ -291,3 +295,37 @@ def test_nor_one_whose_length_stands_in_the_records_of_zip64(write):
                 sniff_model(path)
         else:
             assert sniff_model(path) == "pt"  # for the inspection to refuse
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+def test_nothing_is_unpacked_of_what_pytorch_does_not_pack(write, kind):
+    """A few hundred bytes that would be as many megabytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        archive.writestr("model/data.pkl", bytes(64 << 20))
+    path = write(file.getvalue())
+    tracemalloc.start()
+    try:
+        assert sniff_model(path) == "pt"
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 20
+
+
+def test_few_files_are_looked_at_at_once(write, monkeypatch):
+    path, looking, most = write(safetensors_file()), [], []
+
+    def slow(path):
+        looking.append(path)
+        most.append(len(looking))
+        time.sleep(0.05)
+        looking.pop()
+        return b""
+
+    monkeypatch.setattr(sniff, "_head", slow)
+    with ThreadPoolExecutor(8) as pool:
+        for looked in [pool.submit(sniff_model, path) for _ in range(8)]:
+            with pytest.raises(InvalidModel):
+                looked.result()
+    assert max(most) == 2
