@@ -16,7 +16,7 @@ from modelpress.spec.resources import Problem
 from tests.support.api_server import ApiServer
 
 FUZZ = settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     database=None,
     derandomize=True,

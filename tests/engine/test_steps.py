@@ -66,7 +66,18 @@ def test_layers_are_chosen_by_type(step: dict[str, Any]):
         STEPS[wrong.kind](original, wrong, context(original))
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(RECIPES, 3)), ids="-".join)
+def _orders() -> list[tuple[str, ...]]:
+    """Three steps each, in which every step follows every other somewhere."""
+    found, missing = [], set(itertools.permutations(RECIPES, 2))
+    for new in (2, 1):
+        for order in itertools.permutations(RECIPES, 3):
+            if len(missing & set(itertools.pairwise(order))) == new:
+                found.append(order)
+                missing -= set(itertools.pairwise(order))
+    return found
+
+
+@pytest.mark.parametrize("order", _orders(), ids="-".join)
 def test_in_any_order(order: tuple[str, ...]):
     original = original_of()
     before = copy.deepcopy(original.module.state_dict())

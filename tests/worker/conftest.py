@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,10 @@ from tests.support.reports import a_report
 from tests.support.rows import Tenant, new_tenant
 
 PATIENCE_SECONDS = 60.0
+# Each kind of site is stopped by one of them: a worker takes both alike, whatever its queue is.
+BY_ITS_SIGNALS = pytest.mark.parametrize(
+    ("site", "number"), [("embedded", signal.SIGINT), ("production", signal.SIGTERM)], indirect=["site"]
+)
 
 
 def wait_for(

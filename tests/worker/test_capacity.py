@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from modelpress.spec.needs import Capacity
 from service.settings import Settings
@@ -64,8 +66,13 @@ def test_gpus_that_do_not_answer_are_none(machine, tmp_path, script):
     assert find_capacity(_settings(tmp_path, device="cuda")).device == "cuda"
 
 
-def test_torch_answers():
-    """And nothing else is printed where there is no GPU."""
+def test_torch_answers(monkeypatch):
+    """With the memory of each GPU, those of another size too; nothing where there is none."""
     from modelpress.engine.gpus import gpu_memory_bytes
 
-    assert all(size > 1 << 28 for size in gpu_memory_bytes())
+    assert len(gpu_memory_bytes()) == torch.cuda.device_count()
+    properties = [SimpleNamespace(total_memory=size << 30) for size in (24, 80)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties.__getitem__)
+    assert gpu_memory_bytes() == [24 << 30, 80 << 30]

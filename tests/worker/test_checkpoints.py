@@ -19,7 +19,7 @@ from modelpress.spec.task import CHECKPOINT_FILES, CHECKPOINT_FOLDER
 from storage.local import LocalStore
 from tests.support.patience import SHORT_LEASE_SECONDS
 from tests.support.processes import engine_processes
-from tests.worker.conftest import Site, wait_for
+from tests.worker.conftest import BY_ITS_SIGNALS, Site, wait_for
 from tests.worker.test_jobs import FINAL, _artifacts, _log
 from worker.checkpoint_keeper import CheckpointKeeper, open_checkpoint
 
@@ -88,7 +88,7 @@ def test_after_a_killed_engine_the_same_worker_goes_on(site):
     assert _attempts(site, job) == [("lost", "the engine was killed from outside", None), ("succeeded", None, 1)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@BY_ITS_SIGNALS
 def test_a_stopped_worker_hands_over_a_last_checkpoint(site, number):
     command = site.engine("train")
     with site.start_worker(engine_command=command, lease_seconds=60) as worker:

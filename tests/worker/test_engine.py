@@ -66,7 +66,9 @@ def _inspected(site, get, row):
 
 
 @pytest.mark.slow
-def test_from_upload_to_files(site, tmp_path):
+def test_from_upload_to_files(embedded_site, tmp_path):
+    """tests/deployment/test_production.py does so with PostgreSQL, Redis and S3."""
+    site = embedded_site
     save_file(build(SMALL).state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "broken.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
     random = np.random.default_rng(0)

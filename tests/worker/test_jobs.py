@@ -32,7 +32,7 @@ from tests.support.free_port import free_port
 from tests.support.patience import SHORT_LEASE_SECONDS
 from tests.support.processes import engine_processes, freeze
 from tests.support.rows import ARCHITECTURE, PREPROCESSING
-from tests.worker.conftest import wait_for
+from tests.worker.conftest import BY_ITS_SIGNALS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def test_two_workers_do_each_job_once(site):
         assert [e.state for e in _events(site, job) if isinstance(e, StateChanged)].count("succeeded") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@BY_ITS_SIGNALS
 def test_a_stopped_worker_gives_the_job_back_and_leaves_no_process(site, number):
     with site.start_worker(engine_command=site.engine("spawn"), lease_seconds=60) as worker:
         job = site.submit()

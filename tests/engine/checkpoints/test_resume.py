@@ -145,8 +145,8 @@ def assert_same(result: StepResult, expected: StepResult) -> None:
 @pytest.mark.parametrize("name", STEPS_TO_BREAK)
 def test_a_broken_off_step_comes_to_the_same_weights(original: Network, name: str, tmp_path: Path):
     step = STEPS_TO_BREAK[name]
-    expected = Attempts(original, step, tmp_path / "whole").run(every=None)
-    assert list((tmp_path / "whole").iterdir()) == []
+    whole = Attempts(original, step, tmp_path / "whole")
+    expected = whole.run()
     attempts = Attempts(original, step, tmp_path / "broken")
     # In the first epoch, in the second, and in the last.
     for until in (2, 5, 6):
@@ -154,8 +154,6 @@ def test_a_broken_off_step_comes_to_the_same_weights(original: Network, name: st
             attempts.run(until=until)
     assert_same(attempts.run(), expected)
     # It went on behind the thirteenth of its checkpoints.
-    whole = Attempts(original, step, tmp_path / "again")
-    assert_same(whole.run(), expected)
     assert attempts.kept == whole.kept - 13
 
 

@@ -58,6 +58,7 @@ def test_several_ranks_see_the_same_sizes(tmp_path: Path):
     alone = trained()
     with leading(tmp_path, 2) as ranks:
         shared = trained(ranks)
+    assert shared.sizes == alone.sizes
     for one, other in zip(alone.parameters(), shared.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,5 +43,5 @@ def test_the_regressor_learns_and_is_no_part_of_the_student():
         before = weight.detach().clone()
         summary = train(student, data, data.statistics, training, loss=loss, seed=0, device=CPU)
         assert not torch.equal(weight, before)
-    assert summary.final_loss > 0
+    assert np.isfinite(summary.final_loss)
     assert set(student.state_dict()) == names

@@ -15,6 +15,7 @@ from modelpress.engine.distill.step import distill
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.steps import Distill
 from modelpress.spec.steps.distillation_loss import Attention, LayerPair, Relational
+from tests.engine.distill.test_relational import by_the_paper
 from tests.support.contexts import context
 from tests.support.image_data import noise
 from tests.support.networks import describe, network
@@ -90,6 +91,21 @@ def test_what_is_added_to_hintons_loss():
     maps = [(one**2).mean(1).reshape(5, -1) for one in maps]
     maps = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in maps]
     assert found == pytest.approx(hinton + 10 * ((maps[0] - maps[1]) ** 2).mean(), rel=1e-5)
+
+
+@torch.no_grad()
+def test_distances_and_angles_have_their_weights():
+    torch.manual_seed(0)
+    teacher, student = frozen_teacher(tiny_module(), torch.device("cpu")), tiny_module().eval()
+    images, labels = torch.randn(5, 1, 8, 8), torch.arange(5)
+    hinton = float(HintonLoss(teacher, temperature=4.0, alpha=0.9)(student(images), labels, images))
+    embeddings = [torch.nn.Sequential(*list(net)[:-1])(images).double().numpy() for net in (student, teacher)]
+    distances, angles = by_the_paper(*embeddings)
+    for wanted in (Relational(distance=3.0, angle=7.0), Relational()):
+        with distillation_loss(wanted, teacher, student, label_smoothing=0.0) as loss:
+            found = float(loss(student(images), labels, images))
+        assert found == pytest.approx(hinton + wanted.distance * distances + wanted.angle * angles, rel=1e-5)
+    assert (wanted.distance, wanted.angle) == (25, 50)  # the paper's
 
 
 def test_embeddings_are_what_the_last_layer_is_given():

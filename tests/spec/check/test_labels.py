@@ -25,7 +25,7 @@ UNLABELLED = DatasetInspection(
 )
 PRUNE = {"kind": "prune", "sparsity": 0.5}
 DISTILL = {"kind": "distill", "student": {"architecture": "nin_cifar"}, "training": {"epochs": 1}}
-CHANNELS = {"kind": "prune_channels", "amount": {"kind": "share", "value": 0.5}}
+CHANNELS = {"kind": "prune_channels", "target": {"kind": "channels", "removed": 0.5}}
 
 
 def _check(step: dict[str, Any], dataset: DatasetInspection = UNLABELLED) -> list[tuple[str, str]]:
@@ -37,6 +37,7 @@ def _check(step: dict[str, Any], dataset: DatasetInspection = UNLABELLED) -> lis
     [
         PRUNE,
         {**PRUNE, "training": {"epochs": 1, "teacher": "original"}},
+        CHANNELS,
         DISTILL,
         # Layers are compared without a label too.
         {**DISTILL, "loss": {"kind": "relational", "alpha": 0}},
@@ -55,6 +56,7 @@ def test_what_a_teacher_teaches_needs_no_labels(step: dict[str, Any]) -> None:
         ({**DISTILL, "alpha": 0}, "steps.0.alpha", "the original has no say either"),
         ({**DISTILL, "loss": {"kind": "hinton", "alpha": 0}}, "steps.0.loss.alpha", "the original has no say either"),
         ({**PRUNE, "criterion": "taylor"}, "steps.0.criterion", "no image has a label: use `magnitude`"),
+        ({**CHANNELS, "criterion": "taylor"}, "steps.0.criterion", "no image has a label: use `l2`"),
     ],
 )
 def test_what_labels_are_needed_for(step: dict[str, Any], where: str, message: str) -> None:

@@ -132,8 +132,7 @@ class Reader(nn.Module):
         return self.head(self.rows(x.squeeze(1))[0][:, -1])
 
 
-@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize(("kind", "exporter"), [(nn.LSTM, "dynamo"), (nn.LSTM, "torchscript"), (nn.GRU, "torchscript")])
 def test_the_exporters_of_torch(kind: type[nn.RNNBase], exporter: str, tmp_path: Path) -> None:
     module = trained(Reader(kind))
     network = network_of(export(module, tmp_path / "model.onnx", torch.randn(2, 1, 8, 8), exporter))
