@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -447,13 +446,13 @@ class TestWait:
             if headers:
                 headers = {"If-None-Match": tenant.client.get(path).headers["etag"]}
             thread, answers = self.in_background(lambda: waiter.get(path, params=LONG, headers=headers))  # noqa: B023  # joined within the loop
-            time.sleep(0.5)
+            until(lambda: len(server.app.state.services.watch._waiters) > 0)  # nothing public says it
             assert thread.is_alive()
             if before["state"] == "queued":
                 claimed = server.claim()
             else:
                 server.tell(claimed, progress(0.5))
-            thread.join(10)
+            thread.join(60)
             assert answers[0].status_code == 200
             assert answers[0].json() != before
 

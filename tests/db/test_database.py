@@ -185,13 +185,14 @@ def test_postgresql_is_reached_by_its_usual_names(scheme, postgres_url):
 
 
 def test_who_freezes_within_a_transaction_keeps_nobody_waiting(request, monkeypatch):
-    monkeypatch.setattr(database_module, "FROZEN_SECONDS", 0.3)
     url = request.getfixturevalue("new_postgres_url")(request.getfixturevalue("postgres_template"))
-    with opened(url) as frozen, opened(url) as other:
-        tenant = new_tenant(frozen)
+    with opened(url) as patient:
+        tenant = new_tenant(patient)
         job = tenant.submit(tenant.upload_model())
-        with other.session() as session:
+        with patient.session() as session:
             claim_job(session, "frozen", 30)
+    monkeypatch.setattr(database_module, "FROZEN_SECONDS", 0.3)
+    with opened(url) as frozen, opened(url) as other:
 
         def freeze():
             with frozen.session() as session:

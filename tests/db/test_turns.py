@@ -150,10 +150,11 @@ def test_a_priority_is_the_teams_own_affair(database):
 
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 def test_a_worker_that_freezes_in_its_claim_is_cut_off(database_url, monkeypatch):
+    with opened(database_url) as patient:
+        tenant = new_tenant(patient)
+        job = tenant.submit(tenant.upload_model())
     monkeypatch.setattr(database_module, "FROZEN_SECONDS", 0.3)
     with opened(database_url) as database:
-        tenant = new_tenant(database)
-        job = tenant.submit(tenant.upload_model())
 
         def freeze():
             with database.session() as session, ThreadPoolExecutor(1) as pool:

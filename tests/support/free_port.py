@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 # Below the ports that Linux gives to outgoing connections (32768 and up), of which tests make thousands: a port from
 # there could be taken between the look and the use.
-_LISTENING = range(20_000, 32_000)
+_SHARE = 1_500  # of each process that tests run in, eight at most: two of them never draw the same
+_FIRST = 20_000 + _SHARE * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8)
+_LISTENING = range(_FIRST, _FIRST + _SHARE)
 _given: set[int] = set()
 
 

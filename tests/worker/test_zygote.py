@@ -217,7 +217,7 @@ def test_the_engine_of_a_silent_worker_ends(starter: Forker, tmp_path: Path) -> 
 
 
 def test_a_worker_that_waits_is_not_silent(starter: Forker, tmp_path: Path) -> None:
-    child = child_of(starter, tmp_path / "job", "import time; time.sleep(3)", silence_seconds=1)
+    child = child_of(starter, tmp_path / "job", "import time; time.sleep(7)", silence_seconds=3)
     begun = time.monotonic()
     while (code := child.wait(0.2)) is None and time.monotonic() < begun + 30:
         pass
