@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef, Family, unknown_arguments
+from modelpress.spec.architecture import (
+    ARCHITECTURES,
+    MOST_ARGUMENT_CHARACTERS,
+    ArchitectureRef,
+    Family,
+    check_arguments,
+    unknown_arguments,
+)
 from modelpress.spec.config import Config
 from modelpress.spec.inspection import ModelFormat
 from modelpress.spec.network import Interpolation, Preprocessing, read_resize
@@ -97,7 +104,7 @@ class ModelUpload(Config):
     )
     arguments: str = Field(
         default="{}",
-        max_length=10_000,
+        max_length=MOST_ARGUMENT_CHARACTERS,
         description="Arguments of the network as a JSON object; left out ones have their defaults.",
         examples=['{"num_classes": 10}'],
     )
@@ -153,6 +160,7 @@ class ModelUpload(Config):
     @classmethod
     def _fitting(cls, value: str, info: ValidationInfo) -> str:
         arguments = _json_object(value)
+        check_arguments(arguments)
         architecture = ARCHITECTURES.get(info.data.get("architecture") or "")
         if architecture is not None:
             unknown, known = unknown_arguments(architecture, arguments)

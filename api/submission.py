@@ -6,14 +6,16 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api.fit import estimate_fitting
-from api.refusals import NotReady, NotThere, UnfitSpec, UnusableUpload
+from api.refusals import InvalidRequest, NotReady, NotThere, Refusal, UnfitSpec, UnusableUpload
+from db.database import Database
 from db.errors import NotFound
 from db.models import Dataset, Job, Model
 from db.queries import jobs, uploads
 from db.queries.reuse import Twin, find_twin
+from modelpress.spec.bounds import spec_errors
 from modelpress.spec.check import check
 from modelpress.spec.cost import JobEstimate
-from modelpress.spec.inspection import ModelInspection
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import FieldError
 from modelpress.spec.state import UploadState
@@ -23,28 +25,47 @@ from storage.store import StorageError, Store
 log = structlog.stdlib.get_logger(__name__)
 
 
+def check_size(spec: JobSpec) -> None:
+    """Raises InvalidRequest for a spec that is too large to be kept, or holds what cannot be."""
+    errors = spec_errors(spec)
+    if errors:
+        raise InvalidRequest(errors)
+
+
+def judge(database: Database, team_id: str, spec: JobSpec) -> JobEstimate | Refusal | None:
+    """What `check_spec` gives, or raises."""
+    try:
+        return check_spec(database, team_id, spec)
+    except Refusal as refusal:
+        return refusal
+
+
 def submit(
     session: Session,
     team_id: str,
     spec: JobSpec,
+    verdict: JobEstimate | Refusal | None,
     idempotency_key: str | None,
     wait_limit_seconds: float | None,
 ) -> tuple[Job, bool]:
-    """The job, which waits, and True when it is new.
+    """The job, which waits, and True when it is new. `verdict` is what `judge` said of it a moment ago.
 
-    Raises what `check_spec` raises, and what `db.queries.jobs.create_job` does.
+    Raises the verdict where it is a refusal, and what `db.queries.jobs.create_job` does.
 
-    A replay is answered before the check: what was accepted stays accepted, whatever became of its inputs.
+    A replay is answered whatever the verdict: what was accepted stays accepted, whatever became of its inputs.
     """
     try:
         job, created = jobs.create_job(
             session, team_id, spec, idempotency_key=idempotency_key, wait_limit_seconds=wait_limit_seconds
         )
     except NotFound:
-        check_spec(session, team_id, spec)  # says which field names what is missing
+        if isinstance(verdict, Refusal):
+            raise verdict from None  # says which field names what is missing
         raise
     if created:
-        jobs.note_estimate(session, job, check_spec(session, team_id, spec))
+        if isinstance(verdict, Refusal):
+            raise verdict
+        jobs.note_estimate(session, job, verdict)
     return job, created
 
 
@@ -66,11 +87,25 @@ def has_files(store: Store, twin: Twin) -> bool:
         return False
 
 
-def check_spec(session: Session, team_id: str, spec: JobSpec) -> JobEstimate | None:
+def check_spec(database: Database, team_id: str, spec: JobSpec) -> JobEstimate | None:
     """What the job will need; None where older versions inspected its inputs.
 
     Raises NotThere, NotReady, UnusableUpload or UnfitSpec unless the job can be carried out.
     """
+    with database.session(read_only=True) as session:
+        inspections, dataset = _inspections(session, team_id, spec)
+    # Outside of transactions: it is the work of a processor, a second of it where layers and patterns are many.
+    misfits = check(spec, inspections[spec.model], dataset, inspections)
+    if misfits:
+        raise UnfitSpec([FieldError(where=misfit.where, message=misfit.message) for misfit in misfits])
+    with database.session(read_only=True) as session:
+        return estimate_fitting(session, spec, inspections[spec.model], dataset, inspections)
+
+
+def _inspections(
+    session: Session, team_id: str, spec: JobSpec
+) -> tuple[dict[str, ModelInspection], DatasetInspection | None]:
+    """Those of the model and the students by their ids, and that of the data set."""
     # Each model once, with the field that names it first: what the job compresses, and what its students begin as.
     places = {spec.model: "model"}
     for model_id, where in uploaded_students(spec.steps).items():
@@ -84,11 +119,7 @@ def check_spec(session: Session, team_id: str, spec: JobSpec) -> JobEstimate | N
     inspections = {model_id: _inspection(model, places[model_id]) for model_id, model in models.items()}
     if dataset is not None:
         _require_ready("data set", dataset, "dataset")
-    of_dataset = dataset.inspection if dataset else None
-    misfits = check(spec, inspections[spec.model], of_dataset, inspections)
-    if misfits:
-        raise UnfitSpec([FieldError(where=misfit.where, message=misfit.message) for misfit in misfits])
-    return estimate_fitting(session, spec, inspections[spec.model], of_dataset, inspections)
+    return inspections, dataset.inspection if dataset else None
 
 
 def _model(session: Session, team_id: str, model_id: str, where: str) -> Model:

@@ -174,7 +174,8 @@ class Model(Upload, Base):
     preprocessing: Mapped[Preprocessing | None]
     # No foreign key: models, jobs and artifacts would refer to each other in a circle. Artifacts are never deleted.
     derived_from: Mapped[Origin | None]
-    inspection: Mapped[ModelInspection | None]
+    # Up to megabytes: never loaded along with the row. db.queries.uploads gives it to those who look at the model.
+    inspection: Mapped[ModelInspection | None] = mapped_column(deferred=True, deferred_raiseload=True)
 
 
 class Dataset(Upload, Base):
@@ -183,7 +184,8 @@ class Dataset(Upload, Base):
     __tablename__ = "datasets"
     __table_args__ = (Index(None, "team_id", "id"), Index(None, "state", "created_at"))
 
-    inspection: Mapped[DatasetInspection | None]
+    # As that of a model.
+    inspection: Mapped[DatasetInspection | None] = mapped_column(deferred=True, deferred_raiseload=True)
 
 
 class Job(Base):

@@ -34,6 +34,9 @@ CHECKPOINT_PATIENCE_SECONDS = 5.0
 # Of the lease: after so long without a sign of life from here the launcher kills the engine.
 SILENCE_SHARE = 0.5
 
+# What is wrong with a file is said with its names, of any length, and to everyone who lists jobs or uploads.
+_LONGEST_REASON = 4_000
+
 # As the launcher gives it (see service/launch.py), and of the launcher itself.
 _KILLED = (128 + signal.SIGKILL, -signal.SIGKILL)
 
@@ -158,7 +161,7 @@ def was_killed(folder: Path, code: int) -> bool:
 def read_failure(folder: Path, code: int) -> Failure:
     """Why an engine that exited with `code` failed: its own word for it, or what its end looks like."""
     try:
-        return Failure.model_validate_json(read_text(folder / FAILURE_FILE))
+        return _shortened(Failure.model_validate_json(read_text(folder / FAILURE_FILE)))
     except UnreadableResult:
         pass
     except ValueError as error:
@@ -180,3 +183,11 @@ def read_failure(folder: Path, code: int) -> Failure:
         message=f"the engine ended with code {code} and gave no reason; its log has its last words. Retry it, and "
         "report it when it happens again",
     )
+
+
+def _shortened(failure: Failure) -> Failure:
+    if len(failure.message) <= _LONGEST_REASON:
+        return failure
+    # What to do stands at the end.
+    half = _LONGEST_REASON // 2
+    return failure.model_copy(update={"message": f"{failure.message[:half]} ... {failure.message[-half:]}"})

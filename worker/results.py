@@ -14,13 +14,20 @@ from modelpress.spec.task import ARTIFACTS_FOLDER, LOG_FILE, MODEL_CARD_FILE, RE
 from storage.store import Store, Stored
 
 RESULT_BYTES = 64 << 20
-"""Longest report or inspection that is read."""
+"""Longest report that is read."""
+
+INSPECTION_BYTES = 4 << 20
+"""Longest inspection that is read. Whoever looks at the upload is sent all of it; large networks' are 0.2 MB."""
 
 MODEL_CARD_KIND = "model_card"
 
 
 class UnreadableResult(Exception):
     """A file that should be there is not, or is not a plain file, or is not what it should be."""
+
+
+class ResultTooLong(UnreadableResult):
+    """A file is longer than is read."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,11 @@ class StoredFile:
     stored: Stored
 
 
-def read_text(path: Path) -> bytes:
-    """The bytes of a small plain file. Raises UnreadableResult for anything else."""
+def read_text(path: Path, most_bytes: int = RESULT_BYTES) -> bytes:
+    """The bytes of a small plain file. Raises ResultTooLong, and UnreadableResult for anything else."""
     require_plain(path)
-    if path.stat().st_size > RESULT_BYTES:
-        raise UnreadableResult(f"{path.name} is longer than {RESULT_BYTES} bytes")
+    if path.stat().st_size > most_bytes:
+        raise ResultTooLong(f"{path.name} is longer than {most_bytes} bytes")
     return path.read_bytes()
 
 

@@ -10,7 +10,7 @@ from structlog.contextvars import bound_contextvars
 
 from db.queries import claims
 from db.queries.claims import ClaimedInspection
-from modelpress.spec.failure import Failure
+from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.state import JobState, UploadState
 from modelpress.spec.task import INSPECTION_FILE, TASK_FILE, InspectDataset, InspectModel
@@ -20,19 +20,37 @@ from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
 from worker.inputs import lay_dataset, lay_model
 from worker.limits import Limits
-from worker.results import read_text
+from worker.results import INSPECTION_BYTES, ResultTooLong, read_text
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
 
 log = structlog.stdlib.get_logger(__name__)
 
+# Of each kind of upload, why its inspection is too long.
+_TOO_LONG = {
+    "model": Failure(
+        kind=FailureKind.INVALID_MODEL,
+        message=f"what there is to say of the model's layers comes to more than {INSPECTION_BYTES >> 20} MiB: it has "
+        "too many of them, or too long names; give them shorter names, or use a smaller network",
+    ),
+    "dataset": Failure(
+        kind=FailureKind.INVALID_DATASET,
+        message=f"the names of the classes come to more than {INSPECTION_BYTES >> 20} MiB; give them shorter names, or "
+        "use fewer classes",
+    ),
+}
+
 
 def take_inspection(workplace: Workplace) -> bool:
     """Claim the next upload and inspect it. False when none waits."""
     with workplace.database.session() as session:
-        upload = claims.claim_inspection(session, workplace.worker, workplace.settings.lease_seconds)
+        upload = claims.claim_inspection(
+            session, workplace.worker, workplace.settings.lease_seconds, tuple(workplace.served)
+        )
     if upload is None:
         return False
+    workplace.served.pop(upload.team_id, None)
+    workplace.served[upload.team_id] = None
     metrics.CLAIMS.labels("inspection").inc()
     started = time.monotonic()
     with bound_contextvars(upload_id=upload.id, attempt=upload.attempt):
@@ -91,11 +109,13 @@ class _InspectionRun:
                 if ending != Exited(0):
                     self._was_killed = was_killed(self._folder, ending.code)
                     return read_failure(self._folder, ending.code)
-                found = read_text(self._folder / INSPECTION_FILE)
+                found = read_text(self._folder / INSPECTION_FILE, INSPECTION_BYTES)
                 kind = ModelInspection if self._upload.kind == "model" else DatasetInspection
                 return kind.model_validate_json(found)
         except Interrupted:
             raise
+        except ResultTooLong:
+            return _TOO_LONG[self._upload.kind]
         except Exception as error:
             log.exception("inspection_broke")
             return failure_of(error)

@@ -67,6 +67,7 @@ class Workplace:
     worker: str  # name of this process, as attempts show it
     capacity: Capacity | None = None  # what it has for a job; None in a process that takes no jobs
     stop: threading.Event = field(default_factory=threading.Event)  # set when the process shall end
+    served: dict[str, None] = field(default_factory=dict)  # teams whose uploads it has inspected, the latest last
 
     def write(self, heartbeat: Heartbeat, transaction: Callable[[Session], Result]) -> Result:
         """Carry out a transaction, again and again while the database is away and the lease is ours.

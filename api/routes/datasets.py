@@ -12,7 +12,6 @@ from api import examples
 from api.dependencies import Caller, Reader, Services, ServicesParam, Writer
 from api.errors import problems
 from api.openapi import answer, file_body
-from api.paging import to_page
 from api.queries import DatasetUpload, ListQuery
 from api.refusals import BodyTooLarge, EmptyBody, HashMismatch, MissingScope, NoKey, NotThere, OtherMediaType
 from api.resources import to_dataset
@@ -78,10 +77,13 @@ async def upload_dataset(
     responses=answer(200, "A page of data sets, newest first.", examples.DATASETS) | _USUAL,
 )
 def list_datasets(services: ServicesParam, caller: Reader, query: Annotated[ListQuery, Query()]) -> Page[Dataset]:
-    """The team's data sets, newest first."""
+    """The team's data sets, newest first.
+
+    A page has fewer than `limit` of them where their inspections are long; `next` goes on behind the last.
+    """
     with services.database.session(read_only=True) as session:
-        rows = uploads.list_datasets(session, caller.team_id, after=query.after, limit=query.limit + 1)
-    return to_page([to_dataset(row) for row in rows], query.limit)
+        rows, after = uploads.list_datasets(session, caller.team_id, after=query.after, limit=query.limit)
+    return Page(items=[to_dataset(row) for row in rows], next=after)
 
 
 @router.get(

@@ -8,6 +8,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, BackgroundTasks, Body, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BeforeValidator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -30,10 +31,11 @@ from api.refusals import (
     UnusableUpload,
 )
 from api.resources import to_job, to_jobs
-from api.submission import check_spec, find_candidate, has_files, submit
+from api.submission import check_size, check_spec, find_candidate, has_files, judge, submit
 from db.errors import IdempotencyMismatch, InvalidTransition
 from db.queries import jobs
 from db.queries.reuse import Twin, identity_of
+from modelpress.spec.bounds import check_document
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import Job, JobCheck, Page
 from modelpress.spec.state import JobState
@@ -83,7 +85,7 @@ def submit_job(
     caller: Writer,
     background: BackgroundTasks,
     query: Annotated[SubmitQuery, Query()],
-    spec: Annotated[JobSpec, Body(openapi_examples=request_examples(examples.SPECS))],
+    spec: Annotated[JobSpec, BeforeValidator(check_document), Body(openapi_examples=request_examples(examples.SPECS))],
     idempotency_key: IdempotencyKey = None,
 ) -> Job | JobCheck:
     """A recipe for a model, and the data set that it is trained and measured on.
@@ -96,15 +98,19 @@ def submit_job(
     same version of ModelPress) and that succeeded, this one has succeeded at once with that one's report and files, and
     `reused_from` names it. `reuse: false` has it run all the same.
     """
+    check_size(spec)
     if query.dry_run:
+        estimate = check_spec(services.database, caller.team_id, spec)
         with services.database.session(read_only=True) as session:
-            estimate = check_spec(session, caller.team_id, spec)
             twin = find_candidate(session, caller.team_id, spec, identity_of(session, spec))
         response.status_code = 200
         is_there = twin is not None and has_files(services.store, twin)
         return JobCheck(spec=spec, estimate=estimate, reused_from=twin.job_id if twin and is_there else None)
+    # Before the transaction: one that writes holds up all other writers.
+    verdict = judge(services.database, caller.team_id, spec)
+    wait_limit = services.settings.wait_limit_seconds
     with services.database.session() as session:
-        row, created = submit(session, caller.team_id, spec, idempotency_key, services.settings.wait_limit_seconds)
+        row, created = submit(session, caller.team_id, spec, verdict, idempotency_key, wait_limit)
         twin = find_candidate(session, caller.team_id, spec, row.identity) if created else None
         job = to_job(session, row)
     if twin is not None:

@@ -12,7 +12,6 @@ from api import examples
 from api.dependencies import Caller, Reader, Services, ServicesParam, Writer
 from api.errors import problems
 from api.openapi import answer, file_body
-from api.paging import to_page
 from api.queries import ListQuery, ModelUpload
 from api.refusals import BodyTooLarge, EmptyBody, HashMismatch, MissingScope, NoKey, NotThere, OtherMediaType
 from api.resources import to_model
@@ -83,10 +82,13 @@ async def upload_model(
     responses=answer(200, "A page of models, newest first.", examples.MODELS) | _USUAL,
 )
 def list_models(services: ServicesParam, caller: Reader, query: Annotated[ListQuery, Query()]) -> Page[Model]:
-    """The team's models, newest first."""
+    """The team's models, newest first.
+
+    A page has fewer than `limit` of them where their inspections are long; `next` goes on behind the last.
+    """
     with services.database.session(read_only=True) as session:
-        rows = uploads.list_models(session, caller.team_id, after=query.after, limit=query.limit + 1)
-    return to_page([to_model(row) for row in rows], query.limit)
+        rows, after = uploads.list_models(session, caller.team_id, after=query.after, limit=query.limit)
+    return Page(items=[to_model(row) for row in rows], next=after)
 
 
 @router.get(

@@ -9,10 +9,13 @@ inspecting, no lease  --claim-->  inspecting, leased  --finish-->  ready | rejec
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeVar
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from db.clock import now, now_plus
@@ -46,14 +49,21 @@ def has_waiting_inspections(session: Session) -> bool:
     )
 
 
-def claim_inspection(session: Session, worker: str, lease_seconds: float) -> ClaimedInspection | None:
-    """Take the oldest upload that waits, model or data set; None when there is none."""
-    for kind in _oldest_first(session):
+def claim_inspection(
+    session: Session, worker: str, lease_seconds: float, served: Sequence[str] = ()
+) -> ClaimedInspection | None:
+    """Take the upload, model or data set, whose turn it is; None when none waits.
+
+    Of the teams that wait, the one of which workers inspect the fewest comes first; of several, one that is not among
+    those `served` by this worker before, then the first of these, so that no team's thousand uploads delay another's
+    first one; of its uploads the oldest.
+    """
+    for team_id, kind in _turns(session, served):
         row: Model | Dataset | None
         if kind == "model":
-            row = _claim(session, Model, worker, lease_seconds)
+            row = _claim(session, Model, team_id, worker, lease_seconds)
         else:
-            row = _claim(session, Dataset, worker, lease_seconds)
+            row = _claim(session, Dataset, team_id, worker, lease_seconds)
         if row is not None:
             model = ModelInput.of(row) if isinstance(row, Model) else None
             return ClaimedInspection(kind, row.id, row.team_id, row.attempt, row.sha256, model)
@@ -130,21 +140,30 @@ def _waiting(table: type[Model] | type[Dataset]) -> ColumnElement[bool]:
     return (table.state == UploadState.INSPECTING) & table.lease_expires_at.is_(None) & table.deleted_at.is_(None)
 
 
-def _oldest_first(session: Session) -> list[UploadKind]:
-    # Two tables, one queue: the kind whose oldest upload waits longest comes first.
-    heads = {
-        kind: session.scalar(select(table.created_at).where(_waiting(table)).order_by(table.created_at).limit(1))
-        for kind, table in _TABLES.items()
-    }
-    waiting = {kind: since for kind, since in heads.items() if since is not None}
-    return sorted(waiting, key=lambda kind: waiting[kind])
+def _turns(session: Session, served: Sequence[str]) -> list[tuple[str, UploadKind]]:
+    """Teams that wait, with the kind of their oldest upload first and the other one behind it."""
+    held: Counter[str] = Counter()
+    heads: list[tuple[datetime, str, UploadKind]] = []
+    for kind, table in _TABLES.items():
+        at_work = (table.state == UploadState.INSPECTING, table.lease_expires_at.is_not(None))
+        for team_id, count in session.execute(
+            select(table.team_id, func.count()).where(*at_work).group_by(table.team_id)
+        ):
+            held[team_id] += count
+        oldest = select(func.min(table.created_at), table.team_id).where(_waiting(table)).group_by(table.team_id)
+        heads += [(since, team_id, kind) for since, team_id in session.execute(oldest)]
+    heads.sort()
+    since = {team_id: created_at for created_at, team_id, _ in reversed(heads)}
+    turn = {team_id: number for number, team_id in enumerate(served)}
+    heads.sort(key=lambda head: (held[head[1]], turn.get(head[1], -1), since[head[1]]))
+    return [(team_id, kind) for _, team_id, kind in heads]
 
 
-def _claim(session: Session, table: type[Row], worker: str, lease_seconds: float) -> Row | None:
+def _claim(session: Session, table: type[Row], team_id: str, worker: str, lease_seconds: float) -> Row | None:
     candidate = aliased(table)
     oldest = (
         select(candidate.id)
-        .where(_waiting(candidate))
+        .where(_waiting(candidate), candidate.team_id == team_id)
         .order_by(candidate.created_at, candidate.id)
         .limit(1)
         .with_for_update(skip_locked=True)

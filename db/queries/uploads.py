@@ -8,10 +8,11 @@ their own (service.stored_bytes).
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TypeVar
 
-from sqlalchemy import Function, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Function, Integer, Text, cast, func, or_, select, update
+from sqlalchemy.orm import Session, undefer
 
 from db.clock import now
 from db.errors import InUse, NotFound
@@ -25,6 +26,9 @@ from modelpress.spec.network import Preprocessing
 from modelpress.spec.state import UNFINISHED_STATES
 
 Row = TypeVar("Row", Model, Dataset)
+
+PAGE_BYTES = 4 << 20
+"""What the inspections on a page of a list come to, as stored; as objects they take some ten to twenty times that."""
 
 
 def create_model(
@@ -55,6 +59,7 @@ def create_model(
         derived_from=lineage.origin(session, team_id, sha256),
         sha256=sha256,
         size=size,
+        inspection=None,  # said, so that it is known of the new row: it is never loaded unasked
     )
     session.add(model)
     session.flush()
@@ -64,29 +69,38 @@ def create_model(
 def create_dataset(session: Session, team_id: str, *, name: str, sha256: str, size: int) -> Dataset:
     """A new data set, to be inspected. Locks the hash until the session ends. Raises InvalidText."""
     hold_bytes(session, sha256)
-    dataset = Dataset(id=new_id("dts"), team_id=team_id, name=storable("name", name), sha256=sha256, size=size)
+    dataset = Dataset(
+        id=new_id("dts"), team_id=team_id, name=storable("name", name), sha256=sha256, size=size, inspection=None
+    )
     session.add(dataset)
     session.flush()
     return dataset
 
 
 def get_model(session: Session, team_id: str, model_id: str) -> Model | None:
-    """The team's model, unless it was deleted."""
+    """The team's model with its inspection, unless it was deleted."""
     return _get(session, Model, team_id, model_id)
 
 
 def get_dataset(session: Session, team_id: str, dataset_id: str) -> Dataset | None:
-    """The team's data set, unless it was deleted."""
+    """The team's data set with its inspection, unless it was deleted."""
     return _get(session, Dataset, team_id, dataset_id)
 
 
-def list_models(session: Session, team_id: str, *, after: str | None = None, limit: int) -> list[Model]:
-    """The team's models, newest first; `after` is the last id of the page before."""
+def list_models(
+    session: Session, team_id: str, *, after: str | None = None, limit: int
+) -> tuple[list[Model], str | None]:
+    """A page of the team's models with their inspections, newest first, and the `after` of the next page, if any.
+
+    At most `limit` of them; fewer where their inspections would come to more than PAGE_BYTES, but one at least.
+    """
     return _list(session, Model, team_id, after, limit)
 
 
-def list_datasets(session: Session, team_id: str, *, after: str | None = None, limit: int) -> list[Dataset]:
-    """The team's data sets, newest first; `after` is the last id of the page before."""
+def list_datasets(
+    session: Session, team_id: str, *, after: str | None = None, limit: int
+) -> tuple[list[Dataset], str | None]:
+    """A page of the team's data sets. As `list_models`."""
     return _list(session, Dataset, team_id, after, limit)
 
 
@@ -143,14 +157,24 @@ def _lock_of(sha256: str) -> Function[int]:
 
 
 def _get(session: Session, table: type[Row], team_id: str, row_id: str) -> Row | None:
-    return session.scalar(select(table).where(table.id == row_id, table.team_id == team_id, table.deleted_at.is_(None)))
+    query = select(table).where(table.id == row_id, table.team_id == team_id, table.deleted_at.is_(None))
+    return session.scalar(query.options(undefer(table.inspection)))
 
 
-def _list(session: Session, table: type[Row], team_id: str, after: str | None, limit: int) -> list[Row]:
-    query = select(table).where(table.team_id == team_id, table.deleted_at.is_(None))
+def _list(
+    session: Session, table: type[Row], team_id: str, after: str | None, limit: int
+) -> tuple[list[Row], str | None]:
+    # First how long each inspection is, then those that fit: the database measures them without sending them.
+    length = func.coalesce(func.length(cast(table.inspection, Text)), 0, type_=Integer)
+    query = select(table.id, length).where(table.team_id == team_id, table.deleted_at.is_(None))
     if after is not None:
         query = query.where(table.id < after)
-    return list(session.scalars(query.order_by(table.id.desc()).limit(limit)))
+    found = session.execute(query.order_by(table.id.desc()).limit(limit + 1)).all()
+    fitting = sum(total <= PAGE_BYTES for total in accumulate(size for _, size in found[:limit]))
+    ids = [row_id for row_id, _ in found[: max(1, fitting)]]
+    page = select(table).where(table.id.in_(ids), table.deleted_at.is_(None)).order_by(table.id.desc())
+    rows = session.scalars(page.options(undefer(table.inspection))).all() if ids else []
+    return list(rows), ids[-1] if len(ids) < len(found) else None
 
 
 def _delete(session: Session, table: type[Row], team_id: str, row_id: str) -> str:

@@ -22,23 +22,55 @@ from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import ModelFile
 
+# The estimates may repeat each name some fourteen times. The layers of torchvision's networks have 27 kB of names at
+# most.
+_MOST_NAME_BYTES = 128 * 2**10
+# Of the file, as `write_result` writes it; the service reads no longer one (worker/results.py).
+_MOST_BYTES = 4 * 2**20
+
 
 def inspect_upload(model: ModelFile, folder: Path) -> ModelInspection:
     """As `inspect_model`, with the file that each method would give and the memory that passes take.
 
-    That is what is said of a model before any job.
+    That is what is said of a model before any job, and shown to everyone who looks at it: raises InvalidModel, too,
+    where it would be megabytes.
     """
     notes: list[str] = []
     network = load_original(model, folder, notes.append)
+    _check_names(network.module)
     found = _inspect(network, model, notes)
     memory = footprint(network.module, network.description.input_shape)
-    return found.model_copy(update={"estimates": estimate(network, found), "footprint": memory})
+    whole = found.model_copy(update={"estimates": estimate(network, found), "footprint": memory})
+    _check_length(whole)
+    return whole
 
 
 def inspect_model(model: ModelFile, folder: Path) -> ModelInspection:
     """Load the file, and run the network on a grey image. Raises InvalidModel when that does not work."""
     notes: list[str] = []
     return _inspect(load_original(model, folder, notes.append), model, notes)
+
+
+def _check_names(module: nn.Module) -> None:
+    names = list(own_layers(module))
+    size = sum(len(name.encode()) for name in names)
+    if size > _MOST_NAME_BYTES:
+        raise InvalidModel(
+            f"the names of the model's {len(names)} layers come to {size:,} bytes together, the limit is "
+            f"{_MOST_NAME_BYTES:,}, such as {max(names, key=len)[:80]!r}; give them shorter names"
+        )
+
+
+def _check_length(found: ModelInspection) -> None:
+    size = len(found.model_dump_json(indent=2).encode())
+    if size > _MOST_BYTES:
+        calls = sum(len(layer.calls) for layer in found.layers)
+        edits, classes = len(found.network.edits), len(found.network.classes or ())
+        raise InvalidModel(
+            f"what there is to say of the model comes to {size:,} bytes, the limit is {_MOST_BYTES:,}: it has "
+            f"{len(found.layers)} layers with weights, which are called {calls} times, {edits} changes that steps made "
+            f"and names of {classes} classes; use a smaller network"
+        )
 
 
 def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelInspection:

@@ -6,15 +6,22 @@ timm's names equal to what the pinned torchvision and timm say of themselves.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from modelpress.spec.characters import check_characters
 from modelpress.spec.config import Config, Resource
 from modelpress.spec.timm_networks import TIMM_NETWORKS
 
 Family = Literal["modelpress", "torchvision", "timm"]
+
+MOST_ARGUMENT_CHARACTERS = 10_000
+"""Of the arguments of a network, written as JSON, in a request."""
+MOST_ARGUMENT_DEPTH = 16
+"""Lists and objects within one another in them, their own object counted; readers of JSON give up at some hundred."""
 
 
 class ArchitectureRef(Config):
@@ -154,6 +161,34 @@ ARCHITECTURES: dict[str, Architecture] = {
         *_timms(),
     ]
 }
+
+
+def check_arguments(arguments: Mapping[str, JsonValue]) -> None:
+    """Raises ValueError for arguments that no request may hold: too many, too deep, or text that cannot be stored.
+
+    For requests alone: what was accepted before there were limits is still read.
+    """
+    depth = 0
+    holders: list[JsonValue] = [dict(arguments)]
+    while holders:
+        depth += 1
+        if depth > MOST_ARGUMENT_DEPTH:
+            raise ValueError(
+                f"the arguments have more than {MOST_ARGUMENT_DEPTH} lists and objects within one another; nest less"
+            )
+        parts = [part for holder in holders for part in _parts(holder)]
+        holders = [part for part in parts if isinstance(part, dict | list)]
+    text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > MOST_ARGUMENT_CHARACTERS:
+        raise ValueError(
+            f"the arguments take {len(text):,} characters of JSON, and may take {MOST_ARGUMENT_CHARACTERS:,}; leave "
+            "out those that have their defaults"
+        )
+    check_characters(text)
+
+
+def _parts(holder: JsonValue) -> Collection[JsonValue]:
+    return holder.values() if isinstance(holder, dict) else holder if isinstance(holder, list) else ()
 
 
 def unknown_arguments(entry: Architecture, arguments: Collection[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from api import submission
+from db.queries import jobs
 from db.queries.claims import keep_checkpoint, release
+from modelpress.spec.check import check
 from modelpress.spec.event import Progress
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import ModelInspection
+from modelpress.spec.job import JobSpec
 from modelpress.spec.needs import Capacity
 from modelpress.spec.resources import Job, JobCheck, Page
 from tests.conftest import DIALECTS
@@ -115,6 +120,39 @@ class TestSubmit:
         (error,) = read_problem(client.post("/v1/jobs", json=spec | {"name": "a\0b"}), 422, "invalid-request").errors
         assert error.where == "name"
         assert "U+0000" in error.message
+
+    @pytest.mark.parametrize("params", [{}, {"dry_run": "true"}])
+    def test_the_check_holds_up_no_one_who_writes(
+        self,
+        server: ApiServer,
+        client: httpx.Client,
+        spec: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        params: dict[str, str],
+    ) -> None:
+        def check_while_another_writes(*given: Any) -> Any:
+            server.be_there("another", CPU)
+            return check(*given)
+
+        monkeypatch.setattr(submission, "check", check_while_another_writes)
+        assert client.post("/v1/jobs", params=params, json=spec).status_code in (200, 202)
+
+    def test_what_was_accepted_before_there_were_bounds_is_shown(
+        self, server: ApiServer, tenant: Tenant, client: httpx.Client, spec: dict[str, Any]
+    ) -> None:
+        arguments = {"a": "x" * 200_000, "b": json.loads("[" * 50 + "]" * 50)}
+        student = {"architecture": "snn_1k", "arguments": arguments}
+        patterns = [f"re:{index}" + "a?" * 100 for index in range(300)]
+        steps = [
+            {"kind": "distill", "student": student, "training": {}},
+            PRUNE | {"layers": {"exclude": patterns}},
+        ]
+        with server.database.session() as session:
+            job, _ = jobs.create_job(session, tenant.team_id, JobSpec.model_validate(spec | {"steps": steps}))
+        (shown,) = client.get("/v1/jobs").json()["items"]
+        assert shown["spec"]["steps"][0]["student"]["arguments"] == arguments
+        assert client.get(f"/v1/jobs/{job.id}").json()["spec"] == shown["spec"]
+        assert server.claim().id == job.id
 
     def test_the_workers_are_woken(
         self, server: ApiServer, client: httpx.Client, spec: dict[str, Any], submit: Callable[..., Job]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -11,6 +12,11 @@ from tests.support.problems import read_problem
 
 PRUNE = {"kind": "prune", "sparsity": 0.5}
 TRAIN = {"kind": "finetune", "training": {"epochs": 1}}
+STUDENT = {"architecture": "nin_cifar"}
+NAMED = {"kind": "distill", "student": STUDENT, "training": {"epochs": 1}}
+EXPRESSIONS = [f"re:{index}" + "a?" * 100 for index in range(90)]
+RANKS = {f"layer{index}": 3 for index in range(20_000)}
+JSON = {"Content-Type": "application/json"}
 SPEC = {"model": "mdl_any", "dataset": "dts_any", "steps": [PRUNE]}
 
 
@@ -49,10 +55,31 @@ SPEC = {"model": "mdl_any", "dataset": "dts_any", "steps": [PRUNE]}
             "'compact', 'safetensors', 'pt2', 'onnx', 'onnx_int8', 'openvino' or 'executorch'",
         ),
         ({"model": None}, "model", "it must be a text, not null"),
+        ({"steps": [NAMED | {"student": STUDENT | {"arguments": {"a": "\ud800"}}}]}, "body", "half of a character"),
+        ({"\ud800": 1}, "body", "half of a character"),
+        (
+            {"steps": [NAMED | {"student": STUDENT | {"arguments": {"a": json.loads("[" * 200 + "]" * 200)}}}]},
+            "steps.0.student.arguments",
+            "more than 16 lists and objects within one another",
+        ),
+        (
+            {"steps": [NAMED | {"student": STUDENT | {"arguments": {"a": "x" * 20_000}}}]},
+            "steps.0.student.arguments",
+            "20,008 characters of JSON, and may take 10,000",
+        ),
+        ({"steps": [PRUNE | {"per_layer": {f"l{i}*": 0.5 for i in range(300)}}]}, "steps", "300 patterns"),
+        ({"steps": [PRUNE | {"layers": {"exclude": EXPRESSIONS}}]}, "body", "may have 16,384"),
+        (
+            {"steps": [{"kind": "factorize", "rank": {"kind": "per_layer", "values": RANKS}}]},
+            "body",
+            "may take 131,072 bytes as JSON",
+        ),
     ],
 )
 def test_a_spec_that_is_wrong_is_refused(client: httpx.Client, changes: dict[str, Any], where: str, says: str) -> None:
-    (error,) = read_problem(client.post("/v1/jobs", json=SPEC | changes), 422, "invalid-request").errors
+    (error,) = read_problem(
+        client.post("/v1/jobs", content=json.dumps(SPEC | changes), headers=JSON), 422, "invalid-request"
+    ).errors
     assert error.where == where
     assert says in error.message
 

@@ -21,6 +21,7 @@ from db.queries import uploads
 from db.queries.uploads import delete_model
 from modelpress.spec import resources
 from modelpress.spec.failure import Failure, FailureKind
+from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.network import CropCentre
 from tests.api.conftest import UPLOAD_LIMIT
 from tests.conftest import DIALECTS
@@ -261,6 +262,39 @@ def test_lists_go_page_by_page(server: ApiServer, client: httpx.Client) -> None:
             break
         after = {"after": page["next"]}
     assert seen == ids[::-1]
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets"])
+def test_a_page_is_as_long_as_its_inspections_let_it(
+    server: ApiServer, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """All are shown with all that was found, to a client that follows `next`, as ours does."""
+    found: ModelInspection | DatasetInspection
+    if kind == "models":
+        layer = model_inspection().layers[0]
+        found = model_inspection().model_copy(update={"layers": (layer,) * 15})
+    else:
+        found = dataset_inspection().model_copy(update={"classes": tuple(str(label) for label in range(500))})
+    length = len(found.model_dump_json())
+    monkeypatch.setattr(uploads, "PAGE_BYTES", 3 * length)  # spaces between take the room of the third
+    made = []
+    for seed in range(5):
+        content = safetensors_file(seed) if kind == "models" else npz_file(seed)
+        made.append(client.post(f"/v1/{kind}", params=MODEL if kind == "models" else {}, content=content).json()["id"])
+        server.inspect(found)
+    seen, sizes, after = [], [], {}
+    while True:
+        answer = client.get(f"/v1/{kind}", params={"limit": 5} | after)
+        assert len(answer.content) < 3 * length
+        page = answer.json()
+        seen += page["items"]
+        sizes.append(len(page["items"]))
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert [item["id"] for item in seen] == made[::-1]
+    assert seen == [client.get(f"/v1/{kind}/{item['id']}").json() for item in seen]
     assert sizes == [2, 2, 1]
 
 

@@ -97,6 +97,31 @@ def test_models_and_data_sets_are_one_queue(database, tenant):
     assert not _waits(database)
 
 
+def test_no_teams_uploads_delay_anothers(database, tenant):
+    """One inspector takes teams in turns; several share themselves among them."""
+    first = [upload() for _ in range(3) for upload in (tenant.upload_model, tenant.upload_dataset)]
+    others = [new_tenant(database, name) for name in ("second", "third")]
+    late = [other.upload_model() for other in others for _ in range(2)]
+    order: dict[str, None] = {}
+
+    def take(*, is_done: bool) -> str:
+        with database.session() as session:
+            claim = claim_inspection(session, "inspector", 30, tuple(order))
+            order.pop(claim.team_id, None)
+            order[claim.team_id] = None
+            if is_done:
+                assert finish_inspection(session, claim.kind, claim.id, 1, REASON)
+        return claim.id
+
+    one, two = [[upload.id for upload in uploads] for uploads in (late[:2], late[2:])]
+    mine = [upload.id for upload in first]
+    assert [take(is_done=True) for _ in range(5)] == [mine[0], one[0], two[0], mine[1], one[1]]
+    # What is held counts first: whoever has an upload at work waits for those who have none.
+    order = dict.fromkeys([others[1].team_id])
+    assert [take(is_done=False) for _ in range(2)] == [mine[2], two[1]]
+    assert [take(is_done=True) for _ in range(3)] == mine[3:]
+
+
 def test_eight_inspectors_take_each_upload_once(database, tenant):
     made = {tenant.upload_model().id for _ in range(12)} | {tenant.upload_dataset().id for _ in range(12)}
 

@@ -12,15 +12,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelpress.engine import inspect_model as inspecting
 from modelpress.engine.estimate.plans import PLANS
+from modelpress.engine.formats import compact
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.inspect_model import inspect_model, inspect_upload
 from modelpress.engine.measure import count_layer_macs
-from modelpress.engine.network import weighted_layers
+from modelpress.engine.network import Network, rebuild, weighted_layers
 from modelpress.spec.failure import InvalidModel
+from modelpress.spec.graph import Call, Graph, Layer, LayerCall, TensorShape, ValueOf
 from modelpress.spec.inspection import ModelInspection
+from modelpress.spec.network import NetworkDescription
 from tests.engine.test_original import model_file
 from tests.support.exported import export
 from tests.support.networks import describe, network
@@ -157,3 +161,46 @@ def test_a_model_of_one_output_is_refused(tmp_path: Path) -> None:
 def test_auxiliary_heads_do_not_keep_a_model_out(tmp_path: Path) -> None:
     found = inspected("googlenet", tmp_path, image_size=64, num_classes=5, aux_logits=True)
     assert found.num_classes == 5
+
+
+def row_of_layers(names: list[str], calls: int = 1) -> Network:
+    """Linear layers one behind the other, each called so often, on images of one pixel."""
+    nodes: list[Call | LayerCall] = [
+        Call(operator="flatten.using_ints", arguments=(ValueOf(value="x"), 1), outputs=("v",))
+    ]
+    given = "v"
+    for name in names:
+        for _ in range(calls):
+            made = f"v{len(nodes)}"
+            nodes.append(LayerCall(layer=name, inputs=(ValueOf(value=given),), outputs=(made,)))
+            given = made
+    layer = Layer(type="Linear", arguments={"in_features": 2, "out_features": 2})
+    graph = Graph(
+        inputs={"x": TensorShape(shape=(1, 2, 1, 1))},
+        layers=dict.fromkeys(names, layer),
+        nodes=tuple(nodes),
+        outputs=(given,),
+    )
+    description = NetworkDescription(architecture=graph, input_shape=(2, 1, 1))
+    return Network(rebuild(description).eval(), description)
+
+
+def test_names_of_layers_that_would_fill_the_inspection_are_refused(tmp_path: Path) -> None:
+    """A file of a few kilobytes, whose names the estimates would repeat fourteen times."""
+    names = [f"{'x' * 470}{number}" for number in range(300)]
+    compact.write(row_of_layers(names), tmp_path / "model.mpz")
+    assert (tmp_path / "model.mpz").stat().st_size < 20_000
+    with pytest.raises(InvalidModel, match=r"names of the model's 300 layers .* limit is 131,072, .*shorter names"):
+        inspect_upload(model_file("model.mpz", None), tmp_path)
+
+
+def test_an_inspection_that_would_be_megabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of calls here, each of which is shown."""
+    compact.write(row_of_layers(["a", "b"], calls=100), tmp_path / "model.mpz")
+    file = model_file("model.mpz", None)
+    shown = len(inspect_upload(file, tmp_path).model_dump_json(indent=2))
+    monkeypatch.setattr(inspecting, "_MOST_BYTES", shown)
+    inspect_upload(file, tmp_path)
+    monkeypatch.setattr(inspecting, "_MOST_BYTES", shown - 1)
+    with pytest.raises(InvalidModel, match=r"2 layers with weights, which are called 200 times, .* smaller network"):
+        inspect_upload(file, tmp_path)

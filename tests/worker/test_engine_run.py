@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
+from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.state import JobState
+from modelpress.spec.task import FAILURE_FILE
 from tests.worker.conftest import Site
 from worker import engine_run as module
 from worker.heartbeat import Heartbeat
 from worker.starter import Spawner
 from worker.workplace import Workplace
+
+
+def test_a_reason_of_any_length_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    whole = Failure(kind=FailureKind.INVALID_MODEL, message=f"the name {'x' * 2**20} is too long; shorten it")
+    (tmp_path / FAILURE_FILE).write_text(whole.model_dump_json())
+    found = module.read_failure(tmp_path, 3)
+    assert found.kind is whole.kind
+    assert len(found.message) < 4_100
+    assert found.message.startswith("the name xxx")
+    assert found.message.endswith("xxx is too long; shorten it")
 
 
 class _Stuck:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpress.engine.data.archive import Archive, Entry
+from modelpress.engine.data.class_labels import check_classes
 from modelpress.engine.data.fit import Fit
 from modelpress.engine.data.labelled import DatasetContent, LabelledImages
 from modelpress.engine.data.plain_pickle import load_plain
@@ -151,6 +152,7 @@ def _class_names(names: object) -> tuple[str, ...]:
     if not isinstance(names, list):
         raise InvalidDataset(f"the names of the classes are no list; {_AS_PUBLISHED}")
     decoded = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
+    check_classes(decoded)
     if len(decoded) < 2 or len(set(decoded)) != len(decoded):
         raise InvalidDataset(f"the names of the classes are not two at least, all different; {_AS_PUBLISHED}")
     return decoded

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelpress.engine.data.labelled import UNLABELLED
+from modelpress.engine.data.limits import MAX_CLASS_NAME_BYTES, MAX_CLASSES
 from modelpress.spec.failure import InvalidDataset
-
-_MAX_CLASSES = 100_000
 
 
 def number_labels(
@@ -32,13 +32,13 @@ def number_labels(
         )
     if is_text:
         classes = known or tuple(sorted({str(label) for label, _ in present}))
+        check_classes(classes)
         place = {name: index for index, name in enumerate(classes)}
         numbers = [UNLABELLED if label in (None, UNLABELLED) else place.get(str(label), -2) for label in found]
     else:
         most = max(int(label) for label, _ in present if label is not None)
-        if known is None and most >= _MAX_CLASSES:
-            raise InvalidDataset(f"the largest label is {most}, the limit is {_MAX_CLASSES - 1}; count them from 0")
-        classes = known or tuple(str(label) for label in range(most + 1))
+        classes = known or counted_classes(most)
+        check_classes(classes)
         numbers = [UNLABELLED if label is None else int(label) for label in found]
     wrong = next((index for index, number in enumerate(numbers) if not UNLABELLED <= number < len(classes)), None)
     if wrong is not None:
@@ -51,6 +51,27 @@ def number_labels(
     if len(set(classes)) != len(classes):
         raise InvalidDataset("two classes have the same name; give each its own")
     return classes, np.array(numbers, dtype=np.int64)
+
+
+def counted_classes(largest: int) -> tuple[str, ...]:
+    """The classes of labels that are numbers up to `largest`, by their numbers. Raises InvalidDataset."""
+    if largest >= MAX_CLASSES:
+        raise InvalidDataset(f"the largest label is {largest}, the limit is {MAX_CLASSES - 1}; count them from 0")
+    return tuple(str(label) for label in range(largest + 1))
+
+
+def check_classes(classes: Iterable[str]) -> None:
+    """Raise InvalidDataset when there are too many classes, or their names are too long to be shown together."""
+    size = 0
+    for count, name in enumerate(classes, start=1):
+        if count > MAX_CLASSES:
+            raise InvalidDataset(f"there are more than {MAX_CLASSES} classes; use fewer")
+        size += len(json.dumps(name))
+        if size > MAX_CLASS_NAME_BYTES:
+            raise InvalidDataset(
+                f"the names of the classes come to more than {MAX_CLASS_NAME_BYTES >> 20} MiB together, such as "
+                f"{name[:80]!r}; use shorter names, or fewer classes"
+            )
 
 
 def check_heldout(labels: NDArray[np.int64], heldout: NDArray[np.bool_], samples: Sequence[str]) -> None:

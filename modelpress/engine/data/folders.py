@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from modelpress.engine.data.archive import Entry
+from modelpress.engine.data.class_labels import check_classes
 from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.limits import MAX_IMAGES
 from modelpress.spec.failure import InvalidDataset
@@ -115,6 +116,7 @@ def arrange(entries: Sequence[Entry]) -> Layout:
         where = "the held-out part" if name in train else "the training part"
         raise InvalidDataset(f"class {name!r} is missing in {where}; both parts must have the same class folders")
     classes = tuple(sorted(train))
+    check_classes(classes)
     if len(classes) < 2 and (heldout_names or unlabelled):
         raise InvalidDataset(f"there is one class only, {classes[0]!r}; a data set needs at least two class folders")
     if len(classes) < 2:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 MAX_IMAGES = 5_000_000
+# ImageNet-21k has 21,841 classes, whose names in words take half a megabyte. All of them are shown with the data set.
+MAX_CLASSES = 65_536
+MAX_CLASS_NAME_BYTES = 2 * 2**20  # all names together, as ASCII in JSON
 MAX_MEMBERS = 2 * MAX_IMAGES  # folders and files that are no images come on top
 MAX_IMAGE_PIXELS = 4096 * 4096
 MAX_RESIZED_PIXELS = 4 * MAX_IMAGE_PIXELS  # before the middle is cut out

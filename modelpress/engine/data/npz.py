@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from modelpress.engine.data.class_labels import check_classes, counted_classes
 from modelpress.engine.data.damage import DAMAGED
 from modelpress.engine.data.expansion import check_expansion
 from modelpress.engine.data.fit import Fit
@@ -188,7 +189,7 @@ def _counted_classes(labels: NDArray[np.int64]) -> tuple[str, ...]:
         raise InvalidDataset(
             f"the largest of `labels` is {most} for {len(labels)} images; labels count from 0 without gaps"
         )
-    return tuple(str(label) for label in range(most + 1))
+    return counted_classes(most)
 
 
 def _classes(archive: zipfile.ZipFile, labels: NDArray[np.int64]) -> tuple[str, ...]:
@@ -196,6 +197,7 @@ def _classes(archive: zipfile.ZipFile, labels: NDArray[np.int64]) -> tuple[str, 
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise InvalidDataset("`classes` must be a list of strings, one name per label")
     decoded = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
+    check_classes(decoded)
     if len(set(decoded)) != len(decoded):
         raise InvalidDataset("`classes` names a class twice; give each label its own name")
     _check_labels("labels", labels, len(decoded), least=UNLABELLED)

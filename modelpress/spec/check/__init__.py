@@ -18,6 +18,7 @@ from modelpress.spec.check.prune import prune_data_misfits, prune_misfits
 from modelpress.spec.check.prune_channels import prune_channels_data_misfits, prune_channels_misfits
 from modelpress.spec.check.quantize import quantize_bits, quantize_misfits
 from modelpress.spec.check.training import training_misfits
+from modelpress.spec.check.work import MOST_WORK, too_much_work, work_of_patterns
 from modelpress.spec.inspection import DatasetInspection, LayerInspection, ModelInspection
 from modelpress.spec.job import ARTIFACT_FILES, Recipe
 from modelpress.spec.method import METHODS
@@ -40,6 +41,7 @@ def check(
     students = students or {}
     misfits = _data_misfits(model, dataset)
     layers: list[LayerInspection] | None = list(model.layers)
+    work = 0
     for index, step in enumerate(recipe.steps):
         where = f"steps.{index}"
         if dataset is None and (METHODS[step.kind].needs_data or step.training is not None):
@@ -56,6 +58,10 @@ def check(
             misfits += label_misfits(step, dataset, where)
         if dataset is not None and step.training is not None:
             misfits += training_misfits(step.training, dataset, where)
+        if layers is not None:
+            work += work_of_patterns(step, layers)
+            if work > MOST_WORK:
+                return [*misfits, Misfit(where=f"{where}.layers", message=too_much_work(layers))]
         # The layers of a student that is to be built are not known yet, nor a pair's once a layer was factorized, nor
         # how large layers are without some channels: the engine checks such steps when it comes to them.
         if isinstance(step, Distill):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelpress.spec.check.layers import is_selected, select_layers
+from modelpress.spec.check.layers import picked_layers, select_layers
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.check.split import RankCost, full_rank, rank_cost, scheme_of, unsplit_reason
 from modelpress.spec.inspection import LayerInspection
@@ -53,11 +53,9 @@ def unfactorized_reason(layer: LayerInspection, step: Factorize) -> str | None:
 
 def unfactorized_layers(step: Factorize, layers: Sequence[LayerInspection]) -> dict[str, str]:
     """Layers that the step picks and cannot treat, each with the reason."""
-    picked = {
-        layer.name: unfactorized_reason(layer, step)
-        for layer in layers
-        if is_selected(layer.name, layer.type, step.layers)
-    }
+    by_name = {layer.name: layer for layer in layers}
+    names = picked_layers({layer.name: layer.type for layer in layers}, step.layers)
+    picked = {name: unfactorized_reason(by_name[name], step) for name in names}
     return {name: reason for name, reason in picked.items() if reason is not None}
 
 
@@ -72,7 +70,8 @@ def factorize_ranks(step: Factorize, layers: Mapping[str, str]) -> dict[str, int
         unknown = [name for name in step.rank.values if name not in layers]
         if unknown:
             raise ValueError(f"no layer {listed(unknown)} that can be factorized; these can: {listed(list(layers))}")
-        excluded = [name for name in step.rank.values if name not in chosen]
+        kept = set(chosen)
+        excluded = [name for name in step.rank.values if name not in kept]
         if excluded:
             raise ValueError(
                 f"`rank.values` names {listed(excluded)}, which `layers` leaves out; add it there, or drop its rank"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from modelpress.spec.check.misfit import listed
-from modelpress.spec.name_pattern import matches
+from modelpress.spec.name_pattern import Names, matches
 from modelpress.spec.steps import LayerSelection
 
 
@@ -15,13 +15,12 @@ def select_layers(layers: Mapping[str, str], selection: LayerSelection) -> list[
     Raises ValueError when a pattern matches none of the names, or no layer is of a type: what is asked for is never
     skipped in silence.
     """
-    for pattern in (*selection.include, *selection.exclude):
-        matching(layers, pattern)
+    names = Names(layers)
+    chosen = _picked(layers, selection, lambda pattern: matching(names, pattern))
     present = list(dict.fromkeys(layers.values()))
     for layer_type in selection.types or ():
         if layer_type not in present:
             raise ValueError(f"no layer is of type {layer_type}; the types are {listed(present)}")
-    chosen = [name for name, layer_type in layers.items() if is_selected(name, layer_type, selection)]
     if not chosen and selection.types is not None:
         raise ValueError("the patterns pick no layer of the `types`; add a type, or other patterns")
     if not chosen:
@@ -29,12 +28,16 @@ def select_layers(layers: Mapping[str, str], selection: LayerSelection) -> list[
     return chosen
 
 
-def matching(names: Iterable[str], pattern: str) -> list[str]:
+def picked_layers(layers: Mapping[str, str], selection: LayerSelection) -> list[str]:
+    """Names that a selection picks, whether or not each of its patterns and types is there; none, perhaps."""
+    return _picked(layers, selection, Names(layers).matching)
+
+
+def matching(names: Names, pattern: str) -> list[str]:
     """Names that a pattern matches, in their order. Raises ValueError when there is none."""
-    names = list(names)
-    found = [name for name in names if matches(name, pattern)]
+    found = names.matching(pattern)
     if not found:
-        raise ValueError(f"no layer matches {pattern!r}; the layers are {listed(names)}")
+        raise ValueError(f"no layer matches {pattern!r}; the layers are {listed(names.names)}")
     return found
 
 
@@ -45,3 +48,12 @@ def is_selected(name: str, layer_type: str, selection: LayerSelection) -> bool:
     return any(matches(name, pattern) for pattern in selection.include) and not any(
         matches(name, pattern) for pattern in selection.exclude
     )
+
+
+def _picked(layers: Mapping[str, str], selection: LayerSelection, matched: Callable[[str], list[str]]) -> list[str]:
+    # Pattern by pattern, so that each is followed through all names at once.
+    included = {name for pattern in selection.include for name in matched(pattern)}
+    for pattern in selection.exclude:
+        included.difference_update(matched(pattern))
+    types = None if selection.types is None else set[str](selection.types)
+    return [name for name, layer_type in layers.items() if name in included and (types is None or layer_type in types)]

@@ -7,6 +7,7 @@ import math
 from modelpress.spec.check.layers import matching, select_layers
 from modelpress.spec.check.misfit import Misfit
 from modelpress.spec.inspection import DatasetInspection, LayerInspection
+from modelpress.spec.name_pattern import Names
 from modelpress.spec.steps import Pattern, Prune, RigL
 
 
@@ -41,8 +42,9 @@ def prune_misfits(step: Prune, layers: list[LayerInspection], where: str) -> lis
         own_sparsities(step, chosen)
     except ValueError as error:
         return [Misfit(where=f"{where}.per_layer", message=str(error))]
+    picked = set(chosen)
     if step.pattern is not None and not any(
-        _inputs(layer) % step.pattern.m == 0 for layer in layers if layer.name in chosen
+        _inputs(layer) % step.pattern.m == 0 for layer in layers if layer.name in picked
     ):
         return [Misfit(where=f"{where}.pattern", message=no_layer_fits(step.pattern))]
     return []
@@ -53,9 +55,10 @@ def own_sparsities(step: Prune, chosen: list[str]) -> dict[str, float]:
 
     Raises ValueError when a pattern matches none of them, or two match the same one.
     """
+    names = Names(chosen)
     found: dict[str, tuple[str, float]] = {}
     for pattern, sparsity in step.per_layer.items():
-        for name in matching(chosen, pattern):
+        for name in matching(names, pattern):
             if name in found:
                 raise ValueError(
                     f"both {found[name][0]!r} and {pattern!r} match layer {name!r}; name each layer by one pattern"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelpress.spec.check.layers import select_layers
 from modelpress.spec.check.misfit import Misfit, listed
 from modelpress.spec.inspection import LayerInspection
-from modelpress.spec.name_pattern import matches
+from modelpress.spec.name_pattern import Names
 from modelpress.spec.steps import Quantize
 
 
@@ -29,14 +29,15 @@ def quantize_bits(step: Quantize, names: list[str], chosen: list[str]) -> dict[s
     `names` are all layers with weights in the network's order, which says what is first and last. Raises ValueError
     when a pattern of `bits_per_layer` matches none of the chosen.
     """
-    for pattern in step.bits_per_layer:
-        if not any(matches(name, pattern) for name in chosen):
+    those = Names(chosen)
+    own: dict[str, int] = {}
+    for pattern, value in step.bits_per_layer.items():
+        matching = those.matching(pattern)
+        if not matching:
             raise ValueError(f"no layer to quantize matches {pattern!r}; these are: {listed(chosen)}")
+        for name in matching:
+            own.setdefault(name, value)
     bits = dict.fromkeys(chosen, step.bits)
     if step.first_and_last_bits is not None:
         bits |= {name: step.first_and_last_bits for name in (names[0], names[-1]) if name in bits}
-    for name in chosen:
-        matching = [value for pattern, value in step.bits_per_layer.items() if matches(name, pattern)]
-        if matching:
-            bits[name] = matching[0]
-    return bits
+    return bits | own

@@ -35,6 +35,7 @@ from modelpress.spec.training import Training
 
 __all__ = [
     "AnyRank",
+    "AnyStep",
     "ChannelTarget",
     "ConvolutionScheme",
     "Cubic",
@@ -58,6 +59,7 @@ __all__ = [
     "RankRatio",
     "RigL",
     "Step",
+    "name_patterns",
     "step_training",
     "uploaded_students",
 ]
@@ -69,6 +71,18 @@ Step = Annotated[AnyStep, Field(discriminator="kind")]
 def step_training(step: AnyStep) -> Training | None:
     """The training that a step carries, None when it has none (then it needs no data)."""
     return step.training
+
+
+def name_patterns(step: AnyStep) -> list[str]:
+    """The patterns of layers' names in a step, plain names too, each as often as it is there."""
+    if isinstance(step, Distill | Finetune):
+        return []
+    patterns = [*step.layers.include, *step.layers.exclude]
+    if isinstance(step, Prune):
+        patterns += step.per_layer
+    elif isinstance(step, Quantize):
+        patterns += step.bits_per_layer
+    return patterns
 
 
 def uploaded_students(steps: Iterable[AnyStep]) -> dict[str, str]:

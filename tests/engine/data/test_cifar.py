@@ -94,6 +94,7 @@ def _python(**change: Any) -> dict[str, bytes]:
             "batches.meta holds no dictionary",
         ),
         (_meta({"label_names": ["a", "a"]}), "not two at least, all different"),
+        (_meta({"label_names": [str(label) for label in range(65_537)]}), "more than 65536 classes; use fewer"),
         (_python() | {"cifar-10-batches-py/data_batch_1": b"cos\nsystem\n."}, "data_batch_1 is a pickle with the name"),
         (_python() | {"cifar-10-batches-py/data_batch_1": b""}, "data_batch_1 is damaged"),
         (

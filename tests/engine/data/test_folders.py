@@ -113,6 +113,8 @@ def test_what_operating_systems_leave_behind_is_ignored():
             tuple(f"{part}/{name}/1.png" for part in ("train", "valid", "val") for name in ("cat", "dog")),
             "'val' and 'valid' name the same part; keep one",
         ),
+        (tuple(f"{label}/1.png" for label in range(65_537)), "more than 65536 classes; use fewer"),
+        (tuple(f"{label}{'x' * 60_000}/1.png" for label in range(40)), "come to more than 2 MiB together, such as '"),
     ],
 )
 def test_what_is_wrong_is_named(names: tuple[str, ...], message: str):

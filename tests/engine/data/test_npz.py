@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modelpress.engine.data import npz
+from modelpress.engine.data.limits import MAX_CLASSES
 from modelpress.engine.data.registry import read_file
 from modelpress.spec.failure import InvalidDataset
 
@@ -103,6 +104,24 @@ def test_too_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(npz, "MAX_IMAGES", 5)
     with pytest.raises(InvalidDataset, match="the limits are 5 images"):
         read_file(save(tmp_path))
+
+
+def test_more_classes_than_can_be_shown_are_refused(tmp_path: Path):
+    """An image of one pixel for each: a file of few bytes."""
+    count = MAX_CLASSES + 1
+    path = save(tmp_path, images=np.zeros((count, 1, 1), dtype=np.uint8), labels=np.arange(count))
+    assert path.stat().st_size < 2**18
+    with pytest.raises(InvalidDataset, match="the largest label is 65536, the limit is 65535"):
+        read_file(path)
+
+
+def test_names_of_classes_that_are_too_long_to_be_shown_are_refused(tmp_path: Path):
+    """Bytes that are no UTF-8 are replaced by a sign that takes six in JSON."""
+    names = np.array([b"\xff" * 300_000 + end for end in (b"a", b"b", b"c")])
+    path = save(tmp_path, classes=names)
+    assert path.stat().st_size < 2**18
+    with pytest.raises(InvalidDataset, match="the names of the classes come to more than 2 MiB together"):
+        read_file(path)
 
 
 def test_nothing_but_typed_errors_from_damaged_files(tmp_path: Path):

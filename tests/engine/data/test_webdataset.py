@@ -82,7 +82,7 @@ def test_images_are_brought_to_the_input(tmp_path: Path):
     [
         ({"b.cls": b"dog"}, r"b.cls is not a number counted from 0"),
         ({"b.cls": b"-2"}, r"b has the label -2, which is none of the 1 classes"),
-        ({"b.cls": b"100000"}, "the largest label is 100000, the limit is 99999"),
+        ({"b.cls": b"65536"}, "the largest label is 65536, the limit is 65535"),
         ({"b.cls": b"9" * 5000}, "b.cls is not a number"),
         ({"b.json": b"{"}, r"b.json is not JSON"),
         ({"b.json": b"[" * 100_000}, r"b.json is not JSON"),
