@@ -6,8 +6,10 @@ within carries them, whichever library writes it.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -15,6 +17,9 @@ from service.settings import Settings
 
 # Libraries that tell every step of their own at INFO.
 _TALKATIVE = ("celery.worker.strategy", "celery.app.trace", "kombu", "httpx", "alembic.runtime.migration", "amqp")
+
+# Characters that lay out a traceback.
+_OF_TRACEBACKS = "\n\t"
 
 
 def configure_logs(settings: Settings, component: str) -> None:
@@ -45,7 +50,8 @@ def configure_logs(settings: Settings, component: str) -> None:
         final = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     else:
         final = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_escaped_traceback),
         ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -84,3 +90,45 @@ class _Component:
     ) -> structlog.typing.EventDict:
         event.setdefault("component", self._component)
         return event
+
+
+def _escape(
+    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Nothing that anybody sends reaches a terminal as a command to it, or makes a line that looks like another's."""
+    return {_escaped(key): _escaped_value(key, value) for key, value in event.items()}
+
+
+def _escaped_value(key: str, value: object) -> object:
+    if key == "exc_info":
+        return value  # see _escaped_traceback
+    if key in ("exception", "stack"):
+        return _escaped(str(value), kept=_OF_TRACEBACKS)
+    if key == "event":
+        return _escaped(str(value))
+    if (value if isinstance(value, str) else repr(value)).isprintable():
+        return value
+    return _Shown(_escaped(repr(value)))
+
+
+class _Shown:
+    """A value that is printed as this text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _escaped_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    out.write(_escaped(text.getvalue(), kept=_OF_TRACEBACKS))
+
+
+def _escaped(text: str, kept: str = "") -> str:
+    """Controls, separators of lines and what turns the direction of writing, as Python would write them in a string."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -71,14 +71,15 @@ class Child:
         """Start an engine on `folder`, in that folder.
 
         `file_bytes` bounds each file that it writes, `cpu_seconds` the processor time of each of its processes,
-        `log_bytes` what is kept of its output in log.txt. `walls` are what it may reach; None for everything. When
-        nobody has called `wait` for `silence_seconds`, it is killed by its launcher: this process is frozen.
-        Raises OSError when no process can be started.
+        `log_bytes` what is kept of its output in log.txt, which is made anew. `walls` are what it may reach; None for
+        everything. When nobody has called `wait` for `silence_seconds`, it is killed by its launcher: this process is
+        frozen. Raises OSError when no process can be started, or the log cannot be made.
         """
         self._starter = starter
         # What was there before is not ours to sweep.
         self._before = frozenset(psutil.Process().children(recursive=True))
         (folder / "tmp").mkdir(exist_ok=True)
+        kept_log = _make_log(folder / LOG_FILE)
         their_signs, signs = os.pipe()
         self._signs = open(signs, "wb", buffering=0)  # noqa: SIM115, PTH123  # closed by `end`
         output, their_output = os.pipe()
@@ -93,13 +94,14 @@ class Child:
         except OSError:
             self._signs.close()
             os.close(output)
+            os.close(kept_log)
             raise
         finally:
             os.close(their_signs)
             os.close(their_output)
         os.set_blocking(self._signs.fileno(), False)
         self._log = threading.Thread(
-            target=_keep_log, args=(output, folder / LOG_FILE, log_bytes), name="engine log", daemon=True
+            target=_keep_log, args=(output, kept_log, log_bytes), name="engine log", daemon=True
         )
         self._log.start()
 
@@ -163,10 +165,20 @@ def _kill(process: psutil.Process) -> None:
         return
 
 
-def _keep_log(pipe: int, path: Path, limit: int) -> None:
+def _make_log(path: Path) -> int:
+    """A descriptor to write an empty log by. Raises OSError.
+
+    To be called before the engine starts: it may write in the folder too, and could lay a link of that name that leads
+    out of it.
+    """
+    path.unlink(missing_ok=True)  # of an earlier engine in this folder
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+
+def _keep_log(pipe: int, kept: int, limit: int) -> None:
     """Copy the engine's output to its log up to `limit` bytes, and drop the rest so that it never blocks."""
     room, is_cut = limit - len(_CUT), False
-    with open(pipe, "rb", buffering=0) as output, path.open("wb", buffering=0) as log:
+    with open(pipe, "rb", buffering=0) as output, open(kept, "wb", buffering=0) as log:
         while piece := output.read(_PIECE_BYTES):
             try:
                 if len(piece) <= room:

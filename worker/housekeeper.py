@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -42,31 +43,46 @@ class Housekeeper:
 
     def _run(self) -> None:
         while True:
-            try:
-                self.tidy()
-            except PASSING as error:
-                metrics.DATABASE_ERRORS.inc()
-                log.warning("database_unreachable", error=type(error).__name__)
-            except StorageError as error:
-                log.warning("store_unreachable", error=str(error))
-            except Exception:
-                log.exception("housekeeper_broke")
+            self.tidy()
             if self._workplace.stop.wait(INTERVAL_SECONDS):
                 return
 
     def tidy(self) -> None:
-        """Remove what is old enough and nobody's: on this machine, and in the store where it is our turn."""
-        store = self._workplace.store
+        """Remove what is old enough and nobody's: on this machine, and in the store where it is our turn.
+
+        Each part is tried whatever became of the others, and what goes wrong in it is logged.
+        """
+        self._try(self._clear_leftovers)
+        self._try(self._sweep_uploads)
+        if self._try(lambda: self._workplace.store.take_turn(_TURN_SECONDS)):
+            self._try(self._drop_step_results)
+            self._try(self._sweep_store)
+
+    def _try(self, part: Callable[[], bool | None]) -> bool:
+        """Whether it said so."""
+        try:
+            return bool(part())
+        except PASSING as error:
+            metrics.DATABASE_ERRORS.inc()
+            log.warning("database_unreachable", error=type(error).__name__)
+        except StorageError as error:
+            log.warning("store_unreachable", error=str(error))
+        except Exception:
+            log.exception("housekeeper_broke")
+        return False
+
+    def _clear_leftovers(self) -> None:
         if cleared := clear_leftovers(self._workplace.settings.work_folder):
             log.warning("leftovers_cleared", folders=cleared)
-        if swept := store.sweep(GRACE_SECONDS):
+
+    def _sweep_uploads(self) -> None:
+        if swept := self._workplace.store.sweep(GRACE_SECONDS):
             log.warning("interrupted_uploads_removed", number=swept)
-        if store.take_turn(_TURN_SECONDS):
-            if dropped := clear_step_results(
-                self._workplace.database, store, self._workplace.settings.step_results_limit_bytes
-            ):
-                log.info("step_results_dropped", number=dropped)
-            self._sweep_store()
+
+    def _drop_step_results(self) -> None:
+        place = self._workplace
+        if dropped := clear_step_results(place.database, place.store, place.settings.step_results_limit_bytes):
+            log.info("step_results_dropped", number=dropped)
 
     def _sweep_store(self) -> None:
         store = self._workplace.store

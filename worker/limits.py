@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from modelpress.spec.failure import Failure, FailureKind
 from service.settings import Settings
 
 INTERVAL_SECONDS = 0.5
+
+# Folders in folders, more than any library makes: whoever looks into them keeps one open at each level.
+DEEPEST = 64
+
+
+class Unmeasurable(Exception):
+    """Nobody can say how large the files in a folder are."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,11 @@ class LimitWatch:
     def _disk_breach(self) -> Failure | None:
         try:
             used = disk_usage(self._folder)
-        except PermissionError as error:
+        except Unmeasurable as error:
             return Failure(
                 kind=FailureKind.OUT_OF_DISK,
-                message=f"it made a folder that cannot be looked into ({Path(error.filename).name!r}), so that nobody "
-                "knows how large its files are; retry the job, and report it when it happens again",
+                message=f"it made {error}, so that nobody knows how large its files are; retry the job, and report it "
+                "when it happens again",
             )
         if used > self._limits.disk_bytes:
             return Failure(
@@ -105,23 +113,68 @@ class LimitWatch:
 
 
 def disk_usage(folder: Path) -> int:
-    """Bytes that the files under a folder take up on the disk. Links are not followed.
+    """Bytes that a folder and all under it take up on the disk. Links are not followed.
 
-    Raises PermissionError where a folder cannot be looked into, all or its files.
+    Raises Unmeasurable where a folder cannot be looked into, all or its files, or lies deeper than DEEPEST.
     """
-
-    def refuse(error: OSError) -> None:
-        if isinstance(error, PermissionError):
-            raise error  # others are folders that were removed while we looked
-
     total = 0
-    for place, _folders, files in os.walk(folder, onerror=refuse):
-        for name in files:
+    # Each folder is opened by its name in the one above: a whole path may be longer than the kernel takes.
+    levels = [_Level(None, [str(folder)])]
+    try:
+        while levels:
+            if not levels[-1].folders:
+                levels.pop().close()
+                continue
+            name = levels[-1].folders.pop()
+            if len(levels) > 1 + DEEPEST:
+                raise Unmeasurable(f"folders in folders, more than {DEEPEST} deep")
             try:
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118  # many files, each second
-            except FileNotFoundError:
+                level = _Level.opened(name, levels[-1].place)
+                levels.append(level)
+                total += level.look()
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # removed while we looked
+            except PermissionError as error:
+                raise Unmeasurable(f"a folder that cannot be looked into ({Path(name).name!r})") from error
+    finally:
+        for level in levels:
+            level.close()
     return total
+
+
+@dataclass
+class _Level:
+    """A folder that is being looked into."""
+
+    place: int | None  # its descriptor; None above the first
+    folders: list[str]  # in it, still to be looked into
+
+    @classmethod
+    def opened(cls, name: str, above: int | None) -> _Level:
+        """That of this name in the folder above. Raises OSError."""
+        return cls(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above), [])
+
+    def look(self) -> int:
+        """Find the folders in it; gives the bytes that it and the files in it take up. Raises OSError."""
+        assert self.place is not None  # noqa: S101  # opened
+        total = _occupied(os.fstat(self.place))
+        with os.scandir(self.place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self.folders.append(entry.name)
+                    continue
+                with suppress(FileNotFoundError):  # removed while we looked
+                    total += _occupied(entry.stat(follow_symlinks=False))
+        return total
+
+    def close(self) -> None:
+        """Nobody looks into it any more."""
+        if self.place is not None:
+            os.close(self.place)
+
+
+def _occupied(status: os.stat_result) -> int:
+    return status.st_blocks * 512
 
 
 def _resident(process: psutil.Process) -> int:
@@ -132,9 +185,11 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _proportional(process: psutil.Process) -> int:
-    """Resident memory, with a page that n processes share counted as 1/n."""
+    """Resident memory, with a page that n processes share counted as 1/n; all of it where we may not look closer."""
     try:
         full = process.memory_full_info()
+    except psutil.AccessDenied:
+        return _resident(process)  # it has made itself one that cannot be looked into: PR_SET_DUMPABLE of prctl(2)
     except psutil.Error:
         return 0
     return int(getattr(full, "pss", full.rss))

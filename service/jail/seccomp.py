@@ -1,8 +1,9 @@
 """seccomp: which system calls a process may make (seccomp(2)), by a classic BPF program made here.
 
 The program refuses what an engine has no use for and an attacker would have: sockets, io_uring (which would do what
-is refused elsewhere), namespaces and mounts, other processes' memory, the kernel's keys, modules and clocks. Calls by
-the numbers of another architecture (i386, x32) end the process: their numbers mean other things.
+is refused elsewhere), namespaces and mounts, other processes' memory, processors and priorities, the kernel's keys,
+modules and clocks, and being told of files that are not its own. Calls by the numbers of another architecture (i386,
+x32) end the process: their numbers mean other things.
 """
 
 from __future__ import annotations
@@ -61,6 +62,14 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "process_madvise": (440, 440),
     "pidfd_getfd": (438, 438),
     "kcmp": (312, 272),
+    # names of files as they appear, in folders that Landlock lets nobody open
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
+    # memory that no process needs to have mapped, and that nobody counts therefore
+    "memfd_secret": (447, 447),
     # memory and queues shared by name with whoever has the same user
     "shmget": (29, 194),
     "msgget": (68, 186),
@@ -73,7 +82,6 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
-    "fanotify_init": (300, 262),
     # files by handle, past every folder's permissions
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
@@ -103,7 +111,19 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
-_PRLIMIT = (302, 261)
+_SET_AFFINITY = (203, 122)
+_MEMFD_CREATE = (319, 279)
+
+# Allowed for oneself alone: numbers, and what each argument must be (its index and value) to say so. Else any process
+# of the same user could be slowed down.
+_OF_ONESELF: tuple[tuple[tuple[int, int], dict[int, int]], ...] = (
+    ((302, 261), {0: 0}),  # prlimit64
+    ((142, 118), {0: 0}),  # sched_setparam
+    ((144, 119), {0: 0}),  # sched_setscheduler
+    ((314, 274), {0: 0}),  # sched_setattr
+    ((141, 140), {0: 0, 1: 0}),  # setpriority: PRIO_PROCESS, then whose
+    ((251, 30), {0: 1, 1: 0}),  # ioprio_set: IOPRIO_WHO_PROCESS, then whose
+)
 
 # linux/sched.h: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. (NEWTIME is for clone3 alone.)
 _NEW_NAMESPACES = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000
@@ -126,19 +146,20 @@ def is_available() -> bool:
     return True
 
 
-def restrict(*, sockets: bool) -> None:
-    """Take the refused calls from this process and all that it starts, for good; `sockets` leaves sockets.
+def restrict(*, sockets: bool, memory_files: bool) -> None:
+    """Take the refused calls from this process and all that it starts, for good.
 
-    Needs `forbid_new_privileges` before. Raises OSError.
+    `sockets` leaves sockets, `memory_files` files in memory that have no name. Needs `forbid_new_privileges` before.
+    Raises OSError.
     """
-    code = program(ARCHITECTURE, sockets=sockets)
+    code = program(ARCHITECTURE, sockets=sockets, memory_files=memory_files)
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: a count of instructions, and where they are
     header = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header)
 
 
-def program(architecture: str, *, sockets: bool) -> bytes:
+def program(architecture: str, *, sockets: bool, memory_files: bool) -> bytes:
     """The filter for an architecture, as the kernel takes it: instructions of 8 bytes (struct sock_filter)."""
     column = list(_ARCHITECTURES).index(architecture)
     code: list[_Instruction] = [
@@ -158,8 +179,14 @@ def program(architecture: str, *, sockets: bool) -> bytes:
         _CLONE[column],
         [_argument(0), (_AND, 0, 0, _NEW_NAMESPACES), (_JUMP_EQUAL, 1, 0, 0), _refusal(errno.EPERM), _allowed()],
     )
-    # Limits of others than oneself (process id 0).
-    code += _on(_PRLIMIT[column], [_argument(0), (_JUMP_EQUAL, 1, 0, 0), _refusal(errno.EPERM), _allowed()])
+    for pair, wanted in _OF_ONESELF:
+        code += _on(pair[column], _if_equal(wanted, errno.EPERM))
+    # The C library always names a thread by its number, its own ones too, and no filter knows which those are; where it
+    # is refused, it starts no thread that was to have its processors. So such a call does nothing and says it did: a
+    # thread may run anywhere then, which is a matter of speed alone.
+    code += _on(_SET_AFFINITY[column], _if_equal({0: 0}, 0))
+    if not memory_files:
+        code += _on(_MEMFD_CREATE[column], [_refusal(errno.EPERM)])
     code += _on(_SOCKETPAIR[column], _only([socket.AF_UNIX]))
     code += _on(_SOCKET[column], _only(_FAMILIES if sockets else []))
     code += [_allowed()]
@@ -175,6 +202,16 @@ def _only(families: Iterable[int]) -> list[_Instruction]:
     """Allow a socket of these families, and refuse every other."""
     checks = [instruction for family in families for instruction in ((_JUMP_EQUAL, 0, 1, int(family)), _allowed())]
     return [_argument(0), *checks, _refusal(errno.EPERM)]
+
+
+def _if_equal(wanted: dict[int, int], otherwise: int) -> list[_Instruction]:
+    """Allow a call with these arguments, by index; any other does nothing and gives this error, 0 for none."""
+    checks = [
+        instruction
+        for index, value in wanted.items()
+        for instruction in (_argument(index), (_JUMP_EQUAL, 1, 0, value), _refusal(otherwise))
+    ]
+    return [*checks, _allowed()]
 
 
 def _argument(index: int) -> _Instruction:

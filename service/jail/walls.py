@@ -65,6 +65,11 @@ class Walls:
     reach: Reach = field(default_factory=Reach)
     sockets: bool = False
 
+    @property
+    def reaches_gpus(self) -> bool:
+        """Whether NVIDIA's devices are open."""
+        return any(path.startswith("/dev/nvidia") for path in self.reach.devices)
+
     def write(self) -> str:
         """As one argument of a command."""
         return json.dumps(asdict(self))
@@ -84,4 +89,5 @@ class Walls:
         if found.landlock:
             landlock.restrict(self.reach, tcp=self.sockets)
         if found.seccomp:
-            seccomp.restrict(sockets=self.sockets)
+            # CUDA begins with making one (https://github.com/NVIDIA/OpenShell/issues/1696).
+            seccomp.restrict(sockets=self.sockets, memory_files=self.reaches_gpus)

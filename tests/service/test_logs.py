@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import logging, structlog
 from service.logs import configure_logs
@@ -59,3 +61,62 @@ def test_lines_for_people_carry_them_too():
     assert "job_id=job_1" in lines[0]
     assert "slow by 3 s" in lines[1]
     assert not [line for line in lines if "not wanted" in line]
+
+
+# A terminal's title, red, a control of ISO 6429, separators of lines, and what turns the direction of writing.
+HOSTILE = "\x1b]0;owned\x07|\x1b[31m|\x9b|\x85|\u2028|\u2029|\u202e|\u2066"
+SHOWN = r"\x1b]0;owned\x07|\x1b[31m|\x9b|\x85|\u2028|\u2029|\u202e|\u2066"
+
+SAY_IT = """
+import logging, structlog
+from service.logs import configure_logs
+from service.settings import Settings
+configure_logs(Settings(log_format="console", log_level="INFO"), "api")
+hostile = {hostile!a}
+class Odd:
+    def __repr__(self):
+        return hostile
+log = structlog.stdlib.get_logger("ours")
+{statement}
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "log.info('request', path='/' + hostile)",
+        "log.info('request', path='/two words ' + hostile)",
+        "log.info('request', **{hostile: 1})",
+        "log.info('request', found={'path': [hostile]})",
+        "log.info('request', found=Odd())",
+        "log.info('request ' + hostile)",
+        "logging.getLogger('theirs').warning('request %s', hostile)",
+        "logging.getLogger(hostile).warning('request')",
+        "log.info('request', stack=hostile)",
+        "log.error('request', exc_info=ValueError(hostile))",
+    ],
+)
+def test_no_command_reaches_a_terminal(statement: str) -> None:
+    said = _said(SAY_IT.format(hostile=HOSTILE, statement=statement))
+    assert SHOWN in said
+    assert [c for c in said if not c.isprintable() and c != "\n"] == []
+
+
+@pytest.mark.parametrize("statement", ["log.info('a\\nb\\rc')", "log.info('x', path='a\\nb\\rc')"])
+def test_one_event_is_not_two_lines(statement: str) -> None:
+    said = _said(SAY_IT.format(hostile="", statement=statement))
+    assert r"a\nb\rc" in said
+    assert said.count("\n") == 1
+
+
+def test_plain_values_are_shown_as_they_are() -> None:
+    said = _said(SAY_IT.format(hostile="", statement="log.info('grün 1', path='/ü', two='a b', at=(1, 'ä'))"))
+    assert "grün 1 " in said
+    for shown in ("path=/ü", "two='a b'", "at=(1, 'ä')"):
+        assert shown in said
+
+
+def _said(program: str) -> str:
+    environment = {"PYTHONUTF8": "1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environment)
+    return done.stderr.decode()

@@ -25,6 +25,12 @@ _NUMBERS = {
         "clone3": 435,
         "clone": 56,
         "mount": 165,
+        "inotify_init1": 294,
+        "fanotify_mark": 301,
+        "memfd_create": 319,
+        "memfd_secret": 447,
+        "sched_setattr": 314,
+        "ioprio_set": 251,
     },
     "aarch64": {
         "unshare": 97,
@@ -34,12 +40,18 @@ _NUMBERS = {
         "clone3": 435,
         "clone": 220,
         "mount": 40,
+        "inotify_init1": 26,
+        "fanotify_mark": 263,
+        "memfd_create": 279,
+        "memfd_secret": 447,
+        "sched_setattr": 274,
+        "ioprio_set": 30,
     },
 }
 
 
 def call(name: str, *arguments: int) -> None:
-    """A system call that must not work. Raises OSError."""
+    """A system call. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     numbers = [ctypes.c_long(value) for value in (_NUMBERS[_MACHINE][name], *arguments)]
     if libc.syscall(*numbers) < 0:
@@ -87,6 +99,19 @@ def execute(path: str) -> None:
     os.posix_spawn(path, [path], {})
 
 
+def pin_thread() -> None:
+    """As thread pools do: another thread of this process, by its number. Raises OSError."""
+    is_over = threading.Event()
+    worker = threading.Thread(target=is_over.wait)
+    worker.start()
+    try:
+        assert worker.native_id is not None
+        os.sched_setaffinity(worker.native_id, os.sched_getaffinity(0))
+    finally:
+        is_over.set()
+        worker.join()
+
+
 TRIES: dict[str, Callable[..., object]] = {
     "read": lambda path: Path(path).read_bytes(),
     "list": os.listdir,
@@ -102,6 +127,11 @@ TRIES: dict[str, Callable[..., object]] = {
     "socketpair": lambda: [end.close() for end in socket.socketpair()],
     "thread": thread,
     "fork": fork,
+    "pin": lambda pid, processor: os.sched_setaffinity(pid, {processor}),
+    "pin thread": pin_thread,
+    "policy": lambda pid: os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0)),
+    "parameters": lambda pid: os.sched_setparam(pid, os.sched_param(0)),
+    "priority": lambda which, whose: os.setpriority(which, whose, 19),
     "call": call,
 }
 

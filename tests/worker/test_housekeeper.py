@@ -7,10 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from service.stored_bytes import GRACE_SECONDS
 from storage.local import LocalStore
 from storage.store import StoreUnavailable
+from tests.support.deep_folders import DEEP, clear, nest
 from tests.support.stores import put
 from tests.worker.conftest import Site, wait_for
 from worker import housekeeper
@@ -95,6 +98,42 @@ def test_it_goes_on_after_a_store_that_was_away(embedded_site: Site, monkeypatch
     assert tried.acquire(timeout=30)
     workplace.stop.set()
     keeper.join()
+
+
+@pytest.mark.parametrize("broken", ["_clear_leftovers", "_sweep_uploads", "_drop_step_results", "_sweep_store"])
+@pytest.mark.parametrize(
+    "error", [RecursionError("too deep"), StoreUnavailable("no route"), OperationalError("", {}, Exception())]
+)
+def test_a_part_that_fails_does_not_keep_the_others_from_being_done(
+    embedded_site: Site, monkeypatch: pytest.MonkeyPatch, broken: str, error: Exception
+) -> None:
+    done = []
+    for part in ("_clear_leftovers", "_sweep_uploads", "_drop_step_results", "_sweep_store"):
+
+        def do(_keeper: Housekeeper, part: str = part) -> None:
+            done.append(part)
+            if part == broken:
+                raise error
+
+        monkeypatch.setattr(Housekeeper, part, do)
+    with capture_logs() as said:
+        Housekeeper(workplace_of(embedded_site)).tidy()
+    assert done == ["_clear_leftovers", "_sweep_uploads", "_drop_step_results", "_sweep_store"]
+    assert len(said) == 1
+
+
+def test_leftovers_however_deep_do_not_keep_the_store_from_being_swept(embedded_site: Site) -> None:
+    site = embedded_site
+    dead = object_at(site.store, b"dead", is_old=True)
+    work = site.home / "work"
+    (work / "job_1-1").mkdir(parents=True)
+    nest(work / "job_1-1", DEEP)
+    try:
+        Housekeeper(workplace_of(site)).tidy()
+        assert not dead.exists()
+        assert list(work.iterdir()) == []
+    finally:
+        clear(work)
 
 
 def test_every_worker_tidies_up(embedded_site: Site) -> None:

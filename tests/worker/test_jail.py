@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psutil
 import pytest
@@ -27,13 +28,16 @@ from service.jail import bubblewrap
 from service.jail.walls import available_walls
 from service.settings import Settings
 from tests.support import code_engine
+from tests.support.deep_folders import open_files
 from tests.support.rows import ARCHITECTURE
+from tests.support.service import child_environment
 from tests.worker import jailed_script
 from tests.worker.conftest import wait_for
+from worker import reach
 from worker.child import Child, engine_environment
 from worker.engine_run import read_failure
 from worker.reach import exposed, may_be_shared, walls_for
-from worker.starter import Spawner, Starter
+from worker.starter import Spawner, Started, Starter
 from worker.zygote import Forker
 
 FOUND = available_walls()
@@ -240,6 +244,10 @@ def test_calls_that_an_engine_has_no_use_for_are_refused(folder: Path, way: Way)
             "ptrace": ["call", "ptrace", 16, 1, 0, 0],
             "bpf": ["call", "bpf", 0, 0, 0],
             "clone3": ["call", "clone3", 0, 0],
+            "inotify": ["call", "inotify_init1", 0],
+            "fanotify": ["call", "fanotify_mark", 0, 0, 0, 0, 0],
+            "memory file": ["call", "memfd_create", 0, 0],
+            "secret memory": ["call", "memfd_secret", 0],
             "socketpair": ["socketpair"],
             "thread": ["thread"],
             "fork": ["fork"],
@@ -248,6 +256,68 @@ def test_calls_that_an_engine_has_no_use_for_are_refused(folder: Path, way: Way)
     assert {name for name, error in found.items() if error is None} == {"socketpair", "thread", "fork"}
     assert found["clone3"] == "ENOSYS"
     assert {error for name, error in found.items() if name != "clone3"} == {None, "EPERM"}
+
+
+# A process that the kernel would let an engine slow down: of the same user, and with no more rights.
+BYSTANDER = """
+import time
+from service.jail import capabilities
+capabilities.drop()
+print("up", flush=True)
+time.sleep(60)
+"""
+NOBODY = 0x7FFF_FFF0  # user id that no process has
+
+
+@needs_seccomp
+def test_nobody_else_can_be_slowed_down(folder: Path, way: Way) -> None:
+    processor = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", BYSTANDER]
+    with subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE) as bystander:
+        assert bystander.stdout is not None
+        assert bystander.stdout.readline() == b"up\n"
+        other, before = bystander.pid, _standing(bystander.pid)
+        tries = {
+            "own processor": ["pin", 0, processor],
+            "own thread's processors": ["pin thread"],
+            "own policy": ["policy", 0],
+            "own parameters": ["parameters", 0],
+            "own priority": ["priority", os.PRIO_PROCESS, 0],
+            "own order of reading": ["call", "ioprio_set", 1, 0, 3 << 13],
+            "processor": ["pin", other, processor],
+            "policy": ["policy", other],
+            "parameters": ["parameters", other],
+            "attributes": ["call", "sched_setattr", other, 0, 0],
+            "priority": ["priority", os.PRIO_PROCESS, other],
+            "group's priority": ["priority", os.PRIO_PGRP, 0],
+            "user's priority": ["priority", os.PRIO_USER, NOBODY],
+            "order of reading": ["call", "ioprio_set", 1, other, 3 << 13],
+            "user's order of reading": ["call", "ioprio_set", 3, NOBODY, 3 << 13],
+        }
+        try:
+            found = _tried(way, folder, tries)
+            assert _standing(other) == before
+        finally:
+            bystander.kill()
+    # No filter can tell whose a thread is: that one call says it was done.
+    done = {name for name in tries if name.startswith("own ")} | {"processor"}
+    assert found == {name: None if name in done else "EPERM" for name in tries}
+
+
+def _standing(pid: int) -> tuple[object, ...]:
+    process = psutil.Process(pid)
+    return os.sched_getaffinity(pid), os.sched_getscheduler(pid), process.nice(), process.ionice()
+
+
+@needs_seccomp
+def test_an_engine_with_gpus_may_make_memory_files(folder: Path, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA does not start without."""
+    monkeypatch.setattr(reach, "_gpu_devices", lambda: ("/dev/nvidiactl",))
+    (folder / "code.py").write_text("import os; os.memfd_create('name')")
+    for device, code in (("auto", 0), ("cpu", 1)):
+        child = _start(way, code_engine, folder, task=_task().model_copy(update={"device": device}))
+        assert child.wait(60) == code
+        child.end()
 
 
 @needs_seccomp
@@ -304,6 +374,54 @@ def test_off_means_no_walls(folder: Path, way: Way) -> None:
     (folder.parents[1] / "api-key").write_text("content")
     tries = {"key": ["read", str(folder.parents[1] / "api-key")], "inet": ["socket", int(socket.AF_INET)]}
     assert _tried(way, folder, tries, jail="off") == {"key": None, "inet": None}
+
+
+class _Hasty(Spawner):
+    """Starts engines that are quicker than the worker."""
+
+    def __init__(self, module: ModuleType, leads_to: Path) -> None:
+        super().__init__(_command(module))
+        self._leads_to = leads_to
+
+    def start(self, folder: Path, **options: Any) -> Started:
+        """The engine's own link stands where the log would, before the worker's next step."""
+        started = super().start(folder, **options)
+        log = folder / "log.txt"
+        log.unlink(missing_ok=True)
+        log.symlink_to(self._leads_to)
+        return started
+
+
+def test_no_link_leads_the_log_out_of_the_folder(folder: Path) -> None:
+    database = folder.parents[1] / "modelpress.db"
+    database.write_text("content")
+    child = _start_code(lambda module: _Hasty(module, Path("../../modelpress.db")), folder, "print('hello')")
+    assert child.wait(60) == 0
+    child.end()
+    assert database.read_text() == "content"
+
+
+def test_the_log_is_made_anew_and_private(folder: Path, way: Way) -> None:
+    database = folder.parents[1] / "modelpress.db"
+    database.write_text("content")
+    log = folder / "log.txt"
+    log.symlink_to(database)
+    child = _start_code(way, folder, "print('hello')")
+    assert child.wait(60) == 0
+    child.end()
+    assert database.read_text() == "content"
+    assert not log.is_symlink()
+    assert log.read_text() == "hello\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_engine_starts_without_a_log(folder: Path) -> None:
+    """And what was opened for it is closed."""
+    (folder / "log.txt").mkdir()
+    opened = open_files()
+    with pytest.raises(OSError, match=r"log\.txt"):
+        _start_code(lambda module: Spawner(_command(module)), folder, "")
+    assert open_files() == opened
 
 
 def test_further_paths_can_be_read(folder: Path, way: Way) -> None:

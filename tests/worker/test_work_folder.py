@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.deep_folders import DEEP, clear, nest, open_files
 from tests.support.service import child_environment
-from worker.work_folder import clear_leftovers, work_folder
+from worker import work_folder as module
+from worker.work_folder import clear_leftovers, remove_folder, work_folder
 
 HOLD = """
 import sys, time
@@ -44,7 +47,7 @@ AS_ANOTHER = """
 import struct, sys
 from pathlib import Path
 from service.jail import capabilities as has
-from worker.limits import disk_usage
+from worker.limits import Unmeasurable, disk_usage
 from worker.work_folder import work_folder
 has.system_call(has._CAPSET, struct.pack("=Ii", has._VERSION, 0), bytes(24))  # none
 for mode in (0, 0o300, 0o700):
@@ -57,7 +60,7 @@ for mode in (0, 0o300, 0o700):
         inner.parent.chmod(mode)
         try:
             disk_usage(folder)
-        except PermissionError:
+        except Unmeasurable:
             print("over every limit")
 """
 
@@ -119,3 +122,91 @@ def test_the_folder_of_who_comes_next_is_left(tmp_path, monkeypatch):
 def test_there_may_be_no_folder_yet(tmp_path):
     assert clear_leftovers(tmp_path / "work") == []
     assert not os.path.lexists(tmp_path / "work")
+
+
+@pytest.fixture
+def few_files():
+    """Fewer than there are levels."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, limits[1]), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture
+def work(tmp_path):
+    yield tmp_path / "work"
+    clear(tmp_path / "work")
+
+
+@pytest.mark.usefixtures("few_files")
+def test_folders_in_folders_are_removed_however_deep(work):
+    opened = open_files()
+    with work_folder(work, "job_1-1") as folder:
+        nest(folder, DEEP)
+        nest(folder / "inputs", DEEP, "n")
+    assert list(work.iterdir()) == []
+    (work / "job_2-1").mkdir()
+    nest(work / "job_2-1", DEEP)
+    assert clear_leftovers(work) == ["job_2-1"]
+    assert list(work.iterdir()) == []
+    assert open_files() == opened
+
+
+def test_the_rest_is_removed_beside_what_cannot_be(tmp_path, monkeypatch):
+    """And nobody works in what is left."""
+    for name in ("a/file", "stuck/kept", "stuck/file", "z/file"):
+        (tmp_path / "job_1-1" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "job_1-1" / name).write_text("x")
+    unlink = os.unlink
+
+    def refuse(name, **options):
+        if name == "kept":
+            raise PermissionError(name)
+        unlink(name, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    remove_folder(tmp_path / "job_1-1")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
+        "job_1-1",
+        "job_1-1/stuck",
+        "job_1-1/stuck/kept",
+    ]
+    opened = open_files()
+    with pytest.raises(FileExistsError), work_folder(tmp_path, "job_1-1"):
+        pass
+    assert open_files() == opened
+
+
+def test_nothing_outside_is_removed_when_a_folder_is_moved_meanwhile(tmp_path, monkeypatch):
+    """The way up from it leads elsewhere then."""
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    inner = work / "job_1-1" / "outer" / "inner"
+    inner.mkdir(parents=True)
+    for path in (elsewhere / "file", elsewhere / "inner" / "file"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (elsewhere / "inner").rename(elsewhere / "other")
+    remove_files = module._remove_files
+
+    def move_then_remove(place):
+        if inner.exists() and os.path.samestat(os.fstat(place), inner.stat()):
+            inner.rename(elsewhere / "inner")
+        return remove_files(place)
+
+    monkeypatch.setattr(module, "_remove_files", move_then_remove)
+    remove_folder(work / "job_1-1")
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["file", "inner", "other"]
+    monkeypatch.undo()
+    remove_folder(work / "job_1-1")
+    assert list(work.iterdir()) == []
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("x")
+    (tmp_path / "job_1-1").symlink_to("elsewhere")
+    remove_folder(tmp_path / "job_1-1")
+    with pytest.raises(FileExistsError), work_folder(tmp_path, "job_1-1"):
+        pass
+    assert (tmp_path / "elsewhere" / "file").exists()

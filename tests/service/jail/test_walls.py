@@ -19,6 +19,19 @@ def test_walls_come_through_a_command_line_as_they_were() -> None:
     assert Walls.read(given.write()) == given
 
 
+@pytest.mark.parametrize(
+    ("devices", "expected"), [((), False), (("/dev/null",), False), (("/dev/null", "/dev/nvidiactl"), True)]
+)
+def test_memory_files_are_left_to_who_has_gpus(monkeypatch, devices: tuple[str, ...], expected: bool) -> None:
+    asked = {}
+    monkeypatch.setattr(walls, "available_walls", lambda: Available(0, seccomp=True))
+    monkeypatch.setattr(walls.capabilities, "drop", lambda: None)
+    monkeypatch.setattr(walls, "forbid_new_privileges", lambda: None)
+    monkeypatch.setattr(walls.seccomp, "restrict", lambda **options: asked.update(options))
+    Walls(Reach(devices=devices)).close()
+    assert asked == {"sockets": False, "memory_files": expected}
+
+
 @pytest.mark.parametrize(("landlock", "seccomp"), [(0, True), (5, False), (0, False)])
 def test_required_refuses_what_auto_goes_without(monkeypatch, landlock: int, seccomp: bool) -> None:
     monkeypatch.setattr(walls.landlock, "abi", lambda: landlock)
