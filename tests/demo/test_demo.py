@@ -17,8 +17,8 @@ from modelpress.spec.report import Report
 from tests.support.service import ROOT, child_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-# Two of four that differ by the kinds of their steps, which have tests of their own.
-RECIPES = {"factorize", "distill-then-prune"}
+# One of four that differ by the kinds of their steps, which have tests of their own.
+RECIPES = {"distill-then-prune"}
 
 
 @contextmanager
