@@ -16,9 +16,6 @@ from storage.store import Store, Stored
 RESULT_BYTES = 64 << 20
 """Longest report that is read."""
 
-INSPECTION_BYTES = 4 << 20
-"""Longest inspection that is read. Whoever looks at the upload is sent all of it; large networks' are 0.2 MB."""
-
 MODEL_CARD_KIND = "model_card"
 
 

@@ -13,14 +13,14 @@ from db.queries.claims import ClaimedInspection
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.state import JobState, UploadState
-from modelpress.spec.task import INSPECTION_FILE, TASK_FILE, InspectDataset, InspectModel
+from modelpress.spec.task import INSPECTION_FILE, MOST_INSPECTION_BYTES, TASK_FILE, InspectDataset, InspectModel
 from worker import metrics
 from worker.engine_run import Exited, read_failure, run_engine, was_killed
 from worker.failures import failure_of
 from worker.heartbeat import Heartbeat
 from worker.inputs import lay_dataset, lay_model
 from worker.limits import Limits
-from worker.results import INSPECTION_BYTES, ResultTooLong, read_text
+from worker.results import ResultTooLong, read_text
 from worker.work_folder import work_folder
 from worker.workplace import Interrupted, Stopped, Workplace
 
@@ -30,13 +30,13 @@ log = structlog.stdlib.get_logger(__name__)
 _TOO_LONG = {
     "model": Failure(
         kind=FailureKind.INVALID_MODEL,
-        message=f"what there is to say of the model's layers comes to more than {INSPECTION_BYTES >> 20} MiB: it has "
-        "too many of them, or too long names; give them shorter names, or use a smaller network",
+        message=f"what there is to say of the model's layers comes to more than {MOST_INSPECTION_BYTES >> 20} MiB: it "
+        "has too many of them, or too long names; give them shorter names, or use a smaller network",
     ),
     "dataset": Failure(
         kind=FailureKind.INVALID_DATASET,
-        message=f"the names of the classes come to more than {INSPECTION_BYTES >> 20} MiB; give them shorter names, or "
-        "use fewer classes",
+        message=f"the names of the classes come to more than {MOST_INSPECTION_BYTES >> 20} MiB; give them shorter "
+        "names, or use fewer classes",
     ),
 }
 
@@ -109,7 +109,7 @@ class _InspectionRun:
                 if ending != Exited(0):
                     self._was_killed = was_killed(self._folder, ending.code)
                     return read_failure(self._folder, ending.code)
-                found = read_text(self._folder / INSPECTION_FILE, INSPECTION_BYTES)
+                found = read_text(self._folder / INSPECTION_FILE, MOST_INSPECTION_BYTES)
                 kind = ModelInspection if self._upload.kind == "model" else DatasetInspection
                 return kind.model_validate_json(found)
         except Interrupted:

@@ -20,13 +20,11 @@ from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
-from modelpress.spec.task import ModelFile
+from modelpress.spec.task import MOST_INSPECTION_BYTES, ModelFile
 
 # The estimates may repeat each name some fourteen times. The layers of torchvision's networks have 27 kB of names at
 # most.
 _MOST_NAME_BYTES = 128 * 2**10
-# Of the file, as `write_result` writes it; the service reads no longer one (worker/results.py).
-_MOST_BYTES = 4 * 2**20
 
 
 def inspect_upload(model: ModelFile, folder: Path) -> ModelInspection:
@@ -62,14 +60,14 @@ def _check_names(module: nn.Module) -> None:
 
 
 def _check_length(found: ModelInspection) -> None:
-    size = len(found.model_dump_json(indent=2).encode())
-    if size > _MOST_BYTES:
+    size = len(found.model_dump_json(indent=2).encode())  # as `write_result` writes it
+    if size > MOST_INSPECTION_BYTES:
         calls = sum(len(layer.calls) for layer in found.layers)
         edits, classes = len(found.network.edits), len(found.network.classes or ())
         raise InvalidModel(
-            f"what there is to say of the model comes to {size:,} bytes, the limit is {_MOST_BYTES:,}: it has "
-            f"{len(found.layers)} layers with weights, which are called {calls} times, {edits} changes that steps made "
-            f"and names of {classes} classes; use a smaller network"
+            f"what there is to say of the model comes to {size:,} bytes, the limit is {MOST_INSPECTION_BYTES:,}: it "
+            f"has {len(found.layers)} layers with weights, which are called {calls} times, {edits} changes that steps "
+            f"made and names of {classes} classes; use a smaller network"
         )
 
 

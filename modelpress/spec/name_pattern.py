@@ -31,11 +31,6 @@ _ALLOWED = (
 )
 
 
-def matches(name: str, pattern: str) -> bool:
-    """True when the whole of `name` matches. Raises ValueError for a regular expression that is not allowed."""
-    return bool(Names((name,)).matching(pattern))
-
-
 def check_pattern(pattern: str) -> str:
     """The pattern itself. Raises ValueError, with what may be written, for an expression that is not allowed."""
     if pattern.startswith(REGULAR):

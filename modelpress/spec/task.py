@@ -32,6 +32,8 @@ TASK_FILE = "task.json"
 EVENTS_FILE = "events.jsonl"
 LOG_FILE = "log.txt"
 INSPECTION_FILE = "inspection.json"
+MOST_INSPECTION_BYTES = 4 << 20
+"""Longest inspection that is taken. Whoever looks at the upload is sent all of it; large networks' are 0.2 MB."""
 REPORT_FILE = "report.json"
 MODEL_CARD_FILE = "model_card.md"
 FAILURE_FILE = "failure.json"

@@ -199,8 +199,8 @@ def test_an_inspection_that_would_be_megabytes_is_refused(tmp_path: Path, monkey
     compact.write(row_of_layers(["a", "b"], calls=100), tmp_path / "model.mpz")
     file = model_file("model.mpz", None)
     shown = len(inspect_upload(file, tmp_path).model_dump_json(indent=2))
-    monkeypatch.setattr(inspecting, "_MOST_BYTES", shown)
+    monkeypatch.setattr(inspecting, "MOST_INSPECTION_BYTES", shown)
     inspect_upload(file, tmp_path)
-    monkeypatch.setattr(inspecting, "_MOST_BYTES", shown - 1)
+    monkeypatch.setattr(inspecting, "MOST_INSPECTION_BYTES", shown - 1)
     with pytest.raises(InvalidModel, match=r"2 layers with weights, which are called 200 times, .* smaller network"):
         inspect_upload(file, tmp_path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modelpress.spec.check import select_layers
-from modelpress.spec.name_pattern import Names, matches
+from modelpress.spec.name_pattern import Names
 from modelpress.spec.steps import LayerSelection
 
 NAMES = ["conv1", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.downsample.0", "fc"]
@@ -20,6 +20,11 @@ _SINGLE = st.sampled_from(["a", "b", r"\.", ".", "[ab]", "[^a]", r"\d", r"[0-2b]
 _REPEATED = st.builds("".join, st.tuples(_SINGLE, st.sampled_from(["", "*", "+", "?", "{2}", "{1,3}", "{2,}", "*?"])))
 _PIECES = st.builds("".join, st.lists(_REPEATED, max_size=4))
 _GROUPS = st.builds("({}|{}){}".format, _PIECES, _PIECES, st.sampled_from(["", "?"]))
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Of this name alone."""
+    return Names((name,)).matching(pattern) == [name]
 
 
 @settings(max_examples=25, deadline=None)

@@ -9,10 +9,10 @@ import pytest
 from db.queries.uploads import get_dataset, get_model
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.state import UploadState
+from modelpress.spec.task import MOST_INSPECTION_BYTES
 from tests.support.inspections import inspection_of
 from tests.support.uploads import dataset_inspection
 from tests.worker.conftest import Site, wait_for
-from worker.results import INSPECTION_BYTES
 
 
 @pytest.mark.parametrize("behaviour", ["die_once", "die"])
@@ -43,10 +43,10 @@ def test_an_inspection_of_megabytes_is_not_kept(embedded_site: Site, kind: str, 
     site = embedded_site
     if kind == "model":
         upload, look = site.store_model(), get_model
-        found = inspection_of([]).model_copy(update={"notes": ("x" * INSPECTION_BYTES,)})
+        found = inspection_of([]).model_copy(update={"notes": ("x" * MOST_INSPECTION_BYTES,)})
     else:
         upload, look = site.store_dataset(), get_dataset
-        found = dataset_inspection().model_copy(update={"classes": ("x" * INSPECTION_BYTES, "y")})
+        found = dataset_inspection().model_copy(update={"classes": ("x" * MOST_INSPECTION_BYTES, "y")})
     path = site.home / "found.json"
     path.write_text(found.model_dump_json())
     code = "import pathlib, shutil, sys; shutil.copy(sys.argv[1], pathlib.Path(sys.argv[2]) / 'inspection.json')"

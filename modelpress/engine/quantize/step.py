@@ -19,7 +19,7 @@ from modelpress.engine.quantize.vectors import fold_norms, round_vectors
 from modelpress.engine.recovery import recover, training_data
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.check import quantize_bits, select_layers
-from modelpress.spec.check.layers import is_selected
+from modelpress.spec.check.layers import picked_layers
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.report import SkippedLayer, TrainingSummary
 from modelpress.spec.steps import Quantize
@@ -87,13 +87,10 @@ def _train(
 def unquantized(module: nn.Module, layers: Mapping[str, nn.Module], step: Quantize) -> tuple[SkippedLayer, ...]:
     """Matrices of chosen modules that are no layer's weight, such as the three in one of an attention."""
     reason = "it is not the weight of a linear or convolution layer, and stays fp32"
-    found = []
-    for name, parameter in module.named_parameters():
-        owner = name.rpartition(".")[0]
-        chosen = is_selected(owner, layer_type(module.get_submodule(owner)), step.layers)
-        if chosen and owner not in layers and parameter.ndim > 1:
-            found.append(SkippedLayer(name=name, reason=reason))
-    return tuple(found)
+    owners = {name: name.rpartition(".")[0] for name, parameter in module.named_parameters() if parameter.ndim > 1}
+    types = {owner: layer_type(module.get_submodule(owner)) for owner in owners.values() if owner not in layers}
+    chosen = set(picked_layers(types, step.layers))
+    return tuple(SkippedLayer(name=name, reason=reason) for name, owner in owners.items() if owner in chosen)
 
 
 def grid_for(weight: Tensor, step: Quantize, bits: int) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from modelpress.spec.check.misfit import listed
-from modelpress.spec.name_pattern import Names, matches
+from modelpress.spec.name_pattern import Names
 from modelpress.spec.steps import LayerSelection
 
 
@@ -39,15 +39,6 @@ def matching(names: Names, pattern: str) -> list[str]:
     if not found:
         raise ValueError(f"no layer matches {pattern!r}; the layers are {listed(names.names)}")
     return found
-
-
-def is_selected(name: str, layer_type: str, selection: LayerSelection) -> bool:
-    """True when a selection picks a layer of this name and type, whether or not the method can treat that layer."""
-    if selection.types is not None and layer_type not in selection.types:
-        return False
-    return any(matches(name, pattern) for pattern in selection.include) and not any(
-        matches(name, pattern) for pattern in selection.exclude
-    )
 
 
 def _picked(layers: Mapping[str, str], selection: LayerSelection, matched: Callable[[str], list[str]]) -> list[str]:
