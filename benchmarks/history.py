@@ -25,6 +25,7 @@ from db.database import Database, open_database
 from db.queries import claims, jobs, uploads
 from db.queries.backlog import backlog
 from db.queries.checkpoints import unneeded_checkpoints
+from db.queries.deletion import delete_job, jobs_ended_before
 from db.queries.stored_bytes import is_needed
 from db.queries.workers import renew_worker
 from modelpress.spec.needs import Capacity
@@ -36,6 +37,7 @@ DIALECTS = ("sqlite", "postgresql")
 FEW = 1_000
 WAITING, RUNNING, WORKERS, MODELS = 500, 20, 25, 10
 LEASE_SECONDS = 3_600.0
+A_YEAR = 31_536_000.0
 WARMING_UP = 5  # rounds that do not count
 CAPACITY = Capacity(device="cpu", cores=8, memory_bytes=1 << 40, gpu_memory_bytes=0)
 
@@ -101,14 +103,19 @@ def writes(about: Subjects) -> dict[str, Question]:
         "heartbeat": lambda session: claims.heartbeat(session, about.running, 1, LEASE_SECONDS),
         "reap": lambda session: claims.reap(session, 3),
         "a worker's row": lambda session: renew_worker(session, "worker-0", CAPACITY, LEASE_SECONDS),
-        "may a model be deleted?": lambda session: _undone(session, about),
+        "may a model be deleted?": _undone(lambda session: uploads.delete_model(session, about.team_id, about.unused)),
+        "delete a job": _undone(lambda session: delete_job(session, about.team_id, about.finished)),
+        "jobs that are too old": lambda session: jobs_ended_before(session, A_YEAR),
     }
 
 
-def _undone(session: Session, about: Subjects) -> None:
-    with session.begin_nested() as savepoint:
-        uploads.delete_model(session, about.team_id, about.unused)
-        savepoint.rollback()
+def _undone(write: Question) -> Question:
+    def undone(session: Session) -> None:
+        with session.begin_nested() as savepoint:
+            write(session)
+            savepoint.rollback()
+
+    return undone
 
 
 def set_up(database: Database) -> tuple[Tenant, str, list[str]]:

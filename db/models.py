@@ -10,9 +10,10 @@
                       jobs >--< models           (job_students: what students begin as)
     workers                                      (what each has; jobs and attempts name them)
 
-A row of `models` or `datasets` is deleted by setting `deleted_at`: jobs keep referring to it. `worker` and
-`lease_expires_at` are set while a worker holds a row, `attempt` is the fence: a worker's write counts only while the
-attempt is still its own. `losses` counts the workers that were lost over it since it was last asked for.
+A row of `models` or `datasets` is deleted by setting `deleted_at`: jobs keep referring to it. A job is deleted with all
+rows below it. `worker` and `lease_expires_at` are set while a worker holds a row, `attempt` is the fence: a worker's
+write counts only while the attempt is still its own. `losses` counts the workers that were lost over it since it was
+last asked for.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ class Model(Upload, Base):
     architecture: Mapped[ArchitectureRef | None]  # null where the file says it itself
     image_size: Mapped[int | None]
     preprocessing: Mapped[Preprocessing | None]
-    # No foreign key: models, jobs and artifacts would refer to each other in a circle. Artifacts are never deleted.
+    # No foreign key: models, jobs and artifacts would refer to each other in a circle. Null again when the job is
+    # deleted.
     derived_from: Mapped[Origin | None]
     # Up to megabytes: never loaded along with the row. db.queries.uploads gives it to those who look at the model.
     inspection: Mapped[ModelInspection | None] = mapped_column(deferred=True, deferred_raiseload=True)
@@ -215,8 +217,8 @@ class Job(Base):
     # modelpress.spec.identity.job_identity, by the release that accepted it, then by that which runs it; null for a job
     # that was given the result of another.
     identity: Mapped[str | None] = mapped_column(String(64))
-    # The job whose result it was given. No foreign key, which SQLite adds to no table that is there. Jobs are never
-    # deleted.
+    # The job whose result it was given, there or deleted since. No foreign key, which SQLite adds to no table that is
+    # there.
     reused_from: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
     version: Mapped[int] = mapped_column(default=1)  # +1 in every write that a reader can see

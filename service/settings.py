@@ -140,6 +140,12 @@ class Settings(BaseSettings):
         description="What the first steps of jobs made is kept for longer recipes that begin alike, so many bytes for "
         "each team, those that were used last; 0 to keep none.",
     )
+    job_retention_seconds: float | None = Field(
+        default=None,
+        ge=3600,
+        description="A job is deleted so long after its end, with its files, report and log, seconds (a month is "
+        "2592000); empty to keep jobs until somebody deletes them.",
+    )
     inspection_timeout_seconds: float = Field(
         default=600, gt=0, description="Longest inspection of an upload, seconds."
     )

@@ -65,15 +65,18 @@ def drop_unneeded(database: Database, store: Store, sha256: str, *, put_before: 
     return True
 
 
-def drop_after_delete(database: Database, store: Store, sha256: str) -> None:
-    """Drop the bytes that a row named which is deleted now.
+def drop_after_delete(database: Database, store: Store, *hashes: str) -> None:
+    """Drop the bytes that rows named which are deleted now.
 
-    The deletion stands whatever becomes of the bytes, so what keeps them is logged, not raised.
+    The deletion stands whatever becomes of the bytes, so what keeps them is logged, not raised, and the rest is left
+    for later: a store that does not answer is not asked for each.
     """
-    try:
-        drop_unneeded(database, store, sha256)
-    except (StorageError, SQLAlchemyError) as error:
-        log.warning("bytes_not_dropped", sha256=sha256, error=f"{type(error).__name__}: {error}")
+    for place, sha256 in enumerate(hashes):
+        try:
+            drop_unneeded(database, store, sha256)
+        except (StorageError, SQLAlchemyError) as error:
+            log.warning("bytes_not_dropped", sha256=hashes[place:], error=f"{type(error).__name__}: {error}")
+            return
 
 
 def sweep_shard(database: Database, store: Store, shard: str, put_before: datetime) -> list[str]:

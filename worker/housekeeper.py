@@ -1,4 +1,4 @@
-"""What interrupted uploads and dead attempts left behind is removed, by every worker, as long as it runs."""
+"""What interrupted uploads and dead attempts left behind, and what is too old, is removed, by every worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from service.deletion import delete_old_jobs
 from service.stored_bytes import GRACE_SECONDS, sweep_shard
 from storage.store import StorageError
 from worker import metrics
@@ -55,6 +56,7 @@ class Housekeeper:
         self._try(self._clear_leftovers)
         self._try(self._sweep_uploads)
         if self._try(lambda: self._workplace.store.take_turn(_TURN_SECONDS)):
+            self._try(self._delete_old_jobs)
             self._try(self._drop_step_results)
             self._try(self._sweep_store)
 
@@ -78,6 +80,13 @@ class Housekeeper:
     def _sweep_uploads(self) -> None:
         if swept := self._workplace.store.sweep(GRACE_SECONDS):
             log.warning("interrupted_uploads_removed", number=swept)
+
+    def _delete_old_jobs(self) -> None:
+        place, seconds = self._workplace, self._workplace.settings.job_retention_seconds
+        if seconds is None:
+            return
+        if deleted := delete_old_jobs(place.database, place.store, seconds, place.stop.is_set):
+            log.info("old_jobs_deleted", number=deleted)
 
     def _drop_step_results(self) -> None:
         place = self._workplace

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
+from db.errors import NotFound
 from db.queries import claims
 from db.queries.claims import ClaimedJob
 from db.queries.step_results import FirstSteps, keep_step_result
@@ -113,8 +114,10 @@ class _JobRun:
     def _work(self) -> str:
         twin = self._job.twin
         if twin is not None and self._reach_store(lambda: all(map(self._workplace.store.exists, twin.files))):
-            log.info("job_reused", twin=twin.job_id)
-            return self._end("succeeded", lambda s: claims.succeed_as(s, *self._key, twin.job_id))
+            with suppress(NotFound):  # deleted since: then this one is run
+                outcome = self._end("succeeded", lambda s: claims.succeed_as(s, *self._key, twin.job_id))
+                log.info("job_reused", twin=twin.job_id)
+                return outcome
         ending = self._run_engine(self._lay_task())
         if isinstance(ending, Failure):
             return self._fail(self._advised(ending))

@@ -1,4 +1,4 @@
-"""Jobs: submitted, watched, cancelled, tried again."""
+"""Jobs: submitted, watched, cancelled, tried again, deleted."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from api.refusals import (
 )
 from api.resources import to_job, to_jobs
 from api.submission import check_size, check_spec, find_candidate, has_files, judge, submit
-from db.errors import IdempotencyMismatch, InvalidTransition
+from db.errors import IdempotencyMismatch, InvalidTransition, NotFound
 from db.queries import jobs
 from db.queries.reuse import Twin, identity_of
 from modelpress.spec.bounds import check_document
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import Job, JobCheck, Page
 from modelpress.spec.state import JobState
+from service.deletion import delete_job_and_bytes
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -130,6 +131,8 @@ def _with_result(services: Services, caller: Caller, job: Job, twin: Twin) -> Jo
             return job
         with services.database.session() as session:
             return to_job(session, jobs.take_result(session, caller.team_id, job.id, twin))
+    except NotFound:  # deleted since
+        return job
     except (OSError, SQLAlchemyError):
         log.exception("result_not_given", job_id=job.id)
         return job
@@ -216,6 +219,21 @@ def retry_job(services: ServicesParam, caller: Writer, background: BackgroundTas
         job = to_job(session, jobs.retry(session, caller.team_id, job_id))
     background.add_task(services.wakeup.jobs)
     return job
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    responses=_USUAL | problems(NotThere, InvalidTransition),
+)
+def delete_job(services: ServicesParam, caller: Writer, job_id: str) -> None:
+    """A job that is over, with its files, report, log, events, and what was kept of its first steps.
+
+    Jobs that were given its result keep it. Models that were uploaded from its files stay; their `derived_from` is
+    null then.
+    """
+    delete_job_and_bytes(services.database, services.store, caller.team_id, job_id)
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,10 @@ def succeed(session: Session, job_id: str, attempt: int, report: Report) -> bool
 
 
 def succeed_as(session: Session, job_id: str, attempt: int, twin: str) -> bool:
-    """The job is done with the result of its twin. False as well when it is being cancelled: call `cancelled` then."""
+    """The job is done with the result of its twin. False as well when it is being cancelled: call `cancelled` then.
+
+    Raises NotFound when the twin was deleted meanwhile.
+    """
     moved = give_result(session, job_id, JobState.RUNNING, twin, held(job_id, attempt))
     if moved is not None:
         close_attempt(session, moved, JobState.SUCCEEDED.value, reason_of(twin))

@@ -80,12 +80,12 @@ def create_job(
 
 
 def take_result(session: Session, team_id: str, job_id: str, twin: Twin) -> Job:
-    """Let a job that was accepted just now succeed with the result of its twin, unless a worker was quicker."""
+    """Let a job that was accepted just now succeed with the result of its twin, unless a worker was quicker.
+
+    Raises NotFound when the twin was deleted since.
+    """
     give_result(session, job_id, JobState.QUEUED, twin.job_id)
-    job = get_job(session, team_id, job_id)
-    assert job is not None  # noqa: S101  # for the type checker: jobs are never deleted
-    session.refresh(job)
-    return job
+    return locked_job(session, team_id, job_id)
 
 
 def note_estimate(session: Session, job: Job, estimate: JobEstimate | None) -> None:
@@ -168,7 +168,7 @@ def cancel(session: Session, team_id: str, job_id: str) -> Job:
 
     Raises NotFound; InvalidTransition when it is finished.
     """
-    job = _locked(session, team_id, job_id)
+    job = locked_job(session, team_id, job_id)
     if job.state is JobState.QUEUED:
         move(session, JobState.QUEUED, JobState.CANCELLED, Job.id == job_id, finished_at=now())
     elif job.state is JobState.RUNNING:
@@ -185,7 +185,7 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
     Raises NotFound; InputDeleted when its model, its data set or a student is gone; InvalidTransition in any other
     state.
     """
-    job = _locked(session, team_id, job_id)
+    job = locked_job(session, team_id, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise InvalidTransition(job.state, "retried")
     students = session.scalars(select(JobStudent.model_id).where(JobStudent.job_id == job_id))
@@ -212,7 +212,8 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
     return job
 
 
-def _locked(session: Session, team_id: str, job_id: str) -> Job:
+def locked_job(session: Session, team_id: str, job_id: str) -> Job:
+    """The team's job, which nobody else changes until the session ends. Raises NotFound."""
     query = select(Job).where(Job.id == job_id, Job.team_id == team_id).with_for_update()
     job = session.scalar(query.execution_options(populate_existing=True))
     if job is None:

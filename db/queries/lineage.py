@@ -26,13 +26,16 @@ def origin(session: Session, team_id: str, sha256: str) -> Origin | None:
 def lineage(session: Session, model: Model) -> tuple[Ancestor, ...]:
     """The artifacts that a model comes from, the newest first; none for a model that came from elsewhere.
 
-    A model is uploaded after the job that it comes from, so the chain ends. It is cut off after MOST_ANCESTORS.
+    A model is uploaded after the job that it comes from, so the chain ends. It is cut off after MOST_ANCESTORS, and
+    where a job was deleted.
     """
     ancestors: list[Ancestor] = []
     while model.derived_from is not None and len(ancestors) < MOST_ANCESTORS:
         made_of = session.scalars(
             select(Model).join(Job, Job.model_id == Model.id).where(Job.id == model.derived_from.job)
-        ).one()
+        ).one_or_none()
+        if made_of is None:
+            break
         ancestors.append(
             Ancestor(
                 job=model.derived_from.job,

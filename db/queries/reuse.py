@@ -1,6 +1,6 @@
 """Jobs that are the same as one that succeeded: found by their identity, and given its result.
 
-Its files are shared by their hash. The rows of the job that made them stay for ever, and hold the bytes meanwhile.
+Its files are shared by their hash: bytes stay as long as one of the jobs does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, String, select, type_coerce
 from sqlalchemy.orm import Session
 
 from db.clock import now
+from db.errors import NotFound
 from db.ids import new_id
 from db.models import LOG_KIND, Artifact, Dataset, Job, Model
 from db.queries.lineage import lineage
@@ -55,8 +56,17 @@ def find_twin(session: Session, team_id: str, identity: str) -> Twin | None:
 def give_result(
     session: Session, job_id: str, source: JobState, twin: str, *where: ColumnElement[bool]
 ) -> Moved | None:
-    """Let a job that is in `source` succeed with the result of its twin; None when it no longer is there."""
-    attempt, spec, report = session.execute(select(Job.attempt, Job.spec, Job.report).where(Job.id == twin)).one()
+    """Let a job that is in `source` succeed with the result of its twin; None when it no longer is there.
+
+    Raises NotFound when the twin was deleted since it was found.
+    """
+    # The lock keeps the twin from being deleted until these rows name its bytes, too.
+    found = session.execute(
+        select(Job.attempt, Job.spec, Job.report).where(Job.id == twin).with_for_update(read=True)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("job", twin)
+    attempt, spec, report = found
     report = _report_for(session, job_id, report, twin)
     moved = move(
         session,

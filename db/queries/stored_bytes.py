@@ -12,8 +12,8 @@ from db.models import Artifact, Checkpoint, Dataset, Model, StepResult, Upload
 from modelpress.spec.failure import Failure
 from modelpress.spec.state import UploadState
 
-# Every table whose `sha256` names bytes of the store, and its rows that still do: jobs keep their artifacts for ever,
-# what was uploaded can be deleted. Bytes of a table that is missing here would be dropped.
+# Every table whose `sha256` names bytes of the store, and its rows that still do: what was uploaded is deleted by a
+# mark, all else by removing the row. Bytes of a table that is missing here would be dropped.
 Holding = type[Model] | type[Dataset] | type[Artifact] | type[Checkpoint] | type[StepResult]
 HolderKind = Literal["model", "dataset", "artifact", "checkpoint", "step_result"]
 HOLDERS: dict[Holding, ColumnElement[bool]] = {

@@ -200,6 +200,10 @@ class Client:
         filters = {"state": str(state) if state is not None else None, "model": model}
         return self._pages("/v1/jobs", Page[Job], {name: value for name, value in filters.items() if value is not None})
 
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job with its files, report, log and events. Refused (409) while it is not at its end."""
+        self._connection.send(Request("DELETE", f"/v1/jobs/{job_id}", repeatable=False))
+
     def methods(self) -> list[Method]:
         """The methods of the service, with the JSON Schema of each one's step."""
         return _METHODS.validate_json(self._get("/v1/methods"))

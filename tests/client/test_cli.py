@@ -14,7 +14,7 @@ import yaml
 
 import modelpress
 from demo.digits import ARCHITECTURE
-from modelpress.client import Client, JobHandle
+from modelpress.client import Client, JobCancelled, JobHandle
 from modelpress.client.cli import app, run, screen
 from modelpress.spec.needs import Needs
 from modelpress.spec.recipes import ready_recipe
@@ -77,6 +77,8 @@ class TestWithoutAService:
             (["jbos"], 2, "No such command 'jbos'"),
             (["jobs", "--state", "happy"], 2, "'happy' is not one of"),
             (["watch"], 2, "Missing argument 'JOB'"),
+            (["delete"], 2, "Missing argument 'ID...'"),
+            (["delete", "job_1", "art_2"], 2, "'art_2' is the id of no job (job_...), model (mdl_...) or data set"),
             (["submit"], 2, "no step: give a recipe's file"),
             (["submit", "nothing.yaml"], 2, "'nothing.yaml' is neither a file nor a ready recipe"),
             (["submit", "README.md", "--prune", "0.5"], 2, "from a recipe or from flags, not from both"),
@@ -246,6 +248,32 @@ class TestOnTheService:
             assert part in shown
         assert run(["job", finished.id, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["attempts"][0]["worker"] == attempt.worker
+
+    def test_jobs_models_and_data_sets_are_deleted(
+        self, here: RunningService, client: Client, inputs: Inputs, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        model = client.upload_model(
+            inputs.model, architecture=ARCHITECTURE.architecture, arguments=ARCHITECTURE.arguments
+        )
+        dataset = client.upload_dataset(inputs.dataset)
+        job = client.submit(
+            {
+                "model": model.id,
+                "dataset": dataset.id,
+                "steps": [{"kind": "finetune", "training": {"epochs": 10_000}}],
+            }
+        )
+        assert run(["delete", job.id, model.id]) == 1
+        captured = capsys.readouterr()
+        assert "cannot be deleted: wait for its end, or cancel it first" in captured.err
+        assert captured.out == ""
+        job.cancel()
+        with pytest.raises(JobCancelled):
+            job.wait(timeout=60)
+        assert run(["delete", job.id, model.id, dataset.id]) == 0
+        assert capsys.readouterr().out.splitlines() == [job.id, model.id, dataset.id]
+        assert run(["delete", job.id]) == 1
+        assert f"there is no job '{job.id}'" in capsys.readouterr().err
 
     def test_a_file_is_submitted_with_what_flags_add(
         self,

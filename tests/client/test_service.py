@@ -361,6 +361,17 @@ def test_a_model_is_deleted(client: Client, inputs: Inputs) -> None:
     assert caught.value.status == 404
 
 
+def test_a_job_is_deleted(client: Client, model: Model) -> None:
+    job = client.submit({"model": model.id, "steps": [{"kind": "prune", "sparsity": 0.25}], "artifacts": ["onnx"]})
+    job.wait(timeout=600)
+    client.delete_job(job.id)
+    for ask in (job.refresh, job.log, job.artifacts, lambda: client.delete_job(job.id)):
+        with pytest.raises(ApiError) as caught:
+            ask()
+        assert caught.value.status == 404
+    assert job.id not in [each.id for each in client.jobs()]
+
+
 def test_a_wrong_key_is_told_so(service: RunningService) -> None:
     with Client(service.url, "mp_wrong") as client, pytest.raises(ApiError) as caught:
         client.methods()

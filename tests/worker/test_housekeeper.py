@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
+from db.clock import now_plus
+from db.models import Job
+from db.queries.claims import add_artifact, claim_job, succeed
 from service.stored_bytes import GRACE_SECONDS
 from storage.local import LocalStore
 from storage.store import StoreUnavailable
 from tests.support.deep_folders import DEEP, clear, nest
+from tests.support.reports import a_report
 from tests.support.stores import put
 from tests.worker.conftest import Site, wait_for
 from worker import housekeeper
@@ -100,7 +106,10 @@ def test_it_goes_on_after_a_store_that_was_away(embedded_site: Site, monkeypatch
     keeper.join()
 
 
-@pytest.mark.parametrize("broken", ["_clear_leftovers", "_sweep_uploads", "_drop_step_results", "_sweep_store"])
+PARTS = ("_clear_leftovers", "_sweep_uploads", "_delete_old_jobs", "_drop_step_results", "_sweep_store")
+
+
+@pytest.mark.parametrize("broken", PARTS)
 @pytest.mark.parametrize(
     "error", [RecursionError("too deep"), StoreUnavailable("no route"), OperationalError("", {}, Exception())]
 )
@@ -108,7 +117,7 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_done(
     embedded_site: Site, monkeypatch: pytest.MonkeyPatch, broken: str, error: Exception
 ) -> None:
     done = []
-    for part in ("_clear_leftovers", "_sweep_uploads", "_drop_step_results", "_sweep_store"):
+    for part in PARTS:
 
         def do(_keeper: Housekeeper, part: str = part) -> None:
             done.append(part)
@@ -118,8 +127,29 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_done(
         monkeypatch.setattr(Housekeeper, part, do)
     with capture_logs() as said:
         Housekeeper(workplace_of(embedded_site)).tidy()
-    assert done == ["_clear_leftovers", "_sweep_uploads", "_drop_step_results", "_sweep_store"]
+    assert done == list(PARTS)
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("seconds", [None, 7200.0])
+def test_old_jobs_are_deleted_where_it_is_asked_for(site: Site, seconds: float | None) -> None:
+    files = {}
+    for name, age in (("old", 7300), ("young", 7100)):
+        job = site.tenant.submit(site.store_model())
+        files[job.id] = put(site.store, name.encode())
+        with site.database.session() as session:
+            assert claim_job(session, "w", 30) is not None
+            assert add_artifact(
+                session, job.id, 1, kind="onnx", filename=name, size=3, sha256=files[job.id], content_type="x/y"
+            )
+            assert succeed(session, job.id, 1, a_report())
+            session.get_one(Job, job.id).finished_at = session.scalar(select(now_plus(-age)))
+    settings = site.settings.model_copy(update={"job_retention_seconds": seconds})
+    Housekeeper(replace(workplace_of(site), settings=settings)).tidy()
+    with site.database.session(read_only=True) as session:
+        left = set(session.scalars(select(Job.id)))
+    assert left == (set(files) if seconds is None else {job.id})
+    assert {job for job, sha256 in files.items() if site.store.exists(sha256)} == left
 
 
 def test_leftovers_however_deep_do_not_keep_the_store_from_being_swept(embedded_site: Site) -> None:

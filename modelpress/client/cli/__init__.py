@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 import modelpress
-from modelpress.client.cli import catalogue, jobs, local, screen, uploads
+from modelpress.client.cli import catalogue, deletion, jobs, local, screen, uploads
 from modelpress.client.ending import end_as_by_ctrl_c
 from modelpress.client.errors import InvalidRecipe, ModelPressError
 
@@ -40,6 +40,7 @@ for command in (
     jobs.download,
     jobs.cancel,
     jobs.retry,
+    deletion.delete,
     catalogue.methods,
     catalogue.recipes,
     catalogue.architectures,
