@@ -56,10 +56,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
-    if options.data is None:
-        raise ModelPressError(
-            "set MODELPRESS_DATA to the folder with cifar10-*.zip and vgg19-cifar10.*, or give --data"
-        )
     work = options.work / scale.name
     runs = [replace(run, seeds=run.seeds[: options.seeds]) for run in runs_of(scale, options.tables, options.only)]
     if not runs:
@@ -68,6 +64,10 @@ def _run(options: argparse.Namespace, scale: Scale, console: Console) -> int:
         for run in runs:
             console.print(f"table {run.table}: {run.name}: {run.title}", markup=False)
         return 0
+    if options.data is None:
+        raise ModelPressError(
+            "set MODELPRESS_DATA to the folder with cifar10-*.zip and vgg19-cifar10.*, or give --data"
+        )
     if options.published:
         path = (options.results or RESULTS) / f"slimnets-{scale.name}.json"
         if not path.is_file():

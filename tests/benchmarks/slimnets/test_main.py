@@ -57,3 +57,16 @@ def test_without_published_results_none_are_added_to(tmp_path: Path, capsys: pyt
     asked = ["--scale", "tiny", "--data", str(tmp_path), "--results", str(tmp_path), "--work", str(tmp_path)]
     assert main([*asked, "--published"]) == 1
     assert "slimnets-tiny.json is not there; leave --published out" in capsys.readouterr().err
+
+
+def test_what_there_is_can_be_listed_without_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MODELPRESS_DATA", raising=False)
+    asked = ["--scale", "tiny", "--tables", "2", "--work", str(tmp_path)]
+    assert main([*asked, "--list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in listed] == ["table 2"] * len(runs_of(TINY, [2]))
+    assert main(asked) == 1
+    assert "set MODELPRESS_DATA" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
