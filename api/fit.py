@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
 from api.refusals import UnfitSpec
 from db.queries.rates import with_durations
 from db.queries.workers import known_capacities
-from modelpress.spec.cost import JobEstimate, StepEstimate, estimate_job
-from modelpress.spec.inspection import DatasetInspection, ModelInspection
+from modelpress.spec.cost import JobEstimate, StepEstimate
 from modelpress.spec.job import JobSpec
 from modelpress.spec.needs import Capacity, Least, Needs, gib
 from modelpress.spec.resources import FieldError
 
 
-def estimate_fitting(
-    session: Session,
-    spec: JobSpec,
-    model: ModelInspection,
-    dataset: DatasetInspection | None,
-    students: Mapping[str, ModelInspection],
-) -> JobEstimate | None:
-    """What the job needs, and how long it will run; None where the inspections are too old to tell.
+def require_fitting(session: Session, spec: JobSpec, estimate: JobEstimate | None) -> JobEstimate | None:
+    """The estimate of a job with how long it will run; None where there is none.
 
     Raises UnfitSpec for what no worker has that was there of late; where none was, the job waits for the first one.
     """
-    estimate = estimate_job(spec, model, dataset, students)
     known = known_capacities(session)
     _require_worker(known, spec.needs)
     if estimate is None:

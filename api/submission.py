@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from sqlalchemy.orm import Session
 
-from api.fit import estimate_fitting
+from api.fit import require_fitting
 from api.refusals import InvalidRequest, NotReady, NotThere, Refusal, UnfitSpec, UnusableUpload
 from db.database import Database
 from db.errors import NotFound
@@ -14,7 +14,7 @@ from db.queries import jobs, uploads
 from db.queries.reuse import Twin, find_twin
 from modelpress.spec.bounds import spec_errors
 from modelpress.spec.check import check
-from modelpress.spec.cost import JobEstimate
+from modelpress.spec.cost import JobEstimate, estimate_job
 from modelpress.spec.inspection import DatasetInspection, ModelInspection
 from modelpress.spec.job import JobSpec
 from modelpress.spec.resources import FieldError
@@ -98,8 +98,9 @@ def check_spec(database: Database, team_id: str, spec: JobSpec) -> JobEstimate |
     misfits = check(spec, inspections[spec.model], dataset, inspections)
     if misfits:
         raise UnfitSpec([FieldError(where=misfit.where, message=misfit.message) for misfit in misfits])
+    estimate = estimate_job(spec, inspections[spec.model], dataset, inspections)
     with database.session(read_only=True) as session:
-        return estimate_fitting(session, spec, inspections[spec.model], dataset, inspections)
+        return require_fitting(session, spec, estimate)
 
 
 def _inspections(
