@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.database import Database
 from db.queries.stored_bytes import Holder, holders, is_needed
-from db.queries.uploads import hold_bytes
+from db.queries.uploads import hold_bytes_unless_held
 from storage.store import Kept, NotStored, StorageError, Store
 
 log = structlog.stdlib.get_logger(__name__)
@@ -52,12 +52,11 @@ def read_shard(database: Database, store: Store, shard: str, *, is_empty: bool =
 def drop_unneeded(database: Database, store: Store, sha256: str, *, put_before: datetime | None = None) -> bool:
     """Drop the bytes unless a row names them, or they were put later than `put_before`; True when they are dropped.
 
-    The lock on the hash keeps an upload of the very same bytes waiting, which then puts them again. Raises
-    StoreUnavailable.
+    The lock on the hash keeps an upload of the very same bytes waiting, which then puts them again. What somebody else
+    is dropping or storing at the moment is left to whoever looks next. Raises StoreUnavailable.
     """
     with database.session() as session:
-        hold_bytes(session, sha256, to_drop=True)
-        if is_needed(session, sha256):
+        if not hold_bytes_unless_held(session, sha256) or is_needed(session, sha256):
             return False
         if put_before is not None and not _is_older(store, sha256, put_before):
             return False

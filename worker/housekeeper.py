@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -20,6 +21,9 @@ INTERVAL_SECONDS = 3600.0
 
 # A little shorter, so that a worker alone finds its own turn to be over when it comes again.
 _TURN_SECONDS = 0.9 * INTERVAL_SECONDS
+
+# Of a turn, at most: where the limit is new, there may be jobs of years, and other things to tidy up.
+_DELETING_SECONDS = 0.3 * INTERVAL_SECONDS
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -85,7 +89,12 @@ class Housekeeper:
         place, seconds = self._workplace, self._workplace.settings.job_retention_seconds
         if seconds is None:
             return
-        if deleted := delete_old_jobs(place.database, place.store, seconds, place.stop.is_set):
+        give_up = time.monotonic() + _DELETING_SECONDS
+
+        def is_stopped() -> bool:
+            return place.stop.is_set() or time.monotonic() > give_up
+
+        if deleted := delete_old_jobs(place.database, place.store, seconds, is_stopped):
             log.info("old_jobs_deleted", number=deleted)
 
     def _drop_step_results(self) -> None:

@@ -116,7 +116,8 @@ class _JobRun:
         if twin is not None and self._reach_store(lambda: all(map(self._workplace.store.exists, twin.files))):
             with suppress(NotFound):  # deleted since: then this one is run
                 outcome = self._end("succeeded", lambda s: claims.succeed_as(s, *self._key, twin.job_id))
-                log.info("job_reused", twin=twin.job_id)
+                if outcome == "succeeded":
+                    log.info("job_reused", twin=twin.job_id)
                 return outcome
         ending = self._run_engine(self._lay_task())
         if isinstance(ending, Failure):
@@ -300,7 +301,7 @@ class _JobRun:
             # Cancelled in the last moment, or no longer ours; nothing of the transaction stays.
             is_cancelled = self._workplace.write(self._heartbeat, lambda s: claims.cancelled(s, *self._key))
             return "cancelled" if is_cancelled else "lost"
-        self._keep_stored(files)
+        self._keep_stored((*files, *self._log))
         return outcome
 
     def _add_artifact(self, session: Session, file: StoredFile) -> bool:

@@ -13,12 +13,17 @@ MOST_ANCESTORS = 100
 
 
 def origin(session: Session, team_id: str, sha256: str) -> Origin | None:
-    """The team's oldest artifact with this hash: a job that makes the same bytes again is not where they come from."""
+    """The team's oldest artifact with this hash: a job that makes the same bytes again is not where they come from.
+
+    In a session that writes: whoever deletes the job waits for its end.
+    """
     query = select(Artifact).join(Job, Job.id == Artifact.job_id)
     row = session.scalar(
         query.where(Artifact.sha256 == sha256, Job.team_id == team_id, Artifact.kind.in_(list(ARTIFACT_FILES)))
         .order_by(Artifact.id)
         .limit(1)
+        # The job is not deleted before the session ends; its worker writes on.
+        .with_for_update(read=True, key_share=True, of=Job)
     )
     return None if row is None else Origin(job=row.job_id, artifact=row.id)
 

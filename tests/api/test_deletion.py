@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from api.dependencies import Services
 from modelpress.spec.resources import Job, Model
-from storage.store import StoreUnavailable
+from storage.store import NotStored, StoreUnavailable
 from tests.conftest import DIALECTS
 from tests.support.api_server import ApiServer, Tenant
 from tests.support.problems import read_problem
@@ -100,6 +100,18 @@ def test_a_model_of_its_file_stays(server: ApiServer, client: httpx.Client, serv
     client.delete(f"/v1/jobs/{done.id}")
     assert Model.model_validate(client.get(path).json()) == before.model_copy(update={"derived_from": None})
     assert services.store.exists(before.sha256)
+
+
+def test_a_file_that_goes_while_it_is_asked_for_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, client: httpx.Client, services: Services, done: Job
+) -> None:
+    def size(sha256: str) -> int:
+        client.delete(f"/v1/jobs/{done.id}")
+        raise NotStored(f"nothing is stored under {sha256}")
+
+    path = f"/v1/artifacts/{files_of(client, done)[0]['id']}/content"
+    monkeypatch.setattr(services.store, "size", size)
+    read_problem(client.get(path), 404, "not-found")
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "cancelling"])

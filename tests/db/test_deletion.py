@@ -6,11 +6,14 @@ import threading
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from db.clock import now_plus
 from db.database import Database
 from db.errors import InvalidTransition, NotFound
 from db.models import Attempt, Base, Job, Model
+from db.queries import deletion
+from db.queries.checkpoints import drop_checkpoint, unneeded_checkpoints
 from db.queries.claims import (
     ClaimedJob,
     add_artifact,
@@ -26,6 +29,8 @@ from db.queries.jobs import artifacts, cancel, create_job, get_job, list_jobs, r
 from db.queries.lineage import lineage, origin
 from db.queries.reuse import find_twin
 from db.queries.step_results import FirstSteps, find_step_result, keep_step_result
+from db.queries.stored_bytes import HOLDERS
+from db.queries.uploads import create_model
 from modelpress.spec.event import Progress, Warned
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.state import JobState
@@ -172,7 +177,7 @@ def test_a_model_of_its_file_stays_and_begins_a_chain_of_its_own(tenant: Tenant)
         last = session.get_one(Model, tenant.upload_model(sha256=again).id)
         assert [ancestor.job for ancestor in lineage(session, last)] == [second.id, first.id]
     _delete(tenant, first)
-    with tenant.database.session(read_only=True) as session:
+    with tenant.database.session() as session:
         assert session.get_one(Model, derived.id).derived_from is None
         assert origin(session, tenant.team_id, made) is None
         assert [ancestor.job for ancestor in lineage(session, last)] == [second.id]
@@ -258,15 +263,95 @@ def test_it_waits_for_who_is_given_its_result_just_now(tenant: Tenant) -> None:
         assert [file.sha256 for file in artifacts(session, second.id)] == [made]
 
 
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_it_waits_for_an_upload_of_its_file(tenant: Tenant) -> None:
+    """Else the model would name a job for ever that is gone."""
+    made = any_sha256()
+    job = tenant.submit(tenant.upload_model())
+    _run(tenant, job, made)
+    gone: list[str] = []
+    with tenant.database.session() as session:
+        model = create_model(
+            session,
+            tenant.team_id,
+            name="again",
+            format="safetensors",
+            architecture=None,
+            image_size=None,
+            preprocessing=None,
+            sha256=made,
+            size=1,
+        )
+        assert model.derived_from is not None
+        deleting = threading.Thread(target=lambda: gone.extend(_delete(tenant, job)))
+        deleting.start()
+        deleting.join(0.3)
+        assert not gone
+    deleting.join(30)
+    assert gone == [made]
+    with tenant.database.session(read_only=True) as session:
+        assert session.get_one(Model, model.id).derived_from is None
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_it_waits_for_nobody_for_long(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who drops a checkpoint holds its row while the store does not answer; others want the job's result meanwhile."""
+    monkeypatch.setattr(deletion, "LOCK_SECONDS", 0.2)
+    job = tenant.submit(tenant.upload_model())
+    _claim(tenant, job)
+    with tenant.database.session() as session:
+        keep_checkpoint(session, job.id, 1, "steps", sha256=any_sha256(), size=1)
+    with tenant.database.session() as session:
+        assert succeed(session, job.id, 1, a_report())
+    before = _rows(tenant.database)
+    with tenant.database.session() as session:
+        ((row_id, sha256),) = unneeded_checkpoints(session)
+        drop_checkpoint(session, row_id, sha256)
+        with pytest.raises(OperationalError, match="lock timeout"):
+            _delete(tenant, job)
+    assert _rows(tenant.database) == {**before, "checkpoints": 0}
+    assert _delete(tenant, job) == []
+
+
+def _ended(tenant: Tenant, jobs: list[Job], *seconds: float) -> None:
+    with tenant.database.session() as session:
+        for job, ago in zip(jobs, seconds, strict=True):
+            session.get_one(Job, job.id).finished_at = session.scalar(select(now_plus(-ago)))
+
+
 def test_those_that_ended_long_ago_are_found(tenant: Tenant) -> None:
     model = tenant.upload_model()
-    jobs = [tenant.submit(model, sparsity=0.1 * number) for number in range(1, 5)]
-    for job in jobs[:3]:
+    *jobs, waiting = (tenant.submit(model, sparsity=0.1 * number) for number in range(1, 5))
+    for job in jobs:
         _run(tenant, job)
-    with tenant.database.session() as session:
-        for job, seconds in zip(jobs, (-7300, -7500, -7100), strict=False):
-            session.get_one(Job, job.id).finished_at = session.scalar(select(now_plus(seconds)))
+    # However it comes that a job has a time and is not over: it is not deleted, nor found again and again.
+    _ended(tenant, [*jobs, waiting], 7300, 7500, 7100, 7300)
     with tenant.database.session(read_only=True) as session:
         old = jobs_ended_before(session, 7200)
         assert old == [(tenant.team_id, jobs[1].id), (tenant.team_id, jobs[0].id)]
         assert jobs_ended_before(session, 7200, limit=1) == old[:1]
+        assert jobs_ended_before(session, 7200, but={jobs[1].id}) == old[1:]
+
+
+def test_one_that_was_run_again_since_it_was_found_too_old_is_left_alone(tenant: Tenant) -> None:
+    job = tenant.submit(tenant.upload_model())
+    _claim(tenant, job)
+    with tenant.database.session() as session:
+        assert fail(session, job.id, 1, Failure(kind=FailureKind.INTERNAL, message="broken"))
+    _ended(tenant, [job], 7300)
+    with tenant.database.session() as session:
+        assert jobs_ended_before(session, 7200) == [(tenant.team_id, job.id)]
+        retry(session, tenant.team_id, job.id)
+    _claim(tenant, job)
+    _keep(tenant, job, any_sha256(), attempt=2)
+    with tenant.database.session() as session:
+        assert succeed(session, job.id, 2, a_report())
+    with pytest.raises(NotFound), tenant.database.session() as session:
+        delete_job(session, tenant.team_id, job.id, ended_seconds_ago=7200)
+    with tenant.database.session(read_only=True) as session:
+        assert len(artifacts(session, job.id)) == 1
+
+
+def test_what_names_bytes_is_deleted_by_their_names() -> None:
+    with_bytes = {table for table in HOLDERS if "job_id" in table.__table__.columns}
+    assert set(deletion.NAMING_BYTES) == with_bytes

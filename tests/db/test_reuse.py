@@ -83,14 +83,14 @@ def test_one_that_is_accepted_is_given_the_result_at_once(database, tenant):
         events = [row.event for row in events_after(session, second.id, 0, 10)]
         assert attempts(session, second.id) == []
         assert session.scalars(select(Metric.value).where(Metric.job_id == second.id)).all()
-        # What the file comes from stays the job that made it.
-        assert origin(session, tenant.team_id, FILES["compact"]).job == first.id
     assert [event.state for event in events] == ["queued", "succeeded"]
     assert events[1] == StateChanged(
         state="succeeded", attempt=0, reason=f"it is the same as {first.id}, and was given its result"
     )
     with database.session() as session:
         assert claim_job(session, "w", 30.0) is None
+        # What the file comes from stays the job that made it.
+        assert origin(session, tenant.team_id, FILES["compact"]).job == first.id
     # The next one is given that of the job that was run, too.
     assert _twin(database, tenant, _submit(tenant)) == first.id
 

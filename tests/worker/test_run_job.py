@@ -10,10 +10,13 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from db.models import LOG_KIND
+from db.queries import claims
 from db.queries.claims import claim_job
 from db.queries.deletion import delete_job
-from db.queries.jobs import events_after
+from db.queries.jobs import artifacts, events_after
 from modelpress.spec.event import Progress, Warned
+from modelpress.spec.report import Report
 from modelpress.spec.state import JobState
 from tests.worker.conftest import Site
 from worker.run_job import _JobRun, take_job
@@ -21,11 +24,15 @@ from worker.starter import Spawner
 from worker.workplace import Workplace
 
 
+def _place(site: Site, behaviour: str) -> Workplace:
+    command = tuple(site.engine(behaviour).split())
+    settings = site.settings.model_copy(update={"engine_command": command})
+    return Workplace(settings, site.database, site.store, Spawner(command), worker="w")
+
+
 def test_a_job_whose_twin_was_deleted_in_the_last_moment_is_run(site: Site) -> None:
     first, second = (site.tenant.submit(site.store_model()) for _ in range(2))
-    command = tuple(site.engine("succeed").split())
-    settings = site.settings.model_copy(update={"engine_command": command})
-    place = Workplace(settings, site.database, site.store, Spawner(command), worker="w")
+    place = _place(site, "succeed")
     assert take_job(place)
     with site.database.session() as session:
         claimed = claim_job(session, "w", 60)
@@ -38,6 +45,26 @@ def test_a_job_whose_twin_was_deleted_in_the_last_moment_is_run(site: Site) -> N
     assert _JobRun(place, claimed).run() == "succeeded"
     found = site.job(second)
     assert (found.state, found.reused_from, found.attempt) == (JobState.SUCCEEDED, None, 1)
+
+
+def test_what_others_drop_until_it_is_named_is_put_again(embedded_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job with the very same files, its log among them, may be deleted in this moment."""
+    site = embedded_site
+    job = site.tenant.submit(site.store_model())
+    succeed = claims.succeed
+    dropped = []
+
+    def succeed_later(session: Session, job_id: str, attempt: int, report: Report) -> bool:
+        for file in artifacts(session, job_id):
+            site.store.delete(file.sha256)
+            dropped.append(file.kind)
+        return succeed(session, job_id, attempt, report)
+
+    monkeypatch.setattr(claims, "succeed", succeed_later)
+    assert take_job(_place(site, "succeed"))
+    assert {LOG_KIND, "compact"} <= set(dropped)
+    with site.database.session(read_only=True) as session:
+        assert all(site.store.exists(file.sha256) for file in artifacts(session, job.id))
 
 
 @pytest.mark.parametrize("is_committed", [True, False])
