@@ -30,7 +30,7 @@ log = structlog.get_logger("api.dependencies")
 
 _bearer = HTTPBearer(
     auto_error=False,
-    scheme_name="API key",
+    scheme_name="ApiKey",
     description="`Authorization: Bearer mp_...`. On the embedded default the key is in the file `api-key` of the data "
     "folder. Scope `read` looks, scope `write` uploads, submits, cancels and deletes.",
 )

@@ -73,6 +73,7 @@ KINDS: dict[type[Exception], Kind] = {
     InvalidModel: Kind("invalid-model", "The file is not a model that can be read", 422),
     InvalidDataset: Kind("invalid-dataset", "The file is not a data set that can be read", 422),
     database.NotFound: _NOT_FOUND,
+    database.InputDeleted: Kind("input-deleted", "What the job works on was deleted", 409),
     database.InUse: Kind("in-use", "It is still used", 409),
     database.InvalidTransition: Kind("invalid-transition", "The job's state does not allow it", 409),
     database.IdempotencyMismatch: Kind("idempotency-key-reused", "The key was used for another request", 422),

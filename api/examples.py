@@ -16,7 +16,7 @@ from modelpress.spec.inspection import (
     ModelInspection,
     TypeFigures,
 )
-from modelpress.spec.job import JobSpec
+from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, JobSpec
 from modelpress.spec.method import METHODS
 from modelpress.spec.network import NetworkSummary, Preprocessing
 from modelpress.spec.recipes import ready_recipe
@@ -368,13 +368,13 @@ ARTIFACT = Artifact(
     filename="model.mpz",
     size=429_310,
     sha256=_ARTIFACT_SHA256,
-    content_type="application/octet-stream",
+    content_type=ARTIFACT_FILES[ArtifactKind.COMPACT].content_type,
     created_at=_LATER,
 )
 
 MODELS = Page[Model](items=[MODEL])
 DATASETS = Page[Dataset](items=[DATASET])
-JOBS = Page[Job](items=[FINISHED_JOB], next=JOB_ID)
+JOBS = Page[Job](items=[FINISHED_JOB.model_copy(update={"attempts": ()})], next=JOB_ID)
 ARTIFACTS = [ARTIFACT]
 ALL_METHODS = [METHODS["prune"]]
 ALL_RECIPES = [ready_recipe("slimnets")]

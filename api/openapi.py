@@ -18,8 +18,8 @@ DESCRIPTION = """
 Upload a trained network, say what should be done to it, watch the job, download a smaller network that was measured
 and proven to load.
 
-1. `POST /v1/models` and `POST /v1/datasets` take files as raw bodies. Each upload is inspected: wait until its `state`
-   is `ready`.
+1. `POST /v1/models` and `POST /v1/datasets` take files as raw bodies. Each upload is inspected: ask for it every second
+   or so until its `state` is `ready`, or `rejected` with the reason in `failure`. An upload that is sent twice is two.
 2. `POST /v1/jobs` takes a recipe: steps, from `GET /v1/methods`, carried out in order.
 3. `GET /v1/jobs/{id}?wait=30` answers when something changes; `/events` streams what happens.
 4. `GET /v1/jobs/{id}/report` and `/artifacts` say what came out, `GET /v1/artifacts/{id}/content` is the file.
@@ -42,13 +42,40 @@ TAGS = [
 ]
 
 
+HEADERS = {
+    "Location": "Path of what was made.",
+    "Idempotency-Replayed": "`true` where the key had made this job before; left out else.",
+    "ETag": "Of this answer, for `If-None-Match`.",
+    "Content-Digest": "SHA-256 of what is sent (RFC 9530); left out for a part.",
+    "Repr-Digest": "SHA-256 of the whole file (RFC 9530).",
+    "Accept-Ranges": "`bytes`: a part can be asked for.",
+}
+"""Of answers, by name."""
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """Headers of an answer, for a route's `responses`."""
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
+
+
+def header_parameters(**described: str) -> dict[str, Any]:
+    """Headers of a request that a route reads by itself, with `_` for `-`, for its `openapi_extra`."""
+    return {
+        "parameters": [
+            {"name": name.replace("_", "-"), "in": "header", "schema": {"type": "string"}, "description": description}
+            for name, description in described.items()
+        ]
+    }
+
+
 def answer(
-    status: int, description: str, example: BaseModel | list[Any], **more: Any
+    status: int, description: str, example: BaseModel | list[Any], *sent: str, **more: Any
 ) -> dict[int | str, dict[str, Any]]:
-    """An answer with its example, for a route's `responses`."""
+    """An answer with its example, and the HEADERS that it is sent with, for a route's `responses`."""
     return {
         status: {
             "description": description,
+            **({"headers": headers(*sent)} if sent else {}),
             # As text until it is all put together: FastAPI drops every null from what it is given as data.
             "content": {"application/json": {"example": json.dumps(_plain(example))}},
             **more,

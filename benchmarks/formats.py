@@ -29,7 +29,8 @@ import torch
 from benchmarks.format_networks import SUBJECTS
 from benchmarks.result import RESULTS, commit
 from benchmarks.round_trips import trips
-from modelpress.engine.provenance import available_cores, machine, versions
+from modelpress.engine.provenance import machine, versions
+from modelpress.spec.cores import available_cores
 
 PAGE = Path(__file__).parents[1] / "docs/formats.md"
 

@@ -23,10 +23,10 @@ from modelpress.engine.data.dataset import ImageData
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.measure import batches, normalise, outputs_of
 from modelpress.engine.network import Network
-from modelpress.engine.provenance import available_cores
 from modelpress.engine.proving import Prover
 from modelpress.engine.runtimes import open_session, run_session
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.cores import available_cores
 from modelpress.spec.job import DEFAULT_ARTIFACTS, ArtifactKind, Recipe
 from modelpress.spec.network import NetworkDescription, Preprocessing
 

@@ -96,8 +96,10 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr = Field(default=SecretStr(""), description="The S3 key's secret.")
 
     # API
-    host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
-    port: int = Field(default=8000, ge=0, le=65_535, description="Port that the API listens on; 0 for any free one.")
+    host: str = Field(default="127.0.0.1", description="Address that the embedded service listens on.")
+    port: int = Field(
+        default=8000, ge=0, le=65_535, description="Port that the embedded service listens on; 0 for any free one."
+    )
     allow_open_bind: bool = Field(
         default=False,
         description="Let the embedded service listen beyond this machine. It speaks plain HTTP: keys can be read on "
@@ -143,8 +145,9 @@ class Settings(BaseSettings):
     job_retention_seconds: float | None = Field(
         default=None,
         ge=3600,
-        description="A job is deleted so long after its end, with its files, report and log, seconds (a month is "
-        "2592000); empty to keep jobs until somebody deletes them.",
+        le=3_153_600_000,
+        description="A job is deleted so long after its end, with its files, report and log, and what was kept of its "
+        "first steps, seconds (a month is 2592000); empty to keep jobs until somebody deletes them.",
     )
     inspection_timeout_seconds: float = Field(
         default=600, gt=0, description="Longest inspection of an upload, seconds."
@@ -158,7 +161,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(f"{PREFIX}CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
         description="The GPUs that this worker's jobs see; empty for what CUDA_VISIBLE_DEVICES says.",
     )
-    threads: int | None = Field(default=None, ge=1, description="Processor threads of a job; empty for all cores.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Processor threads of a job; empty for as many as the worker has cores."
+    )
     processes: int | None = Field(
         default=None,
         ge=1,

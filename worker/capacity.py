@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from modelpress.spec.cores import available_cores
 from modelpress.spec.needs import Capacity
 from service.settings import Settings
 
@@ -27,7 +28,7 @@ def find_capacity(settings: Settings) -> Capacity:
     with a word about that, and those that need GPU memory go elsewhere.
     """
     gpus = [] if settings.device == "cpu" else _gpu_memory_bytes(settings)
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return Capacity(
         device="cuda" if gpus or settings.device == "cuda" else "cpu",
         cores=cores if settings.threads is None else min(cores, settings.threads),

@@ -39,7 +39,7 @@ _USUAL = problems(NoKey, MissingScope, RequestValidationError)
         "A zip or tar of folders of images by class, of images alone, of CIFAR as published, of WebDataset samples or "
         "of Parquet files; a Parquet file; an npz of `images` and `labels`, or an npy of images alone."
     ),
-    responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_DATASET)
+    responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_DATASET, "Location")
     | problems(
         NoKey,
         MissingScope,

@@ -17,7 +17,7 @@ from api.changes import wait_for_change
 from api.dependencies import Caller, KeyFirst, Reader, Services, ServicesParam, Writer, require_json
 from api.errors import problems
 from api.etags import matches
-from api.openapi import answer, request_examples
+from api.openapi import answer, headers, request_examples
 from api.paging import to_page
 from api.queries import JobListQuery, JobQuery, SubmitQuery
 from api.refusals import (
@@ -32,7 +32,7 @@ from api.refusals import (
 )
 from api.resources import to_job, to_jobs
 from api.submission import check_size, check_spec, find_candidate, has_files, judge, submit
-from db.errors import IdempotencyMismatch, InvalidTransition, NotFound
+from db.errors import IdempotencyMismatch, InputDeleted, InvalidTransition, NotFound
 from db.queries import jobs
 from db.queries.reuse import Twin, identity_of
 from modelpress.spec.bounds import check_document
@@ -53,8 +53,9 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        description="Any text of your own. Sent again with the same body, it gives the first answer again and makes no "
-        "second job: so a request whose answer was lost can be repeated.",
+        description="Any text of your own. Sent again with the same body, it is answered with the job that it made, as "
+        "that stands now, and makes no second one: so a request whose answer was lost can be repeated. It holds until "
+        "that job is deleted.",
     ),
 ]
 
@@ -65,7 +66,13 @@ IdempotencyKey = Annotated[
     summary="Submit a job",
     response_model=Job | JobCheck,
     dependencies=[Depends(require_json)],
-    responses=answer(202, "It waits for a worker, or has the result of one that was the same.", examples.QUEUED_JOB)
+    responses=answer(
+        202,
+        "It waits for a worker, or has the result of one that was the same.",
+        examples.QUEUED_JOB,
+        "Location",
+        "Idempotency-Replayed",
+    )
     | answer(200, "To a dry run: it would be accepted.", examples.JOB_CHECK, model=JobCheck)
     | problems(
         NoKey,
@@ -157,8 +164,13 @@ def list_jobs(services: ServicesParam, caller: Reader, query: Annotated[JobListQ
     "/{job_id}",
     summary="Look at a job, or wait for it to change",
     response_model=Job,
-    responses=answer(200, "The job.", examples.RUNNING_JOB)
-    | {304: {"description": "Nothing has changed since the version that `If-None-Match` names."}}
+    responses=answer(200, "The job.", examples.RUNNING_JOB, "ETag")
+    | {
+        304: {
+            "description": "Nothing has changed since the version that `If-None-Match` names.",
+            "headers": headers("ETag"),
+        }
+    }
     | _USUAL
     | problems(NotThere),
 )
@@ -172,7 +184,8 @@ async def get_job(
         str | None, Header(alias="If-None-Match", description="`ETag` of the answer that the caller has.")
     ] = None,
 ) -> Response:
-    """With `wait`, the answer comes at the next change: of progress, state, or anything else of the job.
+    """With `wait`, the answer comes at the next change of the job, of its progress or its state. Its place in the queue
+    wakes nobody: a new one is seen when the time is up.
 
     To follow a job: ask with `wait=30` and the last `ETag` as `If-None-Match`, again and again; 304 says that nothing
     happened meanwhile.
@@ -183,10 +196,10 @@ async def get_job(
     if query.wait and known and not seen.is_over:
         await wait_for_change(request, services.watch, job_id, seen.version, query.wait)
         seen = await run_in_threadpool(_look, *asked)
-    headers = {"ETag": seen.etag, "Cache-Control": "private, no-cache"}
+    sent = {"ETag": seen.etag, "Cache-Control": "private, no-cache"}
     if seen.body is None:
-        return Response(status_code=304, headers=headers)
-    return Response(seen.body, media_type="application/json", headers=headers)
+        return Response(status_code=304, headers=sent)
+    return Response(seen.body, media_type="application/json", headers=sent)
 
 
 @router.post(
@@ -199,7 +212,7 @@ async def get_job(
     | problems(NotThere, InvalidTransition),
 )
 def cancel_job(services: ServicesParam, caller: Writer, job_id: str) -> Job:
-    """At once when it waits; else its worker stops it within seconds. Doing so twice changes nothing."""
+    """At once when it waits; else its worker stops it within seconds. Doing so again changes nothing."""
     with services.database.session() as session:
         return to_job(session, jobs.cancel(session, caller.team_id, job_id))
 
@@ -211,7 +224,7 @@ def cancel_job(services: ServicesParam, caller: Writer, job_id: str) -> Job:
     response_model=Job,
     responses=answer(202, "It waits for a worker again.", examples.QUEUED_JOB)
     | _USUAL
-    | problems(NotThere, InvalidTransition),
+    | problems(NotThere, InputDeleted, InvalidTransition),
 )
 def retry_job(services: ServicesParam, caller: Writer, background: BackgroundTasks, job_id: str) -> Job:
     """A job that failed or was cancelled is put at the end of the queue, as it was asked for."""

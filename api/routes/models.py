@@ -39,7 +39,7 @@ _USUAL = problems(NoKey, MissingScope, RequestValidationError)
         "A network exported by `torch.export` (`.pt2`) or as ONNX; a state dict or checkpoint with `architecture`, "
         "safetensors or saved by PyTorch 1.6 or later; or an artifact of a job, `model.mpz` or `model.safetensors`."
     ),
-    responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_MODEL)
+    responses=answer(201, "It is kept, and being inspected.", examples.UPLOADED_MODEL, "Location")
     | problems(
         NoKey,
         MissingScope,

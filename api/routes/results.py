@@ -36,8 +36,9 @@ _LOG: dict[int | str, dict[str, Any]] = {
 }
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events: `id`, `event` (the kind), `data` (a `JobEvent`). Ends after the change "
-        "to a final state.",
+        "description": "Server-sent events: `id`, `event` (the kind), `data` (a `JobEvent`). Ends behind the last "
+        "event of a job that is over; one that was tried again has a final state in the midst, too. A stream that ends "
+        "otherwise broke off (the service stopped, the job was deleted): ask again with the last `id`.",
         "content": {
             "text/event-stream": {
                 "schema": {"type": "string"},
@@ -66,7 +67,7 @@ async def stream_events(
             alias="Last-Event-ID",
             ge=0,
             lt=2**31,
-            description="Only events after this one: browsers send it by themselves.",
+            description="Only events after this one.",
         ),
     ] = None,
 ) -> EventSourceResponse:

@@ -201,7 +201,7 @@ def page(texts: Sequence[str], folder: str) -> str:
     parts = [
         "# Results",
         "",
-        f"Every table of {paper.SOURCE} repeated through the service, on {DATA_SET}, and our own recipes beside them. "
+        f"The tables of {paper.SOURCE} repeated through the service, on {DATA_SET}, and our own recipes beside them. "
         "Written by `python -m benchmarks.slimnets`; [benchmarks](../benchmarks/README.md) says how.",
         "",
     ]

@@ -85,7 +85,7 @@ def take_result(session: Session, team_id: str, job_id: str, twin: Twin) -> Job:
     Raises NotFound when the twin was deleted since.
     """
     give_result(session, job_id, JobState.QUEUED, twin.job_id)
-    return locked_job(session, team_id, job_id)
+    return _locked(session, team_id, job_id)
 
 
 def note_estimate(session: Session, job: Job, estimate: JobEstimate | None) -> None:
@@ -164,16 +164,16 @@ def get_report(session: Session, job: Job) -> Report | None:
 
 
 def cancel(session: Session, team_id: str, job_id: str) -> Job:
-    """Stop a job: at once when it waits, else its worker is told to. Asking twice changes nothing.
+    """Stop a job: at once when it waits, else its worker is told to. Asking again changes nothing.
 
-    Raises NotFound; InvalidTransition when it is finished.
+    Raises NotFound; InvalidTransition when it has succeeded or failed.
     """
-    job = locked_job(session, team_id, job_id)
+    job = _locked(session, team_id, job_id)
     if job.state is JobState.QUEUED:
         move(session, JobState.QUEUED, JobState.CANCELLED, Job.id == job_id, finished_at=now())
     elif job.state is JobState.RUNNING:
         move(session, JobState.RUNNING, JobState.CANCELLING, Job.id == job_id)
-    elif job.state is not JobState.CANCELLING:
+    elif job.state not in (JobState.CANCELLING, JobState.CANCELLED):
         raise InvalidTransition(job.state, "cancelled")
     session.refresh(job)
     return job
@@ -185,7 +185,7 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
     Raises NotFound; InputDeleted when its model, its data set or a student is gone; InvalidTransition in any other
     state.
     """
-    job = locked_job(session, team_id, job_id)
+    job = _locked(session, team_id, job_id)
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise InvalidTransition(job.state, "retried")
     students = session.scalars(select(JobStudent.model_id).where(JobStudent.job_id == job_id))
@@ -212,7 +212,7 @@ def retry(session: Session, team_id: str, job_id: str) -> Job:
     return job
 
 
-def locked_job(session: Session, team_id: str, job_id: str) -> Job:
+def _locked(session: Session, team_id: str, job_id: str) -> Job:
     """The team's job, which nobody else changes until the session ends. Raises NotFound."""
     query = select(Job).where(Job.id == job_id, Job.team_id == team_id).with_for_update()
     job = session.scalar(query.execution_options(populate_existing=True))
@@ -224,8 +224,8 @@ def locked_job(session: Session, team_id: str, job_id: str) -> Job:
 def _missing_input(
     session: Session, team_id: str, model_ids: Iterable[str], dataset_id: str | None
 ) -> tuple[str, str] | None:
-    # Shared locks: nobody deletes the inputs before this session ends.
-    inputs: list[tuple[str, type[Model | Dataset], str]] = [("model", Model, model_id) for model_id in model_ids]
+    # Shared locks: nobody deletes the inputs before this session ends. In order, as others take several, too.
+    inputs: list[tuple[str, type[Model | Dataset], str]] = [("model", Model, each) for each in sorted(model_ids)]
     if dataset_id is not None:
         inputs.append(("data set", Dataset, dataset_id))
     for kind, table, row_id in inputs:

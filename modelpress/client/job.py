@@ -84,11 +84,12 @@ class JobHandle:
 
     def cancel(self) -> Job:
         """Ask for the job's end; it is `cancelling` until its worker has stopped it."""
-        return self._command("cancel")
+        return self._command("cancel", repeatable=True)
 
     def retry(self) -> Job:
         """Put a failed or cancelled job back into the queue."""
-        return self._command("retry")
+        # Not repeated on a lost connection: a job that waits again is refused a second time.
+        return self._command("retry", repeatable=False)
 
     def log(self) -> str:
         """What the work printed so far."""
@@ -153,9 +154,8 @@ class JobHandle:
             self._tag = response.headers.get("ETag")
         return self.resource
 
-    def _command(self, verb: str) -> Job:
-        # Not repeated on a lost connection: a second `cancel` of a job that the first one ended would be refused.
-        response = self._connection.send(Request("POST", f"{self._route}/{verb}", repeatable=False))
+    def _command(self, verb: str, *, repeatable: bool) -> Job:
+        response = self._connection.send(Request("POST", f"{self._route}/{verb}", repeatable=repeatable))
         self.resource = Job.model_validate_json(response.content)
         self._tag = None
         return self.resource

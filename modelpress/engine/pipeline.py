@@ -45,12 +45,13 @@ from modelpress.engine.measure_in_memory import measure_in_memory
 from modelpress.engine.model_card import model_card
 from modelpress.engine.network import Network
 from modelpress.engine.phases import first_phases, plan_phases
-from modelpress.engine.provenance import available_cores, provenance
+from modelpress.engine.provenance import provenance
 from modelpress.engine.proving import Prover
 from modelpress.engine.ranks.leader import ALONE, Ranks
 from modelpress.engine.ratios import check_goal
 from modelpress.engine.results import write_result
 from modelpress.engine.steps import STEPS, StepContext, StepResult
+from modelpress.spec.cores import available_cores
 from modelpress.spec.event import EngineEvent, StageDone
 from modelpress.spec.failure import GoalNotMet, IncompatibleSpec
 from modelpress.spec.identity import step_fingerprints

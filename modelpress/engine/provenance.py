@@ -12,6 +12,7 @@ import torch
 from pydantic import JsonValue
 
 import modelpress
+from modelpress.spec.cores import available_cores
 from modelpress.spec.report import Provenance
 from modelpress.spec.task import Compress
 
@@ -68,13 +69,6 @@ def machine(device: torch.device) -> dict[str, JsonValue]:
         facts["gpu_memory_bytes"] = properties.total_memory
         facts["cuda"] = torch.version.cuda
     return facts
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> str:

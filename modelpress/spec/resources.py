@@ -44,7 +44,9 @@ class Model(Upload):
     image_size: int | None = Field(default=None, description="Height and width, where not the architecture's default.")
     preprocessing: Preprocessing | None = Field(default=None, description="As given with the upload.")
     derived_from: Origin | None = Field(
-        default=None, description="The artifact of one of the team's jobs that the file is; null where it is none."
+        default=None,
+        description="The artifact of one of the team's jobs that the file was when it was uploaded; null where it was "
+        "none, or the job was deleted.",
     )
     inspection: ModelInspection | None = Field(default=None, description="Null until the state is `ready`.")
 
@@ -102,15 +104,22 @@ class Job(Resource):
         default=None, description="When it fails if no worker has taken it until then, UTC; null where it may wait."
     )
     attempt: int = Field(description="Number of the newest attempt; 0 before the first.")
-    attempts: tuple[Attempt, ...] = Field(default=(), description="Tries of workers at it, oldest first.")
+    attempts: tuple[Attempt, ...] = Field(
+        default=(), description="Tries of workers at it, oldest first; empty in lists."
+    )
     failure: Failure | None = Field(default=None, description="Why it failed.")
     ratios: Ratios | None = Field(default=None, description="Of a job that succeeded.")
     reused_from: str | None = Field(
         default=None,
-        description="Id of the job that was the same and whose result this one was given; null for one that is run.",
+        description="Id of the job that was the same and whose result this one was given, there or deleted since; null "
+        "for one that is run.",
     )
     created_at: datetime = Field(description="When it was accepted, UTC.")
-    started_at: datetime | None = Field(default=None, description="When a worker first took it, UTC.")
+    started_at: datetime | None = Field(
+        default=None,
+        description="When its newest attempt began, UTC; null while it waits, and for a job that was given another's "
+        "result at once. `attempts` has them all.",
+    )
     finished_at: datetime | None = Field(default=None, description="When it reached a final state, UTC.")
 
 
@@ -181,6 +190,6 @@ class Problem(Resource):
     instance: str | None = Field(default=None, description="Path of the request.")
     request_id: str | None = Field(default=None, description="Id to look for in the server's log.")
     errors: tuple[FieldError, ...] = Field(
-        default=(), description="Each thing wrong with the request, where there are several."
+        default=(), description="Each field of the request that is wrong; empty where it is about none."
     )
     extra: dict[str, JsonValue] = Field(default_factory=dict, description="More, by kind of problem.")

@@ -71,7 +71,7 @@ def test_every_operation_is_described(document: Document) -> None:
                 continue
             assert parameter.get("description"), f"{where} {parameter['name']}"
         if path.startswith("/v1/"):
-            assert operation["security"] == [{"API key": []}], where
+            assert operation["security"] == [{"ApiKey": []}], where
             assert {"401", "403"} <= set(operation["responses"]), where
         else:
             assert "security" not in operation, where

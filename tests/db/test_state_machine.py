@@ -54,7 +54,7 @@ WORKER_MOVES = {
     "release": {R: Q, X: C},
     "lose": {R: Q, X: C},  # or failed, when it was lost too often
 }
-USER_MOVES = {"cancel": {Q: C, R: X, X: X}, "retry": {F: Q, C: Q}}
+USER_MOVES = {"cancel": {Q: C, R: X, X: X, C: C}, "retry": {F: Q, C: Q}}
 WORKER_CALLS = {
     "heartbeat": lambda session, job, attempt: heartbeat(session, job, attempt, 1_000),
     "append": lambda session, job, attempt: append_events(session, job, attempt, [Warned(message="")]),

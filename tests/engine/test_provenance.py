@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 import modelpress
-from modelpress.engine.provenance import available_cores, machine, provenance, versions
+from modelpress.engine.provenance import machine, provenance, versions
+from modelpress.spec.cores import available_cores
 from modelpress.spec.task import TASK, Compress
 
 TASK_JSON = {
@@ -50,7 +51,7 @@ def test_versions_are_those_installed() -> None:
 def test_the_machine_is_this_one() -> None:
     facts = machine(torch.device("cpu"))
     cores = subprocess.run(["nproc"], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]})
-    assert facts["cores"] == available_cores() == int(cores.stdout)
+    assert facts["cores"] == available_cores() <= int(cores.stdout)  # a container may have a limit besides
     assert facts["memory_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert facts["gpu"] is None
     assert facts["processor"]

@@ -35,7 +35,9 @@ def _settings(tmp_path, **more):
 
 def test_without_a_gpu_it_is_the_processor_and_what_the_settings_grant(monkeypatch, tmp_path):
     monkeypatch.setattr(capacity, "DRIVER", Path(tmp_path / "none"))
-    cores = len(os.sched_getaffinity(0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2})
+    monkeypatch.setattr("modelpress.spec.cores.CPU_LIMIT", tmp_path / "none")
+    cores = 3
     assert find_capacity(_settings(tmp_path)) == Capacity(device="cpu", cores=cores, memory_bytes=MEMORY)
     assert find_capacity(_settings(tmp_path, threads=1)).cores == 1
     assert find_capacity(_settings(tmp_path, threads=cores + 1)).cores == cores

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from modelpress.engine.data.damage import DAMAGED
 from modelpress.engine.data.fit import Fit, check_size, resized, size_of
 from modelpress.engine.data.labelled import SizeRange
 from modelpress.engine.data.limits import MAX_IMAGE_PIXELS
+from modelpress.spec.cores import available_cores
 from modelpress.spec.failure import InvalidDataset
 from modelpress.spec.network import Stretch
 
@@ -61,7 +61,7 @@ def decode_images(names: list[str], places: list[int], read: Callable[[int], byt
         except InvalidDataset as error:
             raise InvalidDataset(f"{name}: {error.message}") from error
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         for begin in range(0, len(by_place), _AT_ONCE):
             block = by_place[begin : begin + _AT_ONCE]
             files = [read(places[index]) for index in block]
