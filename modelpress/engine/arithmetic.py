@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from modelpress.engine.checkpoints.snapshot import Snapshot
+from modelpress.engine.exhaustion import ran_out_of_memory
 from modelpress.spec.config import Config
 
 # Below this many training steps a trial costs more than it can save.
@@ -67,7 +68,8 @@ def choose_arithmetic(
     """Choose by timing a few forward and backward passes of a copy; `module` and random states stay as they are.
 
     `images` is a normalised batch (B, C, H, W) on the module's device; `precision` restricts the choice; `steps` is the
-    length of the training. Short trainings take channels-last fp32 without a trial.
+    length of the training. Short trainings take channels-last fp32 without a trial. What a network cannot be computed
+    in is not chosen; raises what the network raises where that is the default.
     """
     default = Arithmetic("bf16" if precision == "bf16" else "fp32", channels_last=True)
     # Channels last comes first: it was never slower for convolutions here. A network without any has no such layout.
@@ -88,8 +90,15 @@ def choose_arithmetic(
         trial = copy.deepcopy(module).train()
         seconds = dict.fromkeys(candidates, float("inf"))
         for turn in range(_TRIAL_ROUNDS + 1):
-            for candidate in candidates:
-                elapsed = _time_pass(trial, images, candidate)
+            for candidate in list(candidates):
+                try:
+                    elapsed = _time_pass(trial, images, candidate)
+                except Exception as error:
+                    if candidate == default or ran_out_of_memory(error):
+                        raise
+                    candidates.remove(candidate)  # a network's code may ask anything of types and layouts
+                    trial.zero_grad()
+                    continue
                 if turn > 0:  # the first round warms up
                     seconds[candidate] = min(seconds[candidate], elapsed)
     fastest = min(candidates, key=seconds.__getitem__)

@@ -22,6 +22,9 @@ from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import MOST_INSPECTION_BYTES, ModelFile
 
+# Of a sum of probabilities in fp32.
+_ROUNDING = 1e-5
+
 # The estimates may repeat each name some fourteen times. The layers of torchvision's networks have 27 kB of names at
 # most.
 _MOST_NAME_BYTES = 128 * 2**10
@@ -73,6 +76,8 @@ def _check_length(found: ModelInspection) -> None:
 
 def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelInspection:
     outputs = _outputs(network)
+    if _are_probabilities(outputs):
+        notes = [*notes, PROBABILITIES]
     shape = network.description.input_shape
     leaves = own_layers(network.module)
     macs, by_layer = count_layer_macs(network.module, leaves, shape)
@@ -88,6 +93,19 @@ def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelI
         layer_types=figures_by_type(leaves, by_layer),
         notes=tuple(notes),
     )
+
+
+PROBABILITIES = (
+    "the outputs of the model are probabilities, which a softmax makes of scores. Losses, divergences and trainings "
+    "take what a network gives for the scores: figures of loss and divergence tell less then, and what is trained may "
+    "be less accurate. Export the model without its softmax, and put that behind the result"
+)
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    """Of one image and several classes; scores may be so by chance, but not to the last digits."""
+    total = float(outputs.double().sum())
+    return outputs.shape[1] > 1 and bool((outputs >= 0).all()) and abs(total - 1) < _ROUNDING
 
 
 def _outputs(network: Network) -> Tensor:

@@ -59,6 +59,49 @@ def test_short_trainings_are_not_tried(monkeypatch: pytest.MonkeyPatch):
     assert choose_with(monkeypatch, {}, steps=10) == FP32
 
 
+def test_what_a_network_cannot_be_computed_in_is_not_chosen(monkeypatch: pytest.MonkeyPatch):
+    error = RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
+
+    def time_pass(_module: nn.Module, _images: torch.Tensor, candidate: Arithmetic) -> float:
+        if candidate in broken:
+            raise error
+        return {FP32: 1.0, BF16: 0.1, PLAIN: 0.5}[candidate]
+
+    monkeypatch.setattr(arithmetic, "_time_pass", time_pass)
+
+    def choose() -> Arithmetic:
+        return choose_arithmetic(tiny_module(), torch.randn(8, 1, 8, 8), precision="auto", steps=1000)
+
+    broken = {BF16}
+    assert choose() == PLAIN
+    broken = {BF16, PLAIN}
+    assert choose() == FP32
+    broken = {FP32}
+    with pytest.raises(RuntimeError, match="scatter"):
+        choose()
+    broken, error = {BF16}, torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError):
+        choose()
+
+
+class Scattered(nn.Module):
+    """Writes what it computes into a tensor of fp32, as autocast does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores = self.layer(images).flatten(1)
+        index = torch.arange(4).expand(len(scores), -1)
+        return torch.zeros(scores.shape).scatter(1, index, scores)
+
+
+def test_a_real_one_that_cannot_be_computed_in_bf16():
+    found = choose_arithmetic(Scattered(), torch.randn(8, 1, 8, 8), precision="auto", steps=1000)
+    assert found.precision == "fp32"
+
+
 def test_layout_changes_no_value():
     module = tiny_module()
     before = copy.deepcopy(module.state_dict())

@@ -25,6 +25,7 @@ from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Call, Graph, Layer, LayerCall, TensorShape, ValueOf
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.network import NetworkDescription
+from modelpress.spec.task import ModelFile
 from tests.engine.test_original import model_file
 from tests.support.exported import export
 from tests.support.networks import describe, network
@@ -156,6 +157,14 @@ def test_weights_too_large_for_fp32_are_told_apart(tmp_path: Path) -> None:
 def test_a_model_of_one_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="at least two"):
         inspected("snn_1k", tmp_path, num_classes=1)
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid(), nn.Identity()])
+def test_probabilities_are_told_from_scores(last: nn.Module, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5), last).eval()
+    path = export(module, tmp_path / "model.pt2", torch.randn(2, 3, 8, 8))
+    found = inspect_model(ModelFile(path=path.name, format="pt2", sha256=""), tmp_path)
+    assert found.notes == ((inspecting.PROBABILITIES,) if isinstance(last, nn.Softmax) else ())
 
 
 def test_auxiliary_heads_do_not_keep_a_model_out(tmp_path: Path) -> None:

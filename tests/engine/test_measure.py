@@ -79,6 +79,24 @@ def test_macs_of_attention_are_counted() -> None:
     assert count_macs(Attention(), (tokens, width)) == 4 * tokens * width**2 + 2 * tokens**2 * width
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_macs_of_recurrent_layers_are_counted(kind: type[nn.RNNBase], gates: int, batch_first: bool) -> None:
+    inputs, units, steps = 5, 7, 11
+
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = kind(inputs, units, num_layers=2, bidirectional=True, batch_first=batch_first)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.layers(rows if batch_first else rows.transpose(0, 1))[0]
+
+    # The second layer takes both directions of the first.
+    first, second = inputs + units, 2 * units + units
+    assert count_macs(Rows(), (steps, inputs)) == 2 * steps * gates * units * (first + second)
+
+
 def test_counting_macs_changes_nothing() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     module[2].eval()

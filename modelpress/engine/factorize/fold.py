@@ -7,45 +7,93 @@ the bias s (b - running_mean) + bias does that by itself.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
 from modelpress.engine.architectures.registry import REJECTED
+from modelpress.engine.graphs.network import GraphNetwork, graph_of, weights_of_operators
 from modelpress.spec.failure import InvalidModel
+from modelpress.spec.graph import LayerCall, values_of
 from modelpress.spec.network import FoldedNorm
 
 
 def foldable_norms(module: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
     """Norms with the convolution that each can be folded into, and the norms that cannot with the reason.
 
-    The dataflow is that of a symbolic trace: the convolution's output goes to the norm and nowhere else, and both are
-    called once.
+    The dataflow is that of the graph, or of a symbolic trace where the network is none: the convolution's output goes
+    to the norm and nowhere else, and both are called once.
     """
     norms = {name: layer for name, layer in module.named_modules() if type(layer) is nn.BatchNorm2d}
     if not norms:
         return {}, {}
     try:
-        nodes = list(fx.Tracer().trace(module).nodes)
+        flow = _flow_of_graph(module) if isinstance(module, GraphNetwork) else _flow_of_trace(module)
     except REJECTED:  # A network's own code may stumble over the proxies that it is given.
         return {}, dict.fromkeys(norms, "the network's dataflow cannot be traced, so its norms are not folded")
     layers = dict(module.named_modules())
-    calls = Counter(id(layers[str(node.target)]) for node in nodes if node.op == "call_module")
-    read = {str(node.target) for node in nodes if node.op == "get_attr"}
+    calls = Counter(id(layers[name]) for name in flow.calls)
     pairs: dict[str, str] = {}
-    for node in nodes:
-        if node.op != "call_module" or str(node.target) not in norms:
-            continue
-        source = node.args[0] if node.args else None
-        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
-            continue
-        name, into = str(node.target), str(source.target)
+    for name, into in flow.behind.items():
         once = calls[id(layers[name])] == calls[id(layers[into])] == 1
-        unread = not any(target.startswith((f"{name}.", f"{into}.")) for target in read)
-        if once and unread and misfit(layers[into], layers[name]) is None:
+        unread = not any(weight.startswith((f"{name}.", f"{into}.")) for weight in flow.read)
+        if name in norms and once and unread and misfit(layers[into], layers[name]) is None:
             pairs[name] = into
     reason = "it does not follow a convolution whose output nothing else uses, so it is not folded"
     return pairs, {name: reason for name in norms if name not in pairs}
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """What layers give to one another, by their names."""
+
+    calls: Sequence[str]  # each call's layer
+    behind: Mapping[str, str]  # a layer, and the one whose output it takes and nothing else does
+    read: Collection[str]  # weights that something else than their layer takes
+
+
+def _flow_of_trace(module: nn.Module) -> _Flow:
+    nodes = list(fx.Tracer().trace(module).nodes)
+    called = [node for node in nodes if node.op == "call_module"]
+    sources = {str(node.target): node.args[0] for node in called if node.args}
+    return _Flow(
+        calls=[str(node.target) for node in called],
+        behind={
+            name: str(source.target)
+            for name, source in sources.items()
+            if isinstance(source, fx.Node) and source.op == "call_module" and len(source.users) == 1
+        },
+        read={str(node.target) for node in nodes if node.op == "get_attr"},
+    )
+
+
+def _flow_of_graph(module: GraphNetwork) -> _Flow:
+    graph = graph_of(module)
+    called = [node for node in graph.nodes if isinstance(node, LayerCall)]
+    makers = {name: node.layer for node in called for name in node.outputs}
+    users = Counter(name for node in graph.nodes for name in set(values_of(node)))
+    users.update(graph.outputs)
+    return _Flow(
+        calls=[_last_of(module, node.layer) for node in called],
+        behind={
+            node.layer: _last_of(module, makers[source])
+            for node in called
+            for source in [node.inputs[0].value]
+            if source in makers and users[source] == 1
+        },
+        read=weights_of_operators(module),
+    )
+
+
+def _last_of(module: nn.Module, name: str) -> str:
+    """The layer itself or, where a step has put several into its place, the last of these."""
+    layer = module.get_submodule(name)
+    while type(layer) is nn.Sequential and len(layer):
+        within, layer = list(layer.named_children())[-1]
+        name = f"{name}.{within}"
+    return name
 
 
 def misfit(convolution: nn.Module, norm: nn.Module) -> str | None:
@@ -82,7 +130,8 @@ def fold(module: nn.Module, edit: FoldedNorm) -> Tensor:
         scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
     bias = convolution.get_parameter("bias")
     bias.copy_(bias * scale + shift)
-    convolution.weight.mul_(scale[:, None, None, None].to(convolution.weight.dtype))
+    # A negative scale makes -0.0 of zeros; zeros they stay, of which a container stores nothing.
+    convolution.weight.mul_(scale[:, None, None, None].to(convolution.weight.dtype)).add_(0.0)
     return scale
 
 

@@ -140,13 +140,20 @@ def _linear(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
     return _layer("Linear", bound, weights, in_features=inputs, out_features=outputs, bias="bias" in weights)
 
 
-_NORMED = {"weight": "weight", "bias": "bias", "running_mean": "running_mean", "running_var": "running_var"}
+STATISTICS = ("running_mean", "running_var")
+"""What a batch norm holds beside its weights: buffers of the layer."""
+
+_NORMED = {**_CONVOLVED, **{name: name for name in STATISTICS}}
+
+# Torch's own. Statistics that are averaged over all batches (`momentum=None`) are written down as 0, which would keep
+# them as they are for ever.
+_MOMENTUM = 0.1
 
 
 def _batch_norm(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
     weights = _weights(bound, _NORMED)
     dimensions = {2: 1, 3: 1, 4: 2, 5: 3}.get(len(shapes.get(_name(bound["input"]), ())))
-    if dimensions is None or weights is None or not {"running_mean", "running_var"} <= weights.keys():
+    if dimensions is None or weights is None or not weights.keys() >= set(STATISTICS):
         return None
     affine = {"weight", "bias"} & weights.keys()
     if len(affine) == 1:
@@ -157,7 +164,7 @@ def _batch_norm(bound: dict[str, Any], shapes: Shapes) -> Lifted | None:
         weights,
         num_features=shapes[weights["running_mean"]][0],
         eps=bound["eps"],
-        momentum=bound["momentum"],
+        momentum=bound["momentum"] or _MOMENTUM,
         affine=bool(affine),
     )
 

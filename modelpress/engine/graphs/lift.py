@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelpress.engine.graphs.layers import Lifted, lifted
+from modelpress.engine.graphs.layers import STATISTICS, Lifted, lifted
 from modelpress.engine.graphs.network import assembled, compute
 from modelpress.engine.graphs.operators import OPERATORS
 from modelpress.spec.graph import (
@@ -109,10 +109,16 @@ class _Lifting:
 
     def _node(self, call: Call) -> Call | LayerCall:
         found = lifted(call.operator, bound_arguments(call), self._shapes)
-        if found is None:
+        if found is None or not self._is_learned(found):
             return call
         name = self._place(found, call)
         return call if name is None else LayerCall(layer=name, inputs=found.inputs, outputs=call.outputs)
+
+    def _is_learned(self, found: Lifted) -> bool:
+        """Whether a layer's weights are parameters in the program, too: a fixed filter, or a norm that was frozen as
+        buffers, stays a call, which no step changes or trains."""
+        weights = self._program.graph.weights
+        return all(weights[name].trainable for within, name in found.weights.items() if within not in STATISTICS)
 
     def _place(self, found: Lifted, call: Call) -> str | None:
         """The name of the layer, now among the layers; None where another layer has its weights already."""

@@ -73,8 +73,17 @@ _SIZES: dict[str, Callable[..., Any]] = {
     "size.neg": operator.neg,
 }
 
+# A view asks for a layout in memory, which is another where images lie channels last: what it gives does not depend on
+# that. These give the same, as a view where there is one.
+_OF_ANY_LAYOUT = {
+    "view.default": "reshape",
+    "_unsafe_view.default": "reshape",
+    "view_as.default": "reshape_as",
+}
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{name if "." in name else f"{name}.default": _aten(name) for name in _ATEN},
+    **{name: _aten(other) for name, other in _OF_ANY_LAYOUT.items()},
     **_SIZES,
 }
 """By the name that a graph calls them by: ATen's with the overload, such as `relu.default`, and `size.mul`."""

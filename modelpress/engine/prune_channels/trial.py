@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from modelpress.engine.graphs.network import weights_of_operators
 from modelpress.engine.measure import evaluating
 from modelpress.engine.network import weighted_layers
 from modelpress.engine.prune_channels.groups import OUTPUTS, UNFIT, Group, together, trace_groups
@@ -28,6 +30,11 @@ def find_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[l
     Each group was tried. Raises IncompatibleSpec when the network cannot be traced.
     """
     groups, reasons = trace_groups(module, input_shape)
+    read = {name.rpartition(".")[0] for name in weights_of_operators(module)}
+    for group in [group for group in groups if not read.isdisjoint(name for name, _, _ in group.members)]:
+        groups.remove(group)
+        for maker in group.makers:
+            reasons.setdefault(maker, "an operator reads the weight of a layer that its channels run through")
     failed = _Trial(module, input_shape).failures(groups)
     weighted = weighted_layers(module)
     for group in groups:
@@ -83,7 +90,7 @@ class _Trial:
     @torch.no_grad()
     def _misfit(self, groups: Sequence[Group]) -> str | None:
         """Why these groups cannot be pruned together, found by pruning a little of each; None when they can."""
-        some = {group.root: [0] if group.channels == 2 else [0, group.channels - 2] for group in groups}
+        some = {group.root: _some_of(group) for group in groups}
         removals = together(groups, some)
         try:
             zeros = zeroed(self._module, removals)
@@ -141,6 +148,15 @@ class _Trial:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _some_of(group: Group) -> list[int]:
+    """One to three channels, others and another number for other groups: two that hang together, and were taken for
+    independent, must not fit each other by losing the same."""
+    if group.channels == 2:
+        return [0]
+    draw = random.Random(group.root)  # noqa: S311  # nothing secret
+    return sorted(draw.sample(range(group.channels), draw.randint(1, min(3, group.channels - 2))))
 
 
 def _images(shape: tuple[int, int, int]) -> Tensor:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from modelpress.engine.factorize.fold import fold, foldable_norms, insert_fold
+from modelpress.engine.graphs import pt2
+from modelpress.engine.graphs.exported import lifted_network
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.network import FoldedNorm
+from tests.support.exported import export
 from tests.support.networks import describe, network
 
 
@@ -74,6 +78,51 @@ def test_only_what_the_dataflow_proves_is_folded():
     assert pairs == {"norms.4": "plain"}
     assert list(left) == ["norms.0", "norms.1", "norms.2", "norms.3"]
     assert all("nothing else uses" in reason for reason in left.values())
+
+
+def exported(module: nn.Module, folder: Path, *size: int) -> nn.Module:
+    """The same as a network that was read from a file."""
+    path = export(module.eval(), folder / "model.pt2", torch.randn(2, *size))
+    return lifted_network(pt2.read(path))
+
+
+def test_graphs_are_folded_by_their_own_dataflow(tmp_path: Path):
+    pairs, left = foldable_norms(exported(Branches(), tmp_path, 3, 8, 8))
+    assert pairs == {"norms.4": "plain"}
+    assert list(left) == ["norms.0", "norms.1", "norms.2", "norms.3"]
+    assert all("nothing else uses" in reason for reason in left.values())
+
+
+def test_a_whole_graph_is_the_same_function(tmp_path: Path):
+    module = exported(network(describe("resnet20_cifar")).module, tmp_path, 3, 32, 32)
+    pairs, left = foldable_norms(module)
+    assert len(pairs) == 19
+    assert left == {}
+    images = torch.randn(2, 3, 32, 32)
+    folded = copy.deepcopy(module)
+    for name, into in pairs.items():
+        fold(folded, FoldedNorm(layer=name, into=into))
+    torch.testing.assert_close(folded(images), module(images), rtol=1e-4, atol=1e-5)
+
+
+def test_behind_a_pair_of_layers_the_last_one_takes_the_norm(tmp_path: Path):
+    """As a graph calls the layer that a step has put the pair into the place of."""
+    module = exported(nn.Sequential(nn.Conv2d(3, 6, 3), drawn(nn.BatchNorm2d(6))), tmp_path, 3, 8, 8)
+    module.set_submodule("0", nn.Sequential(nn.Conv2d(3, 2, (3, 1)), nn.Conv2d(2, 6, (1, 3))))
+    images = torch.randn(2, 3, 8, 8)
+    before = module(images)
+    assert foldable_norms(module) == ({"1": "0.1"}, {})
+    fold(module, FoldedNorm(layer="1", into="0.1"))
+    torch.testing.assert_close(module(images), before, rtol=1e-5, atol=1e-5)
+
+
+def test_zeros_stay_zeros_to_the_last_bit():
+    module = nn.Sequential(nn.Conv2d(2, 4, 3), drawn(nn.BatchNorm2d(4))).eval()
+    with torch.no_grad():
+        module.get_parameter("0.weight").zero_()
+        module.get_parameter("1.weight").copy_(torch.tensor([1.0, -1.0, 2.0, -2.0]))
+    fold(module, FoldedNorm(layer="1", into="0"))
+    assert not torch.signbit(module.get_parameter("0.weight")).any()
 
 
 class Dynamic(nn.Module):

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from modelpress.engine.arithmetic import lay_out
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import difference, lifted_network
 from modelpress.engine.graphs.network import graph_of
+from modelpress.engine.network import weighted_layers
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import Call
 from tests.support.exported import Photographer, export, trained
@@ -139,6 +141,74 @@ def test_what_no_layer_stands_for_stays_a_call(tmp_path: Path) -> None:
     called = {node.operator for node in graph_of(network).nodes if isinstance(node, Call)}
     assert called == {"add.Tensor", "mul.Tensor", "mean.dim"}
     assert list(graph_of(network).weights) == ["scale"]
+
+
+class Fixed(nn.Module):
+    """A filter and a norm that are buffers, as BlurPool and detectors' frozen norms have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.register_buffer("blur", torch.rand(8, 1, 3, 3))
+        self.frozen = nn.Module()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.frozen.register_buffer(name, torch.rand(8) + 0.5)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(self.first(x), self.get_buffer("blur"), stride=2, groups=8)
+        frozen = dict(self.frozen.named_buffers())
+        x = F.batch_norm(x, frozen["running_mean"], frozen["running_var"], frozen["weight"], frozen["bias"])
+        scores: Tensor = self.last(torch.relu(x).mean((2, 3)))
+        return scores
+
+
+def test_what_is_fixed_in_the_module_is_no_layer(tmp_path: Path) -> None:
+    module, images = Fixed().eval(), torch.randn(2, 3, 8, 8)
+    network = read(export(module, tmp_path / "model.pt2", images))
+    torch.testing.assert_close(network(images), module(images), rtol=0, atol=0)
+    assert {name for name, _ in network.named_parameters()} == {name for name, _ in module.named_parameters()}
+    assert weighted_layers(network).keys() == {"first", "last"}
+    before = {name: tensor.clone() for name, tensor in network.named_buffers()}
+    network.train()
+    F.cross_entropy(network(images), torch.tensor([0, 1])).backward()
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.named_buffers())
+
+
+@pytest.mark.parametrize("momentum", [None, 0.3])
+def test_statistics_of_all_batches_are_learned_on(momentum: float | None, tmp_path: Path) -> None:
+    """A network in evaluation mode says 0 of them, which would keep statistics as they are for ever."""
+    module = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=momentum)))
+    network = read(export(module, tmp_path / "model.pt2", torch.randn(2, 3, 8, 8)))
+    norm = network.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.momentum == (momentum or 0.1)
+    before = norm.get_buffer("running_mean").clone()
+    network.train()(torch.randn(4, 3, 8, 8))
+    assert not torch.equal(norm.get_buffer("running_mean"), before)
+
+
+class Viewed(nn.Module):
+    """Takes views where there are as many pixels as it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        scores: Tensor = self.last(x.view(x.size(0), -1).view_as(torch.zeros(x.size(0), 512)))
+        return scores
+
+
+def test_views_take_images_of_any_layout(tmp_path: Path) -> None:
+    module, images = Viewed().eval(), torch.randn(2, 3, 8, 8)
+    network = read(export(module, tmp_path / "model.pt2", images))
+    wanted = module(images)
+    torch.testing.assert_close(network(images), wanted, rtol=0, atol=0)
+    # As data sets give images, and trainings lay out kernels.
+    lay_out(network, torch.channels_last)
+    torch.testing.assert_close(network(images.contiguous(memory_format=torch.channels_last)), wanted)
 
 
 def test_a_lifted_network_trains_as_its_module_does(tmp_path: Path) -> None:

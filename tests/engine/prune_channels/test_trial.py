@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+from modelpress.engine.graphs import pt2
+from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.prune_channels import trial
 from modelpress.engine.prune_channels.groups import Group, trace_groups
 from modelpress.engine.prune_channels.trial import find_groups
+from tests.support.exported import export
 
 SHAPE = (1, 8, 8)
 CHANNELS = {"0": 6, "2": 8, "4": 2, "6": 10}
@@ -89,6 +94,53 @@ def test_of_two_that_cannot_go_together_the_first_stays(monkeypatch: pytest.Monk
     monkeypatch.setattr(trial, "trace_groups", lambda *_: ([groups[0], narrow, other], {}))
     found, _ = find_groups(module, SHAPE)
     assert [group.root for group in found] == ["0", "4"]
+
+
+def test_two_that_lose_the_same_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum holds the channels of two layers together; taken for independent, each loses others."""
+    module = Sum().eval()
+    groups, _ = trace_groups(module, SHAPE)
+    (group,) = (group for group in groups if group.root == "first")
+    apart = [
+        replace(group, root=name, members=tuple(member for member in group.members if member[0] in (name, "last")))
+        for name in ("first", "second")
+    ]
+    monkeypatch.setattr(trial, "trace_groups", lambda *_: (apart, {}))
+    found, why = find_groups(module, SHAPE)
+    assert found == []
+    assert set(why) == {"first", "second"}
+
+
+class Sum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(1, 8, 3), nn.Conv2d(1, 8, 3), nn.Conv2d(8, 3, 6)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last(torch.tanh(self.first(images) + self.second(images))).flatten(1)
+        return scores
+
+
+class Twice(nn.Module):
+    """One kernel at two strides: a graph calls the layer, and an operator with its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.both = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.both(torch.relu(self.first(images))))
+        features = functional.conv2d(features, self.both.weight, None, 2, 1)
+        scores: torch.Tensor = self.last(features.mean((2, 3)))
+        return scores
+
+
+def test_a_weight_that_an_operator_reads_keeps_its_channels(tmp_path: Path) -> None:
+    path = export(Twice().eval(), tmp_path / "model.pt2", torch.randn(2, *SHAPE))
+    groups, why = find_groups(lifted_network(pt2.read(path)), SHAPE)
+    assert groups == []
+    assert "an operator reads the weight" in why["first"]
 
 
 class OfOneSize(nn.Module):
