@@ -48,6 +48,7 @@ HEADERS = {
     "ETag": "Of this answer, for `If-None-Match`.",
     "Content-Digest": "SHA-256 of what is sent (RFC 9530); left out for a part.",
     "Repr-Digest": "SHA-256 of the whole file (RFC 9530).",
+    "Content-Range": "Which part it is, and of how many bytes.",
     "Accept-Ranges": "`bytes`: a part can be asked for.",
 }
 """Of answers, by name."""

@@ -7,7 +7,6 @@ optimiser and batches, in turns; images per second, medians. What each part of t
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from statistics import median
@@ -26,6 +25,7 @@ from modelpress.engine.arithmetic import Arithmetic
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
 from modelpress.spec.architecture import ArchitectureRef
+from modelpress.spec.cores import available_cores
 from modelpress.spec.training import Augmentation
 
 from torchvision import transforms  # isort: skip - behind the declarations
@@ -58,7 +58,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 def loader(pictures: Pictures, device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
     """The DataLoader that a user makes of them."""
-    workers = len(os.sched_getaffinity(0))
+    workers = available_cores()
     return DataLoader(pictures, BATCH, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda")
 
 
@@ -146,7 +146,7 @@ def main() -> None:
         "images": "random pixels, 3 x 32 x 32",
         "rounds": options.rounds,
         "steps": options.steps,
-        "workers": len(os.sched_getaffinity(0)),
+        "workers": available_cores(),
         "precision": arithmetic.precision,
         "channels_last": arithmetic.channels_last,
     }

@@ -301,7 +301,8 @@ class _JobRun:
             # Cancelled in the last moment, or no longer ours; nothing of the transaction stays.
             is_cancelled = self._workplace.write(self._heartbeat, lambda s: claims.cancelled(s, *self._key))
             return "cancelled" if is_cancelled else "lost"
-        self._keep_stored((*files, *self._log))
+        if outcome != "cancelled":  # that does not wait for the store
+            self._keep_stored((*files, *self._log))
         return outcome
 
     def _add_artifact(self, session: Session, file: StoredFile) -> bool:

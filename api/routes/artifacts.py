@@ -27,7 +27,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     206: {
         "description": "The part of it that `Range` names.",
-        "headers": headers("ETag", "Repr-Digest", "Accept-Ranges"),
+        "headers": headers("ETag", "Content-Range", "Repr-Digest", "Accept-Ranges"),
         "content": _FILE,
     },
     304: {"description": "The caller has it: `If-None-Match` names its `ETag`.", "headers": headers("ETag")},

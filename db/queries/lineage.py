@@ -22,7 +22,7 @@ def origin(session: Session, team_id: str, sha256: str) -> Origin | None:
         query.where(Artifact.sha256 == sha256, Job.team_id == team_id, Artifact.kind.in_(list(ARTIFACT_FILES)))
         .order_by(Artifact.id)
         .limit(1)
-        # The job is not deleted before the session ends; its worker writes on.
+        # The job is not deleted before the session ends.
         .with_for_update(read=True, key_share=True, of=Job)
     )
     return None if row is None else Origin(job=row.job_id, artifact=row.id)

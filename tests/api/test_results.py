@@ -211,6 +211,25 @@ class TestDownload:
         assert (artifact.job, artifact.kind, artifact.size, artifact.sha256) == (job, "compact", len(CONTENT), SHA256)
         return f"/v1/artifacts/{artifact.id}/content"
 
+    def test_the_headers_that_the_document_names_are_sent(
+        self, server: ApiServer, client: httpx.Client, path: str, job: str
+    ) -> None:
+        described = server.app.openapi()["paths"]
+        content = described["/v1/artifacts/{artifact_id}/content"]["get"]["responses"]
+        for status, asked in ((200, {}), (206, {"Range": "bytes=0-0"}), (304, {"If-None-Match": TAG})):
+            response = client.get(path, headers=asked)
+            assert response.status_code == status
+            assert content[str(status)]["headers"]
+            assert {name.lower() for name in content[str(status)]["headers"]} <= response.headers.keys()
+        parameters = described["/v1/artifacts/{artifact_id}/content"]["get"]["parameters"]
+        assert {"Range", "If-Range", "If-None-Match"} <= {each["name"] for each in parameters}
+        look = described["/v1/jobs/{job_id}"]["get"]["responses"]
+        first = client.get(f"/v1/jobs/{job}")
+        again = client.get(f"/v1/jobs/{job}", headers={"If-None-Match": first.headers["etag"]})
+        for response in (first, again):
+            assert list(look[str(response.status_code)]["headers"]) == ["ETag"]
+            assert "etag" in response.headers
+
     def test_everything_about_a_file(self, server: ApiServer, client: httpx.Client, path: str) -> None:
         response = client.get(path)
         assert (response.status_code, response.content) == (200, CONTENT)

@@ -71,29 +71,29 @@ def _flow_of_trace(module: nn.Module) -> _Flow:
 
 def _flow_of_graph(module: GraphNetwork) -> _Flow:
     graph = graph_of(module)
-    called = [node for node in graph.nodes if isinstance(node, LayerCall)]
-    makers = {name: node.layer for node in called for name in node.outputs}
     users = Counter(name for node in graph.nodes for name in set(values_of(node)))
     users.update(graph.outputs)
-    return _Flow(
-        calls=[_last_of(module, node.layer) for node in called],
-        behind={
-            node.layer: _last_of(module, makers[source])
-            for node in called
-            for source in [node.inputs[0].value]
-            if source in makers and users[source] == 1
-        },
-        read=weights_of_operators(module),
-    )
+    calls: list[str] = []
+    behind: dict[str, str] = {}
+    makers: dict[str, str] = {}  # of values that nothing else takes
+    for node in graph.nodes:
+        if not isinstance(node, LayerCall):
+            continue
+        parts = _parts(module, node.layer)
+        calls += parts
+        behind |= dict(zip(parts[1:], parts, strict=False))
+        if (source := node.inputs[0].value) in makers:
+            behind[parts[0]] = makers[source]
+        makers |= {name: parts[-1] for name in node.outputs if users[name] == 1}
+    return _Flow(calls, behind, weights_of_operators(module))
 
 
-def _last_of(module: nn.Module, name: str) -> str:
-    """The layer itself or, where a step has put several into its place, the last of these."""
+def _parts(module: nn.Module, name: str) -> list[str]:
+    """The layer itself or, where a step has put several into its place one after the other, these."""
     layer = module.get_submodule(name)
-    while type(layer) is nn.Sequential and len(layer):
-        within, layer = list(layer.named_children())[-1]
-        name = f"{name}.{within}"
-    return name
+    if type(layer) is not nn.Sequential or not len(layer):
+        return [name]
+    return [part for within, _ in layer.named_children() for part in _parts(module, f"{name}.{within}")]
 
 
 def misfit(convolution: nn.Module, norm: nn.Module) -> str | None:

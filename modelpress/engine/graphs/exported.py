@@ -58,6 +58,7 @@ def lifted_network(program: Program) -> GraphNetwork:
             lifted = lift(program, shapes)
             network = assembled(lifted.graph, lifted.state)
             given = network(*inputs)
+            turned = network(*map(_channels_last, inputs))
     except _FAILED as error:
         ran_out = exhaustion(error, "running the network's graph")
         if ran_out is not None:
@@ -69,7 +70,23 @@ def lifted_network(program: Program) -> GraphNetwork:
             f"the network's layers give outputs that differ by {difference(wanted, given):.3g} from what its graph "
             "gives, where they have to be the same; report this file to the makers of ModelPress"
         )
+    if difference(wanted, turned) > _TOLERANCE * _largest(wanted):
+        raise InvalidModel(
+            "the network gives other outputs for the same images in another layout (channels last), as it writes into "
+            "a view of them; use `reshape` and operators that do not write in place, and export it again"
+        )
     return network
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    """The same numbers, laid out as data sets give images."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+def _largest(outputs: Any) -> float:
+    """The largest number of outputs, 1 at least."""
+    each = outputs if isinstance(outputs, tuple) else (outputs,)
+    return max(1.0, *(float(one.abs().max()) for one in each))
 
 
 def random_inputs(graph: Graph, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -115,8 +132,7 @@ def _freed(program: Program, batch: int, generator: torch.Generator) -> Program:
     except _FAILED as error:
         raise refusal from error
     firsts = tuple(each[:batch] for each in more) if isinstance(more, tuple) else more[:batch]
-    largest = max(float(each.abs().max()) for each in (wanted if isinstance(wanted, tuple) else (wanted,)))
-    if difference(wanted, same) != 0 or difference(wanted, firsts) > _TOLERANCE * max(largest, 1.0):
+    if difference(wanted, same) != 0 or difference(wanted, firsts) > _TOLERANCE * _largest(wanted):
         raise refusal
     return freed
 

@@ -33,12 +33,13 @@ class Program:
     """A graph of operators alone, with its weights by name.
 
     `scopes` says for calls, by their first output, which module of the original made them: its name, from outermost to
-    innermost, or nothing where that is not known.
+    innermost, or nothing where that is not known. `buffers` are the weights that the module does not learn.
     """
 
     graph: Graph
     state: dict[str, Tensor]
     scopes: dict[str, str]
+    buffers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,10 @@ class _Lifting:
         return call if name is None else LayerCall(layer=name, inputs=found.inputs, outputs=call.outputs)
 
     def _is_learned(self, found: Lifted) -> bool:
-        """Whether a layer's weights are parameters in the program, too: a fixed filter, or a norm that was frozen as
-        buffers, stays a call, which no step changes or trains."""
-        weights = self._program.graph.weights
-        return all(weights[name].trainable for within, name in found.weights.items() if within not in STATISTICS)
+        """Whether the module learns the layer's weights: a fixed filter, or a norm that was frozen as buffers, stays a
+        call, which no step changes or trains."""
+        weights = {name for within, name in found.weights.items() if within not in STATISTICS}
+        return self._program.buffers.isdisjoint(weights)
 
     def _place(self, found: Lifted, call: Call) -> str | None:
         """The name of the layer, now among the layers; None where another layer has its weights already."""

@@ -73,8 +73,8 @@ _SIZES: dict[str, Callable[..., Any]] = {
     "size.neg": operator.neg,
 }
 
-# A view asks for a layout in memory, which is another where images lie channels last: what it gives does not depend on
-# that. These give the same, as a view where there is one.
+# A view asks for a layout in memory, which is another where images lie channels last. These give the same numbers, as a
+# view where there is one; whether anything writes into it is seen by what comes out (`exported.lifted_network`).
 _OF_ANY_LAYOUT = {
     "view.default": "reshape",
     "_unsafe_view.default": "reshape",

@@ -125,7 +125,7 @@ class _Reader:
             nodes=tuple(nodes),
             outputs=tuple(self._outputs()),
         )
-        return Program(graph, state, self._scopes)
+        return Program(graph, state, self._scopes, frozenset(used - self._trainable))
 
     def _input(self, spec: Mapping[str, Any]) -> None:
         """One input of the graph: what the user gives, or a weight."""

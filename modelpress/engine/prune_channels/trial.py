@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -17,6 +16,7 @@ from modelpress.engine.prune_channels.narrow import Removal, edit_of, kept, narr
 from modelpress.engine.prune_channels.outline import outline
 
 _DIFFERENT = "without its channels the network does not give what it gives with their weights at zero"
+_READ = "an operator reads the weight of a layer that its channels run through"
 # Of the largest output of a layer: far above what sums in another order differ by, far below what a wrong channel does.
 _TOLERANCE = 1e-3
 # Pixels, of images to try on. Where channels go does not depend on the size of an image, and the time does; networks
@@ -30,12 +30,9 @@ def find_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[l
     Each group was tried. Raises IncompatibleSpec when the network cannot be traced.
     """
     groups, reasons = trace_groups(module, input_shape)
-    read = {name.rpartition(".")[0] for name in weights_of_operators(module)}
-    for group in [group for group in groups if not read.isdisjoint(name for name, _, _ in group.members)]:
-        groups.remove(group)
-        for maker in group.makers:
-            reasons.setdefault(maker, "an operator reads the weight of a layer that its channels run through")
-    failed = _Trial(module, input_shape).failures(groups)
+    read = weights_of_operators(module)
+    failed = {group.root: _READ for group in groups if any(f"{name}.weight" in read for name, _, _ in group.members)}
+    failed |= _Trial(module, input_shape).failures([group for group in groups if group.root not in failed])
     weighted = weighted_layers(module)
     for group in groups:
         if group.root in failed:
@@ -46,7 +43,7 @@ def find_groups(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[l
 
 
 class _Trial:
-    """Takes one or two channels out of each of several groups at once, and compares with their weights at zero.
+    """Takes one to three channels out of each of several groups at once, and compares with their weights at zero.
 
     What each weighted layer gives is compared, not the network's outputs alone: in a narrow network those may hardly
     depend on its first layers once channels are gone.
@@ -90,7 +87,7 @@ class _Trial:
     @torch.no_grad()
     def _misfit(self, groups: Sequence[Group]) -> str | None:
         """Why these groups cannot be pruned together, found by pruning a little of each; None when they can."""
-        some = {group.root: _some_of(group) for group in groups}
+        some = {group.root: _some_of(group, place) for place, group in enumerate(groups)}
         removals = together(groups, some)
         try:
             zeros = zeroed(self._module, removals)
@@ -150,13 +147,15 @@ class _Trial:
                 hook.remove()
 
 
-def _some_of(group: Group) -> list[int]:
-    """One to three channels, others and another number for other groups: two that hang together, and were taken for
-    independent, must not fit each other by losing the same."""
+def _some_of(group: Group, place: int) -> list[int]:
+    """One to three channels, mostly others and another number for groups at other places among those that are tried.
+
+    Two that hang together, and were taken for independent, would fit each other if they lost the same.
+    """
     if group.channels == 2:
         return [0]
-    draw = random.Random(group.root)  # noqa: S311  # nothing secret
-    return sorted(draw.sample(range(group.channels), draw.randint(1, min(3, group.channels - 2))))
+    number = 1 + place % min(3, group.channels - 2)
+    return sorted((place + each * (group.channels // number)) % group.channels for each in range(number))
 
 
 def _images(shape: tuple[int, int, int]) -> Tensor:

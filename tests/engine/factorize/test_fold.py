@@ -105,14 +105,17 @@ def test_a_whole_graph_is_the_same_function(tmp_path: Path):
     torch.testing.assert_close(folded(images), module(images), rtol=1e-4, atol=1e-5)
 
 
-def test_behind_a_pair_of_layers_the_last_one_takes_the_norm(tmp_path: Path):
+def test_norms_within_and_behind_a_pair_of_layers_are_folded(tmp_path: Path):
     """As a graph calls the layer that a step has put the pair into the place of."""
     module = exported(nn.Sequential(nn.Conv2d(3, 6, 3), drawn(nn.BatchNorm2d(6))), tmp_path, 3, 8, 8)
-    module.set_submodule("0", nn.Sequential(nn.Conv2d(3, 2, (3, 1)), nn.Conv2d(2, 6, (1, 3))))
+    pair = nn.Sequential(nn.Conv2d(3, 2, (3, 1)), drawn(nn.BatchNorm2d(2)), nn.Conv2d(2, 6, (1, 3)))
+    module.set_submodule("0", pair.eval())
     images = torch.randn(2, 3, 8, 8)
     before = module(images)
-    assert foldable_norms(module) == ({"1": "0.1"}, {})
-    fold(module, FoldedNorm(layer="1", into="0.1"))
+    pairs, left = foldable_norms(module)
+    assert (pairs, left) == ({"0.1": "0.0", "1": "0.2"}, {})
+    for name, into in pairs.items():
+        fold(module, FoldedNorm(layer=name, into=into))
     torch.testing.assert_close(module(images), before, rtol=1e-5, atol=1e-5)
 
 

@@ -211,6 +211,25 @@ def test_views_take_images_of_any_layout(tmp_path: Path) -> None:
     torch.testing.assert_close(network(images.contiguous(memory_format=torch.channels_last)), wanted)
 
 
+class Written(nn.Module):
+    """Writes into a view of what it takes a second time: the layout decides whether the second sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8 * 64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x.view(x.size(0), -1).mul_(2)
+        scores: Tensor = self.last(x.flatten(1))
+        return scores
+
+
+def test_a_network_that_writes_into_a_view_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match="writes into a view"):
+        read(export(Written().eval(), tmp_path / "model.pt2", torch.randn(2, 3, 8, 8)))
+
+
 def test_a_lifted_network_trains_as_its_module_does(tmp_path: Path) -> None:
     module = trained(Photographer())
     network = read(export(module, tmp_path / "model.pt2", torch.randn(2, 1, 8, 8)))

@@ -143,6 +143,25 @@ def test_a_weight_that_an_operator_reads_keeps_its_channels(tmp_path: Path) -> N
     assert "an operator reads the weight" in why["first"]
 
 
+class Scaled(nn.Module):
+    """A layer with a tensor of its own beside its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(8, 3)
+        self.first.register_buffer("gain", torch.tensor(1.5))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.last((self.first(images) * self.first.gain).mean((2, 3)))
+        return scores
+
+
+def test_a_tensor_beside_the_weight_is_in_nobodys_way(tmp_path: Path) -> None:
+    path = export(Scaled().eval(), tmp_path / "model.pt2", torch.randn(2, *SHAPE))
+    groups, _ = find_groups(lifted_network(pt2.read(path)), SHAPE)
+    assert [group.root for group in groups] == ["first"]
+
+
 class OfOneSize(nn.Module):
     """Takes images of 96 x 96 alone."""
 

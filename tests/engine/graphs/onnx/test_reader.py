@@ -10,12 +10,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.graphs.network import graph_of
 from modelpress.engine.graphs.onnx import reader
+from modelpress.engine.network import weighted_layers
 from modelpress.spec.failure import InvalidModel
 from tests.support.exported import Photographer, trained
 from tests.support.onnx_files import export, ints, network_of, weights, write
@@ -76,6 +77,28 @@ def test_a_product_and_a_sum_are_a_linear_layer(transposed: bool, tmp_path: Path
     assert isinstance(layer, nn.Linear)
     assert layer.weight.shape == (3, 5)
     assert torch.equal(layer.bias, torch.from_numpy(constants["b"]))
+
+
+@pytest.mark.parametrize("held_by", ["initializers", "constants", "casts"])
+def test_wherever_a_file_holds_weights_they_are_those_of_layers(held_by: str, tmp_path: Path) -> None:
+    constants = {"w": weights(5, 4, 3, 3), "b": weights(5), "v": weights(3, 5), "c": weights(3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["h"], name="/stem/Conv"),
+        helper.make_node("GlobalAveragePool", ["h"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "v", "c"], ["y"], transB=1, name="/head/Gemm"),
+    ]
+    if held_by == "constants":
+        nodes = [
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+            for name, array in constants.items()
+        ] + nodes
+        constants = {}
+    elif held_by == "casts":
+        nodes = [helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT) for name in constants] + nodes
+        constants = {f"{name}_half": array.astype(np.float16) for name, array in constants.items()}
+    network = network_of(write(tmp_path / "model.onnx", nodes, constants))
+    assert [type(layer) for layer in weighted_layers(network).values()] == [nn.Conv2d, nn.Linear]
 
 
 def test_images_with_channels_last_are_taken_with_channels_first(tmp_path: Path) -> None:
