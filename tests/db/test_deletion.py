@@ -202,7 +202,7 @@ def test_a_chain_ends_where_a_job_is_gone_that_a_model_still_names(tenant: Tenan
 
 def test_who_was_given_its_result_keeps_it(tenant: Tenant) -> None:
     model, made = tenant.upload_model(), any_sha256()
-    first, second = tenant.submit(model), None
+    first = tenant.submit(model)
     _run(tenant, first, made)
     second = tenant.submit(model)
     with tenant.database.session() as session:

@@ -84,9 +84,10 @@ def _channels_last(images: Tensor) -> Tensor:
 
 
 def _largest(outputs: Any) -> float:
-    """The largest number of outputs, 1 at least."""
+    """The largest floating number of outputs, 1 at least."""
     each = outputs if isinstance(outputs, tuple) else (outputs,)
-    return max(1.0, *(float(one.abs().max()) for one in each))
+    floating = [one for one in each if isinstance(one, Tensor) and one.is_floating_point() and one.numel()]
+    return max([1.0, *(float(one.abs().max()) for one in floating)])
 
 
 def random_inputs(graph: Graph, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -211,6 +211,24 @@ def test_views_take_images_of_any_layout(tmp_path: Path) -> None:
     torch.testing.assert_close(network(images.contiguous(memory_format=torch.channels_last)), wanted)
 
 
+class Whole(nn.Module):
+    """Gives whole numbers beside its scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.first(x).flatten(1)
+        return (scores > 0).sum(1), scores
+
+
+def test_outputs_need_not_be_fractions(tmp_path: Path) -> None:
+    module, images = Whole().eval(), torch.randn(2, 3, 8, 8)
+    network = read(export(module, tmp_path / "model.pt2", images))
+    assert difference(network(images), module(images)) == 0
+
+
 class Written(nn.Module):
     """Writes into a view of what it takes a second time: the layout decides whether the second sees it."""
 
