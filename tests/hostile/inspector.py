@@ -23,6 +23,7 @@ from api.sniff import sniff_dataset, sniff_model
 from modelpress.engine.data.inspect_dataset import inspect_dataset
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.inspect_model import inspect_model
+from modelpress.spec.cores import CPU_LIMIT
 from modelpress.spec.failure import CompressionError
 from modelpress.spec.task import ModelFile
 from tests.hostile import good
@@ -57,9 +58,9 @@ class Watch:
                 self.seen.append(f"open {path!r} {mode} {flags}")
 
     def _may_read(self, path: Any) -> bool:
-        # Libraries load parts of themselves when they are first needed.
+        # Libraries load parts of themselves when they are first needed, and images are decoded by a thread for each core.
         return isinstance(path, int) or str(os.fsdecode(path)).startswith(
-            (self._folder, sys.prefix, sys.base_prefix, _CODE)
+            (self._folder, sys.prefix, sys.base_prefix, _CODE, str(CPU_LIMIT))
         )
 
 
