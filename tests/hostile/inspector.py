@@ -58,7 +58,7 @@ class Watch:
                 self.seen.append(f"open {path!r} {mode} {flags}")
 
     def _may_read(self, path: Any) -> bool:
-        # Libraries load parts of themselves when they are first needed, and images are decoded by a thread for each core.
+        # Libraries load parts of themselves when they are first needed, and each core has a thread that decodes.
         return isinstance(path, int) or str(os.fsdecode(path)).startswith(
             (self._folder, sys.prefix, sys.base_prefix, _CODE, str(CPU_LIMIT))
         )
