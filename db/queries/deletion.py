@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now_plus
 from db.errors import InvalidTransition, NotFound
 from db.models import Artifact, Attempt, Checkpoint, Event, Job, JobStudent, Metric, Model, StepResult
+from db.postgresql import is_postgresql, set_until_end
 from modelpress.spec.state import FINAL_STATES
 
 NAMING_BYTES = (Artifact, Checkpoint, StepResult)
@@ -29,8 +30,8 @@ def delete_job(session: Session, team_id: str, job_id: str, *, ended_seconds_ago
     Raises NotFound, also when it ended later than `ended_seconds_ago`; InvalidTransition while it is not over;
     sqlalchemy's OperationalError when somebody holds one of its rows for too long.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
+    if is_postgresql(session):
+        set_until_end(session, lock_timeout=f"{LOCK_SECONDS}s")
     # Whoever gives its result to another job, or uploads one of its files, holds the row, too: the bytes are dropped
     # when that one's rows name them. The state alone is read, so that a spec of another version is in nobody's way.
     query = select(Job.state).where(Job.id == job_id, Job.team_id == team_id)

@@ -12,6 +12,7 @@ from db.clock import now, now_plus
 from db.errors import NotFound
 from db.ids import new_id
 from db.models import ApiKey, Team
+from db.postgresql import is_postgresql
 from db.queries.texts import storable
 
 SCOPES = frozenset({"read", "write"})
@@ -31,7 +32,7 @@ def create_team(session: Session, name: str) -> Team:
 def find_or_create_team(session: Session, name: str) -> Team:
     """The team of this name, a new one if there is none: never two, whoever asks at the same time."""
     # A writing session on SQLite holds the whole database already.
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"team {name}", 0))))
     return find_team(session, name) or create_team(session, name)
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, aliased
 
 from db.clock import now
 from db.models import Job, Team
+from db.postgresql import is_postgresql
 from db.queries.transitions import HELD
 from modelpress.spec.needs import Capacity
 from modelpress.spec.state import JobState
@@ -32,7 +33,7 @@ def await_turn(session: Session) -> None:
     Fifty workers that ask in the same moment would all find the same team to be next. One that freezes meanwhile is
     cut off (`db.database.FROZEN_SECONDS`). On SQLite a writing session is alone already.
     """
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
 
 

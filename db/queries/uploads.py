@@ -18,6 +18,7 @@ from db.clock import now
 from db.errors import InUse, NotFound
 from db.ids import new_id
 from db.models import Dataset, Job, JobStudent, Model
+from db.postgresql import is_postgresql, set_until_end
 from db.queries import lineage
 from db.queries.texts import storable
 from modelpress.spec.architecture import ArchitectureRef
@@ -128,7 +129,7 @@ def hold_bytes(session: Session, sha256: str, *, to_drop: bool = False) -> None:
     (`db.database.FROZEN_SECONDS`), the same bytes could be put by another, and dropped all the same.
     """
     # A writing session on SQLite holds the whole database already.
-    if _is_postgresql(session):
+    if is_postgresql(session):
         if to_drop:
             _be_patient(session)
         session.execute(select(func.pg_advisory_xact_lock(_lock_of(sha256))))
@@ -137,19 +138,14 @@ def hold_bytes(session: Session, sha256: str, *, to_drop: bool = False) -> None:
 def hold_bytes_unless_held(session: Session, sha256: str) -> bool:
     """As `hold_bytes` to drop them, but False where somebody else holds them: who is stuck with some bytes, in front
     of a store that does not answer say, keeps nobody from the others."""
-    if not _is_postgresql(session):
+    if not is_postgresql(session):
         return True
     _be_patient(session)
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_lock_of(sha256)))))
 
 
-def _is_postgresql(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
-
-
 def _be_patient(session: Session) -> None:
-    local = {"idle_in_transaction_session_timeout": "0", "application_name": DROPPING}
-    session.execute(select(*(func.set_config(name, value, True) for name, value in local.items())))
+    set_until_end(session, idle_in_transaction_session_timeout="0", application_name=DROPPING)
 
 
 def _lock_of(sha256: str) -> Function[int]:

@@ -22,6 +22,12 @@ from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import MOST_INSPECTION_BYTES, ModelFile
 
+PROBABILITIES = (
+    "the outputs of the model are probabilities, which a softmax makes of scores. Losses, divergences and trainings "
+    "take what a network gives for the scores: figures of loss and divergence tell less then, and what is trained may "
+    "be less accurate. Export the model without its softmax, and put that behind the result"
+)
+
 # Of a sum of probabilities in fp32.
 _ROUNDING = 1e-5
 
@@ -93,13 +99,6 @@ def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelI
         layer_types=figures_by_type(leaves, by_layer),
         notes=tuple(notes),
     )
-
-
-PROBABILITIES = (
-    "the outputs of the model are probabilities, which a softmax makes of scores. Losses, divergences and trainings "
-    "take what a network gives for the scores: figures of loss and divergence tell less then, and what is trained may "
-    "be less accurate. Export the model without its softmax, and put that behind the result"
-)
 
 
 def _are_probabilities(outputs: Tensor) -> bool:
