@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from db.clock import now_plus
 from db.database import Database
 from db.errors import InvalidTransition, NotFound
 from db.models import Attempt, Base, Job, Model
@@ -34,6 +33,7 @@ from db.queries.uploads import create_model
 from modelpress.spec.event import Progress, Warned
 from modelpress.spec.failure import Failure, FailureKind
 from modelpress.spec.state import JobState
+from tests.support.finished import carry_out, end_before
 from tests.support.reports import a_report
 from tests.support.rows import Tenant, any_sha256, new_tenant, spec_for
 
@@ -75,11 +75,7 @@ def _keep(tenant: Tenant, job: Job, sha256: str, filename: str = "model.mpz", at
 
 def _run(tenant: Tenant, job: Job, *hashes: str) -> None:
     """Carry the job out; its files have these hashes."""
-    _claim(tenant, job)
-    for number, sha256 in enumerate(hashes):
-        _keep(tenant, job, sha256, f"{number}")
-    with tenant.database.session() as session:
-        assert succeed(session, job.id, 1, a_report())
+    carry_out(tenant, job, {f"{number}": sha256 for number, sha256 in enumerate(hashes)})
 
 
 def _delete(tenant: Tenant, job: Job) -> list[str]:
@@ -313,19 +309,14 @@ def test_it_waits_for_nobody_for_long(tenant: Tenant, monkeypatch: pytest.Monkey
     assert _delete(tenant, job) == []
 
 
-def _ended(tenant: Tenant, jobs: list[Job], *seconds: float) -> None:
-    with tenant.database.session() as session:
-        for job, ago in zip(jobs, seconds, strict=True):
-            session.get_one(Job, job.id).finished_at = session.scalar(select(now_plus(-ago)))
-
-
 def test_those_that_ended_long_ago_are_found(tenant: Tenant) -> None:
     model = tenant.upload_model()
     *jobs, waiting = (tenant.submit(model, sparsity=0.1 * number) for number in range(1, 5))
     for job in jobs:
         _run(tenant, job)
     # However it comes that a job has a time and is not over: it is not deleted, nor found again and again.
-    _ended(tenant, [*jobs, waiting], 7300, 7500, 7100, 7300)
+    for job, seconds in zip([*jobs, waiting], (7300, 7500, 7100, 7300), strict=True):
+        end_before(tenant, job, seconds)
     with tenant.database.session(read_only=True) as session:
         old = jobs_ended_before(session, 7200)
         assert old == [(tenant.team_id, jobs[1].id), (tenant.team_id, jobs[0].id)]
@@ -338,7 +329,7 @@ def test_one_that_was_run_again_since_it_was_found_too_old_is_left_alone(tenant:
     _claim(tenant, job)
     with tenant.database.session() as session:
         assert fail(session, job.id, 1, Failure(kind=FailureKind.INTERNAL, message="broken"))
-    _ended(tenant, [job], 7300)
+    end_before(tenant, job, 7300)
     with tenant.database.session() as session:
         assert jobs_ended_before(session, 7200) == [(tenant.team_id, job.id)]
         retry(session, tenant.team_id, job.id)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from db.queries.claims import add_artifact, claim_job, succeed
 from db.queries.jobs import artifacts
 from db.queries.lineage import lineage
 from db.queries.uploads import get_model
 from modelpress.spec.report import Ancestor, Origin
-from tests.support.reports import a_report
+from tests.support.finished import carry_out
 from tests.support.rows import any_sha256, new_tenant
 
 
@@ -20,14 +19,7 @@ def tenant(database):
 
 def _finish(tenant, job, sha256, kind="compact"):
     """Carry the job out; its one artifact has this hash."""
-    with tenant.database.session() as session:
-        claimed = claim_job(session, "worker", 60)
-        assert claimed.id == job.id
-        add_artifact(
-            session, job.id, claimed.attempt, kind=kind, filename="file", size=1, sha256=sha256, content_type="text"
-        )
-        succeed(session, job.id, claimed.attempt, a_report())
-    return claimed
+    return carry_out(tenant, job, {"file": sha256}, kind=kind)
 
 
 def _artifact(tenant, job):

@@ -15,12 +15,11 @@ from structlog.testing import capture_logs
 from db.clock import now_plus
 from db.database import Database
 from db.models import Job
-from db.queries.claims import add_artifact, claim_job, succeed
 from db.queries.uploads import hold_bytes
 from service import deletion
 from service.deletion import delete_job_and_bytes, delete_old_jobs
 from storage.store import Store
-from tests.support.reports import a_report
+from tests.support.finished import carry_out, end_before
 from tests.support.rows import Tenant, new_tenant
 from tests.support.stores import put
 
@@ -35,30 +34,13 @@ def tenant(database: Database) -> Tenant:
 @pytest.fixture
 def files(tenant: Tenant, store: Store) -> dict[str, str]:
     """Old jobs, and the hash of the file of each; the oldest first."""
-    return {_old_job(tenant, store, number): sha256_of(store, number) for number in range(4)}
-
-
-def sha256_of(store: Store, number: int) -> str:
-    return put(store, f"weights {number}".encode())
-
-
-def _old_job(tenant: Tenant, store: Store, number: int) -> str:
-    job = tenant.submit(tenant.upload_model(), sparsity=0.1 * (number + 1))
-    with tenant.database.session() as session:
-        assert claim_job(session, "w", 30) is not None
-        assert add_artifact(
-            session,
-            job.id,
-            1,
-            kind="onnx",
-            filename="model.onnx",
-            size=7,
-            sha256=sha256_of(store, number),
-            content_type="x/y",
-        )
-        assert succeed(session, job.id, 1, a_report())
-        session.get_one(Job, job.id).finished_at = session.scalar(select(now_plus(number - 2 * LIMIT)))
-    return job.id
+    found = {}
+    for number in range(4):
+        job = tenant.submit(tenant.upload_model(), sparsity=0.1 * (number + 1))
+        found[job.id] = put(store, f"weights {number}".encode())
+        carry_out(tenant, job, {"model.onnx": found[job.id]}, "onnx")
+        end_before(tenant, job, 2 * LIMIT - number)
+    return found
 
 
 def _never() -> bool:

@@ -12,14 +12,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from db.clock import now_plus
 from db.models import Job
-from db.queries.claims import add_artifact, claim_job, succeed
 from service.stored_bytes import GRACE_SECONDS
 from storage.local import LocalStore
 from storage.store import StoreUnavailable
 from tests.support.deep_folders import DEEP, clear, nest
-from tests.support.reports import a_report
+from tests.support.finished import carry_out, end_before
 from tests.support.stores import put
 from tests.worker.conftest import Site, wait_for
 from worker import housekeeper
@@ -137,13 +135,8 @@ def test_old_jobs_are_deleted_where_it_is_asked_for(site: Site, seconds: float |
     for name, age in (("old", 7300), ("young", 7100)):
         job = site.tenant.submit(site.store_model())
         files[job.id] = put(site.store, name.encode())
-        with site.database.session() as session:
-            assert claim_job(session, "w", 30) is not None
-            assert add_artifact(
-                session, job.id, 1, kind="onnx", filename=name, size=3, sha256=files[job.id], content_type="x/y"
-            )
-            assert succeed(session, job.id, 1, a_report())
-            session.get_one(Job, job.id).finished_at = session.scalar(select(now_plus(-age)))
+        carry_out(site.tenant, job, {name: files[job.id]})
+        end_before(site.tenant, job, age)
     settings = site.settings.model_copy(update={"job_retention_seconds": seconds})
     Housekeeper(replace(workplace_of(site), settings=settings)).tidy()
     with site.database.session(read_only=True) as session:
