@@ -20,8 +20,9 @@ from tests.support.patience import comes_true
 # Until everything that was acknowledged is at its end, once no fault strikes any more, seconds beyond the lease.
 SETTLE_SECONDS = 120.0
 
-# For each moment that is wanted: what was to be hit may be gone when it is struck at.
-TRIES = 5
+# For each moment that is wanted: what was to be hit may be gone when it is struck at, again and again, as jobs take
+# about a second. In seconds and not in tries, as a try that misses may be over in no time.
+STRIKE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def _strike(
     fault: Fault, site: Site, load: Load, moments: int, draw: Random, tell: Callable[[str], None]
 ) -> list[Struck]:
     struck: list[Struck] = []
-    for _ in range(TRIES * moments):
-        if len(struck) == moments:
-            break
+    give_up = time.monotonic() + STRIKE_SECONDS
+    while len(struck) < moments and time.monotonic() < give_up:
         time.sleep(draw.uniform(*fault.pause_seconds))
         try:
             one = fault.strike(site, load, draw)
@@ -116,6 +116,7 @@ def _strike(
             one = Struck(clock(), wrong=(f"while it was struck: {error!r}"[:2000],))
         if one is not None:
             struck.append(one)
+            give_up = time.monotonic() + STRIKE_SECONDS
         tell(f"{fault.name}, {site.back_end.name}: {len(struck)} of {moments}")
     return struck
 
