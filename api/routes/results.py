@@ -25,6 +25,7 @@ from db.models import LOG_KIND, Job
 from db.queries import jobs
 from modelpress.spec.report import Report
 from modelpress.spec.resources import Artifact, JobEvent
+from storage.store import NotStored, StoreUnavailable
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"])
 
@@ -81,7 +82,7 @@ async def stream_events(
     "/log",
     summary="Read a job's log",
     response_class=Response,
-    responses=_LOG | _USUAL,
+    responses=_LOG | _USUAL | problems(NotStored, StoreUnavailable),
 )
 def get_log(services: ServicesParam, caller: Reader, job_id: str) -> Response:
     """What the newest attempt printed; while it runs, its events as lines."""
@@ -90,8 +91,12 @@ def get_log(services: ServicesParam, caller: Reader, job_id: str) -> Response:
         log = next((row for row in jobs.artifacts(session, job_id) if row.kind == LOG_KIND), None)
     if log is None:
         return StreamingResponse(transcript(_all_events(services, job_id)), media_type=_TEXT)
-    headers = {"Content-Length": str(log.size)}
-    return StreamingResponse(services.store.read(log.sha256), headers=headers, media_type=_TEXT)
+    try:
+        pieces = services.store.read(log.sha256)
+    except NotStored:
+        _require_job(services, caller.team_id, job_id)  # lost, unless the job was deleted since we looked
+        raise
+    return StreamingResponse(pieces, headers={"Content-Length": str(log.size)}, media_type=_TEXT)
 
 
 @router.get(

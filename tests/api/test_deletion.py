@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from tests.support.problems import read_problem
 from tests.support.uploads import model_inspection, safetensors_file
 
 FILES = {"model.mpz": b"a smaller model", "model.safetensors": safetensors_file(seed=7)}
+LOG = b"done\n"
 
 
 @pytest.fixture(params=DIALECTS)
@@ -44,6 +46,7 @@ def done(server: ApiServer, client: httpx.Client, spec: dict[str, Any]) -> Job:
     for name, content in FILES.items():
         kind = {"model.mpz": "compact"}.get(name, "safetensors")
         server.keep(claimed, kind, name, content, "application/octet-stream")
+    server.keep(claimed, "log", "log.txt", LOG, "text/plain")
     server.succeed(claimed)
     return job
 
@@ -102,15 +105,24 @@ def test_a_model_of_its_file_stays(server: ApiServer, client: httpx.Client, serv
     assert services.store.exists(before.sha256)
 
 
+@pytest.mark.parametrize("of", ["artifact", "log"])
 def test_a_file_that_goes_while_it_is_asked_for_is_not_there(
-    monkeypatch: pytest.MonkeyPatch, client: httpx.Client, services: Services, done: Job
+    monkeypatch: pytest.MonkeyPatch, client: httpx.Client, services: Services, done: Job, of: str
 ) -> None:
-    def size(sha256: str) -> int:
-        client.delete(f"/v1/jobs/{done.id}")
+    """It is lost only where its job is still there."""
+    first = files_of(client, done)[0]
+    path = f"/v1/artifacts/{first['id']}/content" if of == "artifact" else f"/v1/jobs/{done.id}/log"
+    is_deleted = False
+
+    def gone(sha256: str, *_: object) -> None:
+        if is_deleted:
+            client.delete(f"/v1/jobs/{done.id}")
         raise NotStored(f"nothing is stored under {sha256}")
 
-    path = f"/v1/artifacts/{files_of(client, done)[0]['id']}/content"
-    monkeypatch.setattr(services.store, "size", size)
+    monkeypatch.setattr(services.store, "size", gone)
+    monkeypatch.setattr(services.store, "read", gone)
+    read_problem(client.get(path), 500, "content-lost")
+    is_deleted = True
     read_problem(client.get(path), 404, "not-found")
 
 
@@ -151,7 +163,7 @@ def test_a_store_that_is_away_takes_no_deletion_back(
         raise StoreUnavailable("it is away")
 
     monkeypatch.setattr(services.store, "delete", delete)
-    files = {file["sha256"] for file in files_of(client, done)}
+    files = {file["sha256"] for file in files_of(client, done)} | {hashlib.sha256(LOG).hexdigest()}
     with capture_logs() as said:
         assert client.delete(f"/v1/jobs/{done.id}").status_code == 204
     read_problem(client.get(f"/v1/jobs/{done.id}"), 404, "not-found")
