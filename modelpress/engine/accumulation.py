@@ -7,10 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from modelpress.engine.arithmetic import Arithmetic, logits_of
+from modelpress.engine.arithmetic import Arithmetic
 from modelpress.engine.data.labelled import UNLABELLED
 from modelpress.engine.data.mixed_labels import leading_labels
 from modelpress.engine.loss import Loss, Origin
+from modelpress.engine.scores import logits_of
 
 
 def accumulate(
@@ -54,7 +55,7 @@ def _forward_backward(
 ) -> Tensor:
     """Add gradients of `share` times the mean loss to those that are there; gives the figures of these images."""
     with arithmetic.autocast(images.device):
-        outputs = logits_of(module(images)).float()
+        outputs = logits_of(module, images)
         value = loss(outputs, labels, images)
     torch.autograd.backward(value, torch.full_like(value, share))
     leading = leading_labels(labels)

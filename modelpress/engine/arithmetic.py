@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from modelpress.engine.checkpoints.snapshot import Snapshot
 from modelpress.engine.exhaustion import ran_out_of_memory
+from modelpress.engine.scores import logits_of
 from modelpress.spec.config import Config
 
 # Below this many training steps a trial costs more than it can save.
@@ -118,7 +119,7 @@ def _time_pass(module: nn.Module, images: Tensor, arithmetic: Arithmetic) -> flo
     _wait(images.device)
     begin = time.perf_counter()
     with arithmetic.autocast(images.device):
-        logits = logits_of(module(images)).float()
+        logits = logits_of(module, images)
     torch.autograd.backward(logits.square().mean())
     _wait(images.device)
     elapsed = time.perf_counter() - begin
@@ -129,11 +130,3 @@ def _time_pass(module: nn.Module, images: Tensor, arithmetic: Arithmetic) -> flo
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def logits_of(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The class scores (B, K) of a network's outputs.
-
-    In training mode GoogLeNet and Inception give a tuple with the scores of their auxiliary heads behind.
-    """
-    return outputs if isinstance(outputs, Tensor) else outputs[0]

@@ -18,14 +18,20 @@ from modelpress.engine.layer_types import figures_by_type, own_layers
 from modelpress.engine.measure import count_layer_macs, count_parameters, evaluating
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
+from modelpress.engine.scores import gives_probabilities
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import MOST_INSPECTION_BYTES, ModelFile
 
 PROBABILITIES = (
-    "the outputs of the model are probabilities, which a softmax makes of scores. Losses, divergences and trainings "
-    "take what a network gives for the scores: figures of loss and divergence tell less then, and what is trained may "
-    "be less accurate. Export the model without its softmax, and put that behind the result"
+    "the outputs of the model are probabilities, which a softmax makes of scores; losses and divergences are taken of "
+    "their logarithms, and the files give probabilities, too. A student of another architecture gives scores: put a "
+    "softmax behind it"
+)
+OTHER_PROBABILITIES = (
+    "the outputs of the model look like probabilities, and do not come from a softmax at its end. Losses, divergences "
+    "and trainings take them for scores: figures of loss and divergence tell less then, and what is trained may be "
+    "less accurate. Export the model so that it gives the scores"
 )
 
 # Of a sum of probabilities in fp32.
@@ -83,7 +89,7 @@ def _check_length(found: ModelInspection) -> None:
 def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelInspection:
     outputs = _outputs(network)
     if _are_probabilities(outputs):
-        notes = [*notes, PROBABILITIES]
+        notes = [*notes, PROBABILITIES if gives_probabilities(network.module) else OTHER_PROBABILITIES]
     shape = network.description.input_shape
     leaves = own_layers(network.module)
     macs, by_layer = count_layer_macs(network.module, leaves, shape)

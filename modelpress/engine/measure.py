@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from modelpress.engine.scores import scores_of
 from modelpress.spec.failure import Diverged
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Accuracy, Agreement
@@ -110,16 +111,16 @@ def evaluate(
 
 
 def outputs_of(module: nn.Module, images: Tensor, preprocessing: Preprocessing, device: torch.device | str) -> Tensor:
-    """Outputs before the softmax (N, classes), fp32 on the CPU, of `module` (on `device`) for uint8 images."""
+    """Class scores (N, classes), fp32 on the CPU, of `module` (on `device`) for uint8 images; see `scores_of`."""
     outputs = []
     with evaluating(module), exact_arithmetic(), torch.inference_mode():
         for batch in batches(images):
-            outputs.append(module(normalise(batch.to(device), preprocessing)).float())
+            outputs.append(scores_of(module, module(normalise(batch.to(device), preprocessing))))
     return torch.cat(outputs).cpu()
 
 
 def accuracy_of(outputs: Tensor, labels: Tensor) -> Accuracy:
-    """Accuracy from outputs before the softmax (N, classes) and labels (N,). Raises Diverged unless all are finite."""
+    """Accuracy from class scores (N, classes) and labels (N,). Raises Diverged unless all are finite."""
     broken = int((~torch.isfinite(outputs)).any(dim=1).sum())
     if broken:
         raise Diverged(
@@ -137,7 +138,7 @@ def accuracy_of(outputs: Tensor, labels: Tensor) -> Accuracy:
 
 
 def agreement_of(original: Tensor, outputs: Tensor) -> Agreement:
-    """How alike `outputs` are to the `original`'s, both before the softmax, finite and (N, classes)."""
+    """How alike `outputs` are to the `original`'s, both class scores, finite and (N, classes)."""
     told, found = F.log_softmax(original.double(), dim=1), F.log_softmax(outputs.double(), dim=1)
     return Agreement(
         top1=float((original.argmax(1) == outputs.argmax(1)).double().mean()),

@@ -61,6 +61,7 @@ from modelpress.engine.network import Network
 from modelpress.engine.proof_request import Answer, Request, Verified, WrittenFile
 from modelpress.engine.results import write_result
 from modelpress.engine.runtimes import OPENERS, open_session, run_session
+from modelpress.engine.scores import scores_of
 from modelpress.engine.verify import hash_weights
 from modelpress.spec.failure import CompressionError, Failure, OutOfMemory, VerificationFailed
 from modelpress.spec.job import ARTIFACT_FILES, RUNTIME_NAMES, ArtifactKind, Runtime
@@ -232,7 +233,7 @@ class _Judge:
         return proof.model_copy(update={"accuracy": accuracy_of(outputs, self._labels), "agreement": agreement})
 
     def _outputs(self, file: WrittenFile) -> Tensor:
-        """Outputs (N, classes) on the held-out images."""
+        """Class scores (N, classes) for the held-out images."""
         match _runtime(file):
             case runtime if runtime in OPENERS:
                 return self._outputs_by(OPENERS[runtime](file.path, self._request.threads))
@@ -261,7 +262,7 @@ class _Judge:
             torch.from_numpy(run(normalise(batch, self._request.preprocessing).numpy()))
             for batch in batches(self._images)
         ]
-        return torch.cat(outputs)
+        return scores_of(self._modules[self._request.network], torch.cat(outputs))
 
 
 def _latencies(

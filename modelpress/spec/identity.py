@@ -26,7 +26,7 @@ from modelpress.spec.network import Preprocessing
 from modelpress.spec.steps import Distill, Step
 from modelpress.spec.student import Uploaded
 
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 """Raise it when what is kept of steps changes its meaning, a step comes to other weights, or a field of a step gets
 another default: what an engine with another number has kept is left alone. Releases that leave all that as it is
 take up each other's jobs."""

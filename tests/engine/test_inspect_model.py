@@ -159,12 +159,30 @@ def test_a_model_of_one_output_is_refused(tmp_path: Path) -> None:
         inspected("snn_1k", tmp_path, num_classes=1)
 
 
-@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid(), nn.Identity()])
-def test_probabilities_are_told_from_scores(last: nn.Module, tmp_path: Path) -> None:
+class _Shares(nn.Module):
+    """Probabilities without a softmax."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        exponentials = scores.exp()
+        return exponentials / exponentials.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "notes"),
+    [
+        (nn.Softmax(1), (inspecting.PROBABILITIES,)),
+        (_Shares(), (inspecting.OTHER_PROBABILITIES,)),
+        (nn.LogSoftmax(1), ()),
+        (nn.Sigmoid(), ()),
+        (nn.Identity(), ()),
+    ],
+    ids=["softmax", "shares", "logarithms", "sigmoid", "scores"],
+)
+def test_probabilities_are_told_from_scores(last: nn.Module, notes: tuple[str, ...], tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5), last).eval()
     path = export(module, tmp_path / "model.pt2", torch.randn(2, 3, 8, 8))
     found = inspect_model(ModelFile(path=path.name, format="pt2", sha256=""), tmp_path)
-    assert found.notes == ((inspecting.PROBABILITIES,) if isinstance(last, nn.Softmax) else ())
+    assert found.notes == notes
 
 
 def test_auxiliary_heads_do_not_keep_a_model_out(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.arithmetic import logits_of
 from modelpress.engine.exhaustion import exhaustion
+from modelpress.engine.scores import logits_of
 from modelpress.spec.check.misfit import shape_of
 from modelpress.spec.failure import IncompatibleSpec
 from modelpress.spec.training import Training
@@ -46,7 +46,7 @@ def check_takes_smaller(module: nn.Module, sample: Tensor, training: Training) -
     was_training = module.training
     try:
         with torch.no_grad():
-            outputs = logits_of(module.eval()(smaller))
+            outputs = logits_of(module.eval(), smaller)
     except Exception as error:
         raise exhaustion(error, f"running the network on two images of {shape}") or misfit from error
     finally:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from modelpress.engine.arithmetic import Arithmetic, logits_of
+from modelpress.engine.arithmetic import Arithmetic
 from modelpress.engine.checkpoints.snapshot import Snapshot, UnusableCheckpoint
 from modelpress.engine.loss import Loss, Origin
+from modelpress.engine.scores import logits_of
 
 _MOST_KEPT = 2**28  # numbers: 1 GiB
 _CHUNK = 256  # images that are asked about together
@@ -122,7 +123,7 @@ class CachedTeacher:
 
     def _compute(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            return logits_of(self._teacher(images)).float()
+            return logits_of(self._teacher, images)
 
 
 class TaughtLoss(Loss):

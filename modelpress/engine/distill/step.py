@@ -7,11 +7,11 @@ import copy
 import torch
 
 from modelpress.engine.architectures.registry import REJECTED, build
-from modelpress.engine.arithmetic import logits_of
 from modelpress.engine.distill.loss import distillation_loss
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.network import Network
 from modelpress.engine.recovery import asking_of, preprocessing_of, recover, teacher_of, training_data
+from modelpress.engine.scores import logits_of
 from modelpress.engine.step import StepContext, StepResult
 from modelpress.spec.architecture import ARCHITECTURES, ArchitectureRef
 from modelpress.spec.check.misfit import shape_of
@@ -126,7 +126,7 @@ def _outputs(network: Network, what: str) -> int:
     training = module.training
     try:
         with torch.no_grad():
-            outputs = module.eval()(torch.zeros(1, *shape, device=device))
+            logits = logits_of(module.eval(), torch.zeros(1, *shape, device=device))
     except REJECTED as error:
         size = shape_of(shape)
         ran_out = exhaustion(error, f"running {what} on one image of {size}")
@@ -138,7 +138,7 @@ def _outputs(network: Network, what: str) -> int:
         ) from error
     finally:
         module.train(training)
-    return int(logits_of(outputs).shape[1])
+    return int(logits.shape[1])
 
 
 def _first_line(error: Exception) -> str:

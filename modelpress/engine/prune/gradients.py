@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from modelpress.engine.arithmetic import logits_of
 from modelpress.engine.data.batches import Batches
 from modelpress.engine.data.dataset import ImageData
+from modelpress.engine.scores import logits_of
 from modelpress.spec.failure import Diverged
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.training import Augmentation
@@ -76,7 +76,7 @@ class Gradients:
         try:
             for images, labels in batches.epoch():
                 with torch.enable_grad():
-                    loss = F.cross_entropy(logits_of(self._module(images)).float(), labels, reduction="sum")
+                    loss = F.cross_entropy(logits_of(self._module, images), labels, reduction="sum")
                     found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
                 for total, gradient in zip(sums.values(), found, strict=True):
                     total.add_(of_batch(gradient))
