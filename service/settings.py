@@ -23,7 +23,7 @@ import psutil
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from modelpress.spec.task import MOST_PROCESSES
+from modelpress.spec.task import LATENCY_SECONDS, MOST_PROCESSES
 from service.safety import find_dangers
 from storage.s3 import S3Credentials
 
@@ -170,6 +170,13 @@ class Settings(BaseSettings):
         le=MOST_PROCESSES,
         description="Processes that share each batch of a training; empty for one per GPU that a job sees, and one "
         "on the processor.",
+    )
+    latency_seconds: float = Field(
+        default=LATENCY_SECONDS,
+        gt=0,
+        le=60,
+        description="For so long each network is run for each of its latencies, seconds: longer where they vary from "
+        "job to job.",
     )
     memory_limit_bytes: int = Field(
         default_factory=lambda: _machine_memory_bytes() * 9 // 10,

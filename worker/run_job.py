@@ -209,6 +209,7 @@ class _JobRun:
             threads=self._workplace.settings.threads,
             processes=self._workplace.settings.processes,
             checkpoint_seconds=self._workplace.settings.checkpoint_seconds,
+            latency_seconds=self._workplace.settings.latency_seconds,
             reused_from=reused_from,
         )
         (self._folder / TASK_FILE).write_text(task.model_dump_json())

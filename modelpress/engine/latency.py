@@ -17,12 +17,12 @@ from modelpress.engine.measure import evaluating
 from modelpress.engine.runtimes import OPENERS
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Runtime
 from modelpress.spec.report import Latency
+from modelpress.spec.task import LATENCY_SECONDS
 
 # A block of one network's runs before the other's turn: long enough that the caches hold that network's weights (a
 # turn after every run would charge the small one for what the large one evicted), short enough that a machine that
 # slows down slows both.
 _BLOCK_SECONDS = 0.05
-LATENCY_SECONDS = 0.3  # of each network
 _MOST_RUNS = 2000
 # A large batch takes long, and its time hardly varies.
 _LEAST_RUNS, _LEAST_BATCH_RUNS = 10, 3

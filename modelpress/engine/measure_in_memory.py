@@ -13,8 +13,13 @@ from modelpress.engine.network import Network
 from modelpress.spec.report import Measurement
 
 
-def measure_in_memory(network: Network, data: ImageData | None, device: torch.device) -> Measurement:
-    """The figures of a network that lies on the CPU, between two steps; accuracy is taken on `device`."""
+def measure_in_memory(
+    network: Network, data: ImageData | None, device: torch.device, latency_seconds: float
+) -> Measurement:
+    """The figures of a network that lies on the CPU, between two steps; accuracy is taken on `device`.
+
+    It is run for `latency_seconds` to be timed.
+    """
     accuracy = None
     if data is not None:
         module = network.module.to(device)
@@ -28,7 +33,9 @@ def measure_in_memory(network: Network, data: ImageData | None, device: torch.de
         nonzero_parameters=count_nonzero(network.module),
         macs=macs,
         accuracy=accuracy,
-        latencies=tuple(take_turns([torch_contender(network.module)], network.description.input_shape, seconds=0.2)),
+        latencies=tuple(
+            take_turns([torch_contender(network.module)], network.description.input_shape, seconds=latency_seconds)
+        ),
         layers=layers,
         peak_memory_bytes=peak,
     )

@@ -117,7 +117,13 @@ class _Job:
             self.tracker.go_on(done.seconds, done.figures.warnings)
         with naming("loading the model and the data", advice="use a machine with more memory, or fewer images"):
             inputs = load_inputs(self.task, self.folder, self.tracker.warn)
-            prover = Prover(inputs.data, self.folder / SCRATCH_FOLDER, self.threads, self.device)
+            prover = Prover(
+                inputs.data,
+                self.folder / SCRATCH_FOLDER,
+                self.threads,
+                self.device,
+                latency_seconds=self.task.latency_seconds,
+            )
         self._plan(inputs, 0 if reused is None else len(reused.figures.stages))
         self.tracker.enter("baseline")
         if done is None:
@@ -187,7 +193,7 @@ class _Job:
             with naming(f"step {index} ({step.kind}) was at work", step=index, advice=_memory_advice(step)):
                 result, before = self._take_step(network, step, index, inputs)
                 network = result.network
-                measurement = measure_in_memory(network, inputs.data, self.device)
+                measurement = measure_in_memory(network, inputs.data, self.device, self.task.latency_seconds)
             stage = Stage(
                 index=index,
                 kind=step.kind,

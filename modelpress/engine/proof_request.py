@@ -11,6 +11,7 @@ from modelpress.spec.failure import Failure
 from modelpress.spec.job import ArtifactKind
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import ArtifactProof, Latency, Measurement
+from modelpress.spec.task import LATENCY_SECONDS
 
 
 class WrittenFile(Config):
@@ -45,6 +46,7 @@ class Request(Config):
     timed: tuple[TimedFiles, TimedFiles] | None = Field(
         default=None, description="Original and result, to take turns; null while the original is measured."
     )
+    latency_seconds: float = Field(default=LATENCY_SECONDS, gt=0, description="Of each network, for one image.")
     threads: int = Field(ge=1, description="CPU threads for all but the latency of one image, which has one.")
     device: str = Field(default="cpu", description="Where PyTorch measures accuracy.")
 

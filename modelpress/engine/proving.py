@@ -22,6 +22,7 @@ from modelpress.engine.verify import hash_weights, probe_images, verify, write_h
 from modelpress.spec.failure import Diverged, IncompatibleSpec, InvalidModel
 from modelpress.spec.job import ARTIFACT_FILES, ArtifactKind, Recipe
 from modelpress.spec.report import Measurement
+from modelpress.spec.task import LATENCY_SECONDS
 
 LOG = logging.getLogger(__name__)
 
@@ -32,11 +33,19 @@ _BATCH_PIXELS = 2**18  # of calibration images: 256 of 32 x 32, 5 of 224 x 224
 class Prover:
     """Writes files, and has fresh processes measure the original and prove the result on the same held-out images.
 
-    `scratch` takes the files that are only a means; `threads` and `device` are those of the job.
+    `scratch` takes the files that are only a means; `threads`, `device` and `latency_seconds` are those of the job.
     """
 
-    def __init__(self, data: ImageData | None, scratch: Path, threads: int, device: torch.device) -> None:
-        self._data = data
+    def __init__(
+        self,
+        data: ImageData | None,
+        scratch: Path,
+        threads: int,
+        device: torch.device,
+        *,
+        latency_seconds: float = LATENCY_SECONDS,
+    ) -> None:
+        self._data, self._latency_seconds = data, latency_seconds
         self._heldout = None
         self._scratch, self._threads, self._device = scratch, threads, device
         self._original: TimedFiles | None = None  # once it was measured
@@ -192,6 +201,7 @@ class Prover:
             preprocessing=preprocessing,
             input_shape=shape,
             timed=None if self._original is None or result is None else (self._original, result),
+            latency_seconds=self._latency_seconds,
             threads=self._threads,
             device=self._device.type,
         )

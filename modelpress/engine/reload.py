@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from modelpress.engine.formats.load import load_network
 from modelpress.engine.fresh import serve
 from modelpress.engine.latency import (
-    LATENCY_SECONDS,
     file_contender,
     graph_contender,
     large_batch,
@@ -80,7 +79,7 @@ TOLERANCE = {
     ArtifactKind.OPENVINO: 1e-3,
     ArtifactKind.EXECUTORCH: 1e-3,
 }
-_BATCH_SECONDS = 0.2  # of each network, for the latency of a large batch
+_BATCH_SHARE = 2 / 3  # of a latency's seconds: a large batch takes long, and its time hardly varies
 
 
 def check_files(request: Request) -> Verified:
@@ -281,8 +280,8 @@ def _latencies(
     original_module = _reload(original.network).module
     found: tuple[list[Latency], list[Latency]] = ([], [])
     for batch, threads, seconds in (
-        (1, 1, LATENCY_SECONDS),
-        (large_batch(request.input_shape), request.threads, _BATCH_SECONDS),
+        (1, 1, request.latency_seconds),
+        (large_batch(request.input_shape), request.threads, _BATCH_SHARE * request.latency_seconds),
     ):
         of_original = [torch_contender(original_module)]
         of_result = [torch_contender(modules[request.network])]

@@ -56,6 +56,9 @@ ENGINE_ENVIRONMENT = {
 
 MOST_PROCESSES = 64
 
+# Medians over so long hardly vary on a machine that does nothing else.
+LATENCY_SECONDS = 0.3
+
 
 class ModelFile(GivenModel):
     """A model's file and what its owner said of it."""
@@ -109,6 +112,9 @@ class Compress(Config):
         default=None,
         ge=0,
         description="Between two checkpoints of a training, seconds; null to keep none, not of completed steps either.",
+    )
+    latency_seconds: float = Field(
+        default=LATENCY_SECONDS, gt=0, description="For so long each network is run for each of its latencies, seconds."
     )
     reused_from: str | None = Field(
         default=None,

@@ -44,6 +44,7 @@ from modelpress.spec.network import Preprocessing
 from modelpress.spec.task import TASK, Compress
 from modelpress.spec.training import Training
 from tests.support.archives import picture, write_zip
+from tests.support.latency import LATENCY_SECONDS
 from tests.support.work_folder import ARCHITECTURE, CLASSES, WorkFolder, patterned_images
 
 pytestmark = pytest.mark.slow
@@ -96,6 +97,7 @@ def _task(
         "recipe": {"steps": steps, "artifacts": artifacts, **more},
         "threads": 1,
         "device": "cpu",
+        "latency_seconds": LATENCY_SECONDS,
     }
 
 

@@ -6,6 +6,7 @@ import math
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 from modelpress.engine import reload
 from modelpress.engine.architectures.registry import build
 from modelpress.engine.formats.registry import QUANTIZERS, WRITERS
+from modelpress.engine.latency import take_turns
 from modelpress.engine.measure import count_macs, evaluate, normalise
 from modelpress.engine.network import Network, weighted_layers
 from modelpress.engine.proof_request import Request, TimedFiles, WrittenFile
@@ -26,6 +28,7 @@ from modelpress.spec.failure import Diverged, VerificationFailed
 from modelpress.spec.job import ARTIFACT_FILES, DEFAULT_ARTIFACTS, ArtifactKind
 from modelpress.spec.network import NetworkDescription, Preprocessing
 from modelpress.spec.report import Latency
+from tests.support.latency import LATENCY_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -134,12 +137,21 @@ def test_a_fresh_process_proves_all_files(network: Network, request_: Request, t
     assert measurement.latencies == verified.original_latencies == ()
 
 
-def test_original_and_result_are_timed_in_each_runtime(request_: Request) -> None:
+def test_original_and_result_are_timed_in_each_runtime(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def watched(*contenders: Any, batch: int, seconds: float, **more: Any) -> list[Latency]:
+        asked.append((batch, seconds))
+        return take_turns(*contenders, batch=batch, seconds=seconds, **more)
+
+    monkeypatch.setattr(reload, "take_turns", watched)
     compact, safetensors, pt2, onnx_file, int8 = (file.path for file in request_.files)
     original = TimedFiles(network=safetensors, exported={})
     exported = {ArtifactKind.PT2: pt2, ArtifactKind.ONNX: onnx_file, ArtifactKind.ONNX_INT8: int8}
     result = TimedFiles(network=compact, exported=exported)
-    verified = check_files(request_.model_copy(update={"timed": (original, result), "threads": 2, "heldout": None}))
+    update = {"timed": (original, result), "threads": 2, "heldout": None, "latency_seconds": 0.03}
+    verified = check_files(request_.model_copy(update=update))
+    assert asked == [(1, 0.03), (32, pytest.approx(0.02))]
 
     def kinds(latencies: tuple[Latency, ...]) -> list[tuple[str, str, int, int]]:
         return [(latency.runtime, latency.precision, latency.batch, latency.threads) for latency in latencies]
@@ -175,7 +187,7 @@ def test_an_8_bit_file_that_kernels_compute_otherwise_is_found(
     files = [file.path for file in request_.files]
     original = TimedFiles(network=files[1], exported={})
     result = TimedFiles(network=files[0], exported={ArtifactKind.ONNX: files[3], ArtifactKind.ONNX_INT8: files[4]})
-    update = {"optional": (ArtifactKind.ONNX_INT8,), "timed": (original, result)}
+    update = {"optional": (ArtifactKind.ONNX_INT8,), "timed": (original, result), "latency_seconds": LATENCY_SECONDS}
     verified = check_files(request_.model_copy(update=update))
     assert "a difference of" in verified.left_out[ArtifactKind.ONNX_INT8]
     assert [proof.kind for proof in verified.proofs] == list(DEFAULT_ARTIFACTS[:4])

@@ -25,6 +25,7 @@ from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Report
 from modelpress.spec.task import TASK, Compress
 from tests.support.exported import export
+from tests.support.latency import LATENCY_SECONDS
 from tests.support.work_folder import ARCHITECTURE, WorkFolder, patterned_images
 
 CLASSES = 5
@@ -153,6 +154,7 @@ def test_a_job_comes_to_what_it_comes_to_with_scores(tmp_path: Path) -> None:
             },
             "threads": 1,
             "device": "cpu",
+            "latency_seconds": LATENCY_SECONDS,
         }
         checked = TASK.validate_python(task)
         assert isinstance(checked, Compress)

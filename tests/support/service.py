@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.latency import LATENCY_SECONDS
+from tests.support.processes import service_environment
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
@@ -64,6 +66,6 @@ def running_service(home: Path, **environment: str) -> Iterator[RunningService]:
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    """The environment for a child: one thread, this checkout, no service named."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELPRESS_")}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more
+    """The environment for a child: one thread, this checkout, no service named; latencies are short."""
+    clean = service_environment(latency_seconds=str(LATENCY_SECONDS))
+    return clean | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more

@@ -17,6 +17,7 @@ from modelpress.spec.event import ENGINE_EVENT, EngineEvent
 from modelpress.spec.failure import Failure
 from modelpress.spec.report import Report
 from modelpress.spec.task import EVENTS_FILE, FAILURE_FILE, INSPECTION_FILE, REPORT_FILE, TASK_FILE
+from tests.support.latency import LATENCY_SECONDS
 
 ARCHITECTURE = {"architecture": "vgg11_bn_cifar", "arguments": {"in_channels": 1, "num_classes": 4, "width": 0.125}}
 CLASSES = ("north", "east", "south", "west")
@@ -69,7 +70,7 @@ class WorkFolder:
 
     def start(self, task: dict[str, Any]) -> subprocess.Popen[bytes]:
         """Write the task and start the engine on it, in a session of its own; what it prints is dropped."""
-        (self.path / TASK_FILE).write_text(json.dumps(task))
+        self._put_task(task)
         return subprocess.Popen(
             [sys.executable, "-m", "modelpress.engine", str(self.path)],
             stdout=subprocess.DEVNULL,
@@ -79,7 +80,7 @@ class WorkFolder:
 
     def run(self, task: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         """Write the task and run the engine on it, in a process of its own."""
-        (self.path / TASK_FILE).write_text(json.dumps(task))
+        self._put_task(task)
         return subprocess.run(
             [sys.executable, "-m", "modelpress.engine", str(self.path)],
             check=False,
@@ -87,6 +88,10 @@ class WorkFolder:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def _put_task(self, task: dict[str, Any]) -> None:
+        short = {"latency_seconds": LATENCY_SECONDS} if task["kind"] == "compress" else {}
+        (self.path / TASK_FILE).write_text(json.dumps(short | task))
 
     def sha256(self, name: str) -> str:
         return hashlib.sha256((self.path / name).read_bytes()).hexdigest()

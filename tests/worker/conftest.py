@@ -24,6 +24,7 @@ from service.wakeup import Wakeup
 from storage.local import LocalStore
 from tests.conftest import opened
 from tests.support import scripted_engine
+from tests.support.latency import LATENCY_SECONDS
 from tests.support.processes import running, service_environment
 from tests.support.reports import a_report
 from tests.support.rows import Tenant, new_tenant
@@ -89,7 +90,7 @@ class Site:
             home=str(self.home),
             database_url=self.database_url,
             broker_url=self.broker_url,
-            **{name: str(value) for name, value in settings.items()},
+            **{name: str(value) for name, value in ({"latency_seconds": LATENCY_SECONDS} | settings).items()},
         )
         return running([*by, sys.executable, "-m", "worker", kind], environment, self.home / log)
 

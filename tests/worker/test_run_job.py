@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from modelpress.spec.state import JobState
 from tests.worker.conftest import Site
 from worker.run_job import _JobRun, take_job
 from worker.starter import Spawner
+from worker.work_folder import work_folder
 from worker.workplace import Workplace
 
 
@@ -97,3 +99,17 @@ def test_events_whose_commit_nobody_answered_are_written_once(
     with site.database.session(read_only=True) as session:
         told = [event.event for event in events_after(session, job.id, 0, 100) if event.kind != "state"]
     assert told == [Warned(message="first"), Warned(message="second"), last, Warned(message="third")]
+
+
+def test_the_engine_is_told_what_is_set_for_all_jobs(site: Site) -> None:
+    wanted = {"device": "cpu", "threads": 3, "processes": 2, "checkpoint_seconds": 7.0, "latency_seconds": 1.5}
+    place = _place(site, "succeed")
+    place = replace(place, settings=place.settings.model_copy(update=wanted))
+    site.tenant.submit(site.store_model())
+    with site.database.session() as session:
+        claimed = claim_job(session, "w", 60)
+    assert claimed is not None
+    run = _JobRun(place, claimed)
+    with run._heartbeat, work_folder(run._folder.parent, run._folder.name):
+        task = run._lay_task()
+    assert task.model_dump(include=wanted.keys()) == wanted
