@@ -1,6 +1,6 @@
 """No hostile file is carried out, ends its reader, or is refused without a reason.
 
-Half of the corpus goes through the readers in one process that watches itself; one of each kind goes through what a
+A third of the corpus goes through the readers in one process that watches itself; one of each kind goes through what a
 worker starts for an upload, the jail around the engine's own process. `make hostile` takes all of the corpus, and more.
 """
 
@@ -32,13 +32,13 @@ from worker.starter import Starter
 # From each kind, in the engine's own process, which takes seconds to start.
 _SAMPLED = 1
 # Of each kind, in the process that watches itself; `make hostile` takes every one.
-_EVERY = 2
+_EVERY = 3
 
 
 @pytest.mark.slow
-def test_half_of_the_corpus_is_refused_or_does_no_harm(tmp_path: Path) -> None:
+def test_a_third_of_the_corpus_is_refused_or_does_no_harm(tmp_path: Path) -> None:
     found = inspect(islice(corpus(), 0, None, _EVERY), tmp_path)
-    assert len(found) > 1000
+    assert len(found) > 900
     assert {one.name: one.faults for one in found if one.faults} == {}
 
 
