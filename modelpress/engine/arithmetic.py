@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,12 +66,13 @@ def choose_arithmetic(
     *,
     precision: Literal["auto", "fp32", "bf16"],
     steps: int,
+    teachers: Sequence[nn.Module] = (),
 ) -> Arithmetic:
     """Choose by timing a few forward and backward passes of a copy; `module` and random states stay as they are.
 
     `images` is a normalised batch (B, C, H, W) on the module's device; `precision` restricts the choice; `steps` is the
-    length of the training. Short trainings take channels-last fp32 without a trial. What a network cannot be computed
-    in is not chosen; raises what the network raises where that is the default.
+    length of the training. Short trainings take channels-last fp32 without a trial. What the network or one of its
+    `teachers` cannot be computed in is not chosen; raises what they raise where that is the default.
     """
     default = Arithmetic("bf16" if precision == "bf16" else "fp32", channels_last=True)
     # Channels last comes first: it was never slower for convolutions here. A network without any has no such layout.
@@ -93,6 +95,8 @@ def choose_arithmetic(
         for turn in range(_TRIAL_ROUNDS + 1):
             for candidate in list(candidates):
                 try:
+                    if turn == 0:
+                        _ask(teachers, images, candidate)
                     elapsed = _time_pass(trial, images, candidate)
                 except Exception as error:
                     if candidate == default or ran_out_of_memory(error):
@@ -125,6 +129,12 @@ def _time_pass(module: nn.Module, images: Tensor, arithmetic: Arithmetic) -> flo
     elapsed = time.perf_counter() - begin
     module.zero_grad()
     return elapsed
+
+
+def _ask(teachers: Sequence[nn.Module], images: Tensor, arithmetic: Arithmetic) -> None:
+    with torch.no_grad(), arithmetic.autocast(images.device):
+        for teacher in teachers:
+            logits_of(teacher, images)
 
 
 def _wait(device: torch.device) -> None:

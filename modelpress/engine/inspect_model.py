@@ -13,12 +13,12 @@ from modelpress.engine.estimate.estimate import estimate
 from modelpress.engine.exhaustion import exhaustion
 from modelpress.engine.footprint import footprint
 from modelpress.engine.formats.safetensors import stored_bytes
+from modelpress.engine.graphs.network import ends_in_softmax
 from modelpress.engine.inspect_layers import inspect_layers
 from modelpress.engine.layer_types import figures_by_type, own_layers
 from modelpress.engine.measure import count_layer_macs, count_parameters, evaluating
 from modelpress.engine.network import Network
 from modelpress.engine.original import load_original
-from modelpress.engine.scores import gives_probabilities
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.inspection import ModelInspection
 from modelpress.spec.task import MOST_INSPECTION_BYTES, ModelFile
@@ -89,7 +89,7 @@ def _check_length(found: ModelInspection) -> None:
 def _inspect(network: Network, model: ModelFile, notes: Sequence[str]) -> ModelInspection:
     outputs = _outputs(network)
     if _are_probabilities(outputs):
-        notes = [*notes, PROBABILITIES if gives_probabilities(network.module) else OTHER_PROBABILITIES]
+        notes = [*notes, PROBABILITIES if ends_in_softmax(network.module) else OTHER_PROBABILITIES]
     shape = network.description.input_shape
     leaves = own_layers(network.module)
     macs, by_layer = count_layer_macs(network.module, leaves, shape)

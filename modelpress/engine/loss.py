@@ -44,6 +44,10 @@ class Loss(ABC):
         """What is trained along with the network, and is no part of it; nothing unless a loss says so."""
         return ()
 
+    def teachers(self) -> Iterable[nn.Module]:
+        """Networks that it asks in the arithmetic of the training; none unless a loss says so."""
+        return ()
+
     def snapshot(self) -> Snapshot:
         """What it has to remember between two batches."""
         return Snapshot(_numbered(self.parameters()))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modelpress.engine.scores import scores_of
+from modelpress.engine.scores import logits_of
 from modelpress.spec.failure import Diverged
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Accuracy, Agreement
@@ -111,11 +111,11 @@ def evaluate(
 
 
 def outputs_of(module: nn.Module, images: Tensor, preprocessing: Preprocessing, device: torch.device | str) -> Tensor:
-    """Class scores (N, classes), fp32 on the CPU, of `module` (on `device`) for uint8 images; see `scores_of`."""
+    """Class scores (N, classes), fp32 on the CPU, of `module` (on `device`) for uint8 images; see `logits_of`."""
     outputs = []
     with evaluating(module), exact_arithmetic(), torch.inference_mode():
         for batch in batches(images):
-            outputs.append(scores_of(module, module(normalise(batch.to(device), preprocessing))))
+            outputs.append(logits_of(module, normalise(batch.to(device), preprocessing)))
     return torch.cat(outputs).cpu()
 
 

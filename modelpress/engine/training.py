@@ -111,7 +111,9 @@ def train(
         saved = checkpoints.take_saved()
         if saved is None:
             sample = sample[: max(least, len(sample) // accumulation)]
-            arithmetic = choose_arithmetic(module, sample, precision=training.precision, steps=steps)
+            arithmetic = choose_arithmetic(
+                module, sample, precision=training.precision, steps=steps, teachers=tuple(loss.teachers())
+            )
         else:
             arithmetic = Arithmetic.of(part_of(saved, "arithmetic"))
         arithmetic = replace(arithmetic, accumulation=max(arithmetic.accumulation, accumulation))

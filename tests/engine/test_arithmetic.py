@@ -8,6 +8,7 @@ from torch import nn
 
 from modelpress.engine import arithmetic
 from modelpress.engine.arithmetic import Arithmetic, choose_arithmetic, lay_out
+from modelpress.engine.distill.hinton import HintonLoss
 from tests.support.tiny import tiny_module
 
 
@@ -100,6 +101,17 @@ class Scattered(nn.Module):
 def test_a_real_one_that_cannot_be_computed_in_bf16():
     found = choose_arithmetic(Scattered(), torch.randn(8, 1, 8, 8), precision="auto", steps=1000)
     assert found.precision == "fp32"
+
+
+def test_a_teacher_that_cannot_be_computed_in_bf16(monkeypatch: pytest.MonkeyPatch):
+    def time_pass(_module: nn.Module, _images: torch.Tensor, candidate: Arithmetic) -> float:
+        return {FP32: 1.0, BF16: 0.1, PLAIN: 0.5}[candidate]
+
+    monkeypatch.setattr(arithmetic, "_time_pass", time_pass)
+    images, module = torch.randn(8, 1, 8, 8), tiny_module()
+    for teacher, found in ((tiny_module(), BF16), (Scattered(), PLAIN)):
+        teachers = tuple(HintonLoss(teacher.eval(), temperature=4.0, alpha=0.5).teachers())
+        assert choose_arithmetic(module, images, precision="auto", steps=1000, teachers=teachers) == found
 
 
 def test_layout_changes_no_value():

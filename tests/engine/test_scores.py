@@ -15,11 +15,12 @@ from modelpress.engine.distill.hinton import HintonLoss, frozen_teacher, label_l
 from modelpress.engine.graphs import pt2
 from modelpress.engine.graphs.exported import lifted_network
 from modelpress.engine.graphs.layers import LAYERS
-from modelpress.engine.graphs.network import GraphNetwork
+from modelpress.engine.graphs.network import GraphNetwork, ends_in_softmax
 from modelpress.engine.graphs.operators import OPERATORS
+from modelpress.engine.graphs.softmax import PLAIN, SOFTMAXES
 from modelpress.engine.measure import accuracy_of, agreement_of, outputs_of
 from modelpress.engine.pipeline import compress
-from modelpress.engine.scores import _SHAPING, _SOFTMAXES, gives_probabilities, logits_of, scores_of
+from modelpress.engine.scores import logits_of, scores_of
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.network import Preprocessing
 from modelpress.spec.report import Report
@@ -44,6 +45,13 @@ class Ending(nn.Module):
         return found
 
 
+class Half(nn.Module):
+    """A softmax in half precision between casts."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores.half().softmax(1).to(torch.float32)
+
+
 class Function(nn.Module):
     """A softmax that is no layer, of scores in other places."""
 
@@ -66,6 +74,7 @@ LABELS = torch.arange(32) % CLASSES
     [
         (nn.Softmax(1), True),
         (Function(), True),
+        (Half(), True),
         (nn.Sequential(nn.Unflatten(1, (CLASSES, 1)), nn.Softmax(1), nn.Flatten()), True),
         (nn.Sequential(nn.Softmax(1), nn.Identity()), True),
         (nn.Sequential(nn.Softmax(1), nn.Linear(CLASSES, CLASSES)), False),
@@ -73,19 +82,29 @@ LABELS = torch.arange(32) % CLASSES
         (nn.Sigmoid(), False),
         (nn.Identity(), False),
     ],
-    ids=["layer", "function", "flattened", "nothing behind it", "in the midst", "logarithms", "sigmoid", "scores"],
+    ids=[
+        "layer",
+        "function",
+        "half",
+        "flattened",
+        "nothing behind it",
+        "in the midst",
+        "logarithms",
+        "sigmoid",
+        "scores",
+    ],
 )
 def test_a_softmax_at_the_end_is_found(ending: nn.Module, expected: bool, tmp_path: Path) -> None:
-    assert gives_probabilities(exported(ending, tmp_path)) is expected
+    assert ends_in_softmax(exported(ending, tmp_path)) is expected
 
 
 def test_architectures_give_scores() -> None:
-    assert not gives_probabilities(build(ArchitectureRef.model_validate(ARCHITECTURE)))
-    assert not gives_probabilities(Ending(nn.Softmax(1)))
+    assert not ends_in_softmax(build(ArchitectureRef.model_validate(ARCHITECTURE)))
+    assert not ends_in_softmax(Ending(nn.Softmax(1)))
 
 
 def test_what_is_looked_for_is_what_graphs_may_hold() -> None:
-    assert OPERATORS.keys() | LAYERS.keys() >= _SHAPING | _SOFTMAXES
+    assert OPERATORS.keys() | LAYERS.keys() >= PLAIN | SOFTMAXES
 
 
 @pytest.fixture
@@ -127,6 +146,19 @@ def test_a_probability_of_zero_has_a_finite_score_and_small_ones_stay_apart(
     found = scores_of(pair[1], given)
     np.testing.assert_allclose(found[0], [0, -87.3365, -46.0517, -45.3586, -69.0776], rtol=1e-5)
     assert torch.equal(scores_of(pair[0], given), given)
+
+
+def test_what_is_most_wrong_has_the_gradient_that_it_has_by_scores(pair: tuple[GraphNetwork, GraphNetwork]) -> None:
+    """The probability of its label is zero in fp32: p - 1 for the label, p for the class that is taken for it."""
+    for module in pair:
+        with torch.no_grad():
+            module.get_parameter("head.bias")[0] = 200.0
+        loss = label_loss(logits_of(module, IMAGES[:1]), torch.tensor([1]))
+        assert loss.item() > 150
+        (gradient,) = torch.autograd.grad(loss, [module.get_parameter("head.bias")])
+        torch.testing.assert_close(gradient, torch.tensor([1.0, -1.0, 0.0, 0.0, 0.0]))
+    # What it gives to others are probabilities, as before.
+    assert torch.equal(pair[1](IMAGES[:1]), torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]]))
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -55,7 +55,7 @@ class CachedTeacher:
     """
 
     def __init__(self, teacher: nn.Module, asking: Asking | None = None) -> None:
-        self._teacher = teacher
+        self.network = teacher
         self._asking = Asking() if asking is None else asking
         self._origin: Origin | None = None
         self._logits = torch.zeros(0, 0)  # (N, K)
@@ -69,7 +69,7 @@ class CachedTeacher:
         """
         if not self._keeps(everything):
             return
-        device = next(self._teacher.parameters(), self._logits).device
+        device = next(self.network.parameters(), self._logits).device
         key = (self._asking.images, everything.count, arithmetic.precision, arithmetic.channels_last)
         known = self._asking.kept.get(key)
         if known is not None:
@@ -105,7 +105,7 @@ class CachedTeacher:
             raise UnusableCheckpoint("its teacher's answers have another shape")
         if not 0 <= known <= len(logits):
             raise UnusableCheckpoint("its teacher's answers are not all there")
-        device = next(self._teacher.parameters(), logits).device
+        device = next(self.network.parameters(), logits).device
         self._logits, self._known = logits.to(device, copy=True), known
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class CachedTeacher:
 
     def _compute(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            return logits_of(self._teacher, images)
+            return logits_of(self.network, images)
 
 
 class TaughtLoss(Loss):
@@ -131,6 +131,10 @@ class TaughtLoss(Loss):
 
     def __init__(self, teacher: nn.Module, asking: Asking | None = None) -> None:
         self._teacher = CachedTeacher(teacher, asking)
+
+    def teachers(self) -> Iterable[nn.Module]:
+        """The one that it asks."""
+        return (self._teacher.network,)
 
     def prepare(self, everything: Origin, arithmetic: Arithmetic) -> Iterator[float]:
         """Have the teacher answer for all images where it will be asked about each."""

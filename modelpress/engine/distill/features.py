@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelpress.engine.distill.hinton import HintonLoss
 from modelpress.engine.loss import Loss, Origin
@@ -19,6 +19,10 @@ class FeatureLoss(Loss):
     def __init__(self, hinton: HintonLoss, taught: Mapping[str, Tensor], learnt: Mapping[str, Tensor]) -> None:
         self._hinton = hinton
         self._taught, self._learnt = taught, learnt
+
+    def teachers(self) -> Iterable[nn.Module]:
+        """The one whose outputs and insides it compares."""
+        return self._hinton.teachers()
 
     def follow(self, origin: Origin | None, labelled: Tensor | None = None) -> None:  # noqa: ARG002
         """The next batch. The teacher is asked about these very images, whatever it has said before."""

@@ -6,15 +6,18 @@ The graph is interpreted. No code is made of it, so its names are never more tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelpress.engine.graphs.layers import LAYERS, RECURRENT
 from modelpress.engine.graphs.operators import OPERATORS
+from modelpress.engine.graphs.softmax import softmax_at_end
 from modelpress.spec.failure import InvalidModel
 from modelpress.spec.graph import (
     Argument,
@@ -38,6 +41,7 @@ class Plan:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.softmax = softmax_at_end(graph)
         last: dict[str, int] = {}
         for index, node in enumerate(graph.nodes):
             last.update(dict.fromkeys((*values_of(node), *node.outputs), index))
@@ -69,6 +73,7 @@ class GraphNetwork(nn.Module):
             _attach(self, name, nn.Parameter(tensor) if shape.trainable else tensor)
         # Under a name that no part of anybody's network has: what a network holds, it holds as attributes.
         self._modelpress_plan = Plan(graph)
+        self._modelpress_takes_logarithms = False
         for node in graph.nodes:
             for item in items_of(node) if isinstance(node, Call) else ():
                 if isinstance(item, WeightOf):
@@ -83,6 +88,27 @@ class GraphNetwork(nn.Module):
 def graph_of(network: GraphNetwork) -> Graph:
     """What it was made of. Steps that change layers since leave it as it is."""
     return network._modelpress_plan.graph
+
+
+def ends_in_softmax(module: nn.Module) -> bool:
+    """Whether a network gives probabilities. Only graphs do, as they were exported; no architecture by name."""
+    return isinstance(module, GraphNetwork) and module._modelpress_plan.softmax is not None
+
+
+@contextmanager
+def with_log_softmax(module: nn.Module) -> Iterator[None]:
+    """Within, a network that ends in a softmax gives the logarithms of its probabilities; others give what they give.
+
+    Computed as such: a logarithm of what a softmax has rounded to zero would be infinite, and without a gradient.
+    """
+    if not isinstance(module, GraphNetwork):
+        yield
+        return
+    module._modelpress_takes_logarithms = True
+    try:
+        yield
+    finally:
+        module._modelpress_takes_logarithms = False
 
 
 def weights_of_operators(module: nn.Module) -> frozenset[str]:
@@ -101,8 +127,11 @@ def compute(network: GraphNetwork, inputs: tuple[Tensor, ...], see: Callable[[st
         raise TypeError(f"the network takes {len(graph.inputs)} inputs, not {len(inputs)}")
     values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
     device = inputs[0].device
-    for node, spent in plan.steps:
-        if isinstance(node, LayerCall):
+    softmax = plan.softmax if network._modelpress_takes_logarithms else None
+    for index, (node, spent) in enumerate(plan.steps):
+        if index == softmax:
+            values.update(_by_name(node, _log_softmax(network, node, values)))
+        elif isinstance(node, LayerCall):
             values.update(_by_name(node, _call_layer(network, node, values)))
         else:
             values.update(called(node, values, partial(_weight_of, network), device))
@@ -136,6 +165,15 @@ def _call_layer(network: GraphNetwork, node: LayerCall, values: Mapping[str, Any
     # The operator takes and gives the states of an LSTM one by one, the layer as a pair.
     output, states = layer(taken[0], tuple(taken[1:]) if len(taken) > 2 else taken[1])
     return (output, *states) if isinstance(states, tuple) else (output, states)
+
+
+def _log_softmax(network: GraphNetwork, node: Call | LayerCall, values: Mapping[str, Any]) -> Tensor:
+    """In the place of a softmax, in its dimension."""
+    if isinstance(node, LayerCall):
+        dim: Any = network.get_submodule(node.layer).dim
+    else:
+        dim = node.options["dim"] if "dim" in node.options else node.arguments[1]
+    return F.log_softmax(values[values_of(node)[0]], dim)
 
 
 def called(

@@ -77,6 +77,7 @@ def in_all(summaries: Sequence[TrainingSummary]) -> TrainingSummary | None:
             "stopped_early": any(summary.stopped_early for summary in summaries),
             "epochs": sum(summary.epochs for summary in summaries),
             "steps": steps,
+            "accumulation": max(summary.accumulation for summary in summaries),
             "images_per_second": steps / slowness,
         }
     )

@@ -167,6 +167,13 @@ def test_trainings_as_one() -> None:
     assert (whole.best_epoch, whole.stopped_early) == (None, False)
 
 
+def test_a_round_that_was_computed_in_halves_is_told_of() -> None:
+    halves = summary(30, 100.0).model_copy(update={"accumulation": 2})
+    whole = in_all([halves, summary(10, 20.0)])
+    assert whole is not None
+    assert whole.accumulation == 2
+
+
 def test_the_best_epoch_is_counted_over_all_rounds() -> None:
     first = summary(30, 100.0).model_copy(update={"best_epoch": 2, "stopped_early": True})
     whole = in_all([first, summary(10, 20.0).model_copy(update={"best_epoch": 4})])
