@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,9 @@ PREFIX = "MODELPRESS_"
 
 # Read by other parts of the project (the tests' data, the client's address and key), so no typing errors.
 FOREIGN = frozenset({"MODELPRESS_DATA", "MODELPRESS_URL", "MODELPRESS_API_KEY"})
+
+# Behind the name of a service in Kubernetes, as its containers are told of it.
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$")
 
 ENGINE_COMMAND = (sys.executable, "-m", "modelpress.engine")
 
@@ -317,10 +321,16 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
     known = sorted({name.upper() for name in Settings.model_fields} | {name.removeprefix(PREFIX) for name in FOREIGN})
     for name in sorted(environment):
         rest = name.upper().removeprefix(PREFIX)
-        if name.upper().startswith(PREFIX) and rest not in known:
+        if name.upper().startswith(PREFIX) and rest not in known and not _is_service_link(name, environment):
             near = difflib.get_close_matches(rest, known, n=1)
             hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/settings.md lists those there are."
             raise InvalidSettings(f"{name} is set, but there is no such setting: {hint}")
+
+
+def _is_service_link(name: str, environment: Mapping[str, str]) -> bool:
+    """Whether Kubernetes put it there: every container is told the addresses of the services beside it."""
+    found = _SERVICE_LINK.search(name)
+    return found is not None and f"{name[: found.start()]}_SERVICE_HOST" in environment
 
 
 def _machine_memory_bytes() -> int:

@@ -35,6 +35,7 @@ class Poller:
         self._has_waiting = has_waiting
         self._wake = wake
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+        self._work: threading.Thread | None = None  # while the broker is away
 
     def start(self) -> None:
         """Begin to look."""
@@ -43,6 +44,8 @@ class Poller:
     def join(self) -> None:
         """Wait for the thread's end, after the workplace's `stop` was set."""
         self._thread.join()
+        if self._work is not None:
+            self._work.join()
 
     def _run(self) -> None:
         while not self._workplace.stop.wait(self._workplace.settings.poll_seconds):
@@ -74,5 +77,6 @@ class Poller:
         with database.session(read_only=True) as session:
             waits = self._has_waiting(session)
         if waits and not self._wake():
-            # The broker is away: work all the same, from this thread.
-            self._workshop.work()
+            # The broker is away: work all the same, beside this thread, which goes on taking back leases.
+            self._work = threading.Thread(target=self._workshop.work, name="work", daemon=True)
+            self._work.start()

@@ -43,7 +43,7 @@ class Client:
     `url` and `key` are taken from `MODELPRESS_URL` and `MODELPRESS_API_KEY` where not given, then from the embedded
     service of this machine. `timeout` is in seconds, for one answer. Calls are synchronous, and may be made
     from several threads. Every call raises ApiError when the service refuses it and ConnectionFailed when it
-    cannot be reached; calls that may be repeated are, for about eight seconds, before that.
+    cannot be reached; calls that may be repeated are, five times within eight seconds or as it asks, before that.
 
         with Client() as client:
             model = client.upload_model("vgg19.safetensors", architecture="vgg19_bn_cifar")
@@ -160,11 +160,11 @@ class Client:
 
     def delete_model(self, model_id: str) -> None:
         """Delete a model. Refused (409) while a job that is not at its end uses it."""
-        self._connection.send(Request("DELETE", f"/v1/models/{model_id}", repeatable=False))
+        self._connection.delete(f"/v1/models/{model_id}")
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Delete a data set. Refused (409) while a job that is not at its end uses it."""
-        self._connection.send(Request("DELETE", f"/v1/datasets/{dataset_id}", repeatable=False))
+        self._connection.delete(f"/v1/datasets/{dataset_id}")
 
     def submit(
         self, spec: JobSpec | Mapping[str, Any], *, reuse: bool | None = None, idempotency_key: str | None = None
@@ -202,7 +202,7 @@ class Client:
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job with its files, report, log and events. Refused (409) while it is not at its end."""
-        self._connection.send(Request("DELETE", f"/v1/jobs/{job_id}", repeatable=False))
+        self._connection.delete(f"/v1/jobs/{job_id}")
 
     def methods(self) -> list[Method]:
         """The methods of the service, with the JSON Schema of each one's step."""

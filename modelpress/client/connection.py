@@ -16,7 +16,7 @@ from modelpress.client.address import Address
 from modelpress.client.errors import ApiError, ConnectionFailed
 from modelpress.spec.resources import Problem
 
-# The service may be restarting: about eight seconds in all, then the caller hears of it.
+# The service may be restarting: about eight seconds in all, unless it asks for more, then the caller hears of it.
 RETRY_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)
 LONGEST_RETRY_AFTER = 30.0
 # Too many requests, or nobody home behind the front door: the request was not carried out.
@@ -44,7 +44,8 @@ class Request:
 class Connection:
     """A pool of connections to one service.
 
-    Requests that may be repeated are, on a lost connection and on 429, 502, 503 and 504, for about eight seconds.
+    Requests that may be repeated are, on a lost connection and on 429, 502, 503 and 504: five times within about eight
+    seconds, or as much later as the service's `Retry-After` asks for.
     """
 
     def __init__(self, address: Address, timeout: float) -> None:
@@ -65,12 +66,16 @@ class Connection:
 
     def send(self, request: Request) -> httpx.Response:
         """The whole answer, read. Raises ApiError for a refusal, ConnectionFailed when there is no answer."""
-        with self.stream(request) as response:
-            try:
-                response.read()
-            except httpx.TransportError as error:
-                raise self._lost(error) from error
-            return response
+        response, _ = self._answer(request, stream=False)
+        _require_success(response)
+        return response
+
+    def delete(self, path: str) -> None:
+        """Delete what is at `path`. Raises ApiError for a refusal, ConnectionFailed when there is no answer."""
+        response, was_lost = self._answer(Request("DELETE", path), stream=False)
+        # What is not there was deleted by an earlier try, whose answer was lost.
+        if not (was_lost and response.status_code == httpx.codes.NOT_FOUND):
+            _require_success(response)
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[httpx.Response]:
@@ -78,27 +83,29 @@ class Connection:
 
         Raises ApiError for a refusal, ConnectionFailed when there is no answer.
         """
-        response = self._answer(request)
+        response, _ = self._answer(request, stream=True)
         try:
-            if response.status_code >= 300 and response.status_code != httpx.codes.NOT_MODIFIED:
-                raise _refusal(response)
+            _require_success(response)
             yield response
         finally:
             response.close()
 
-    def _answer(self, request: Request) -> httpx.Response:
+    def _answer(self, request: Request, *, stream: bool) -> tuple[httpx.Response, bool]:
+        """The answer, its body read unless it is to `stream`; and whether that to an earlier try was lost."""
+        was_lost = False
         for delay in (*RETRY_DELAYS, None):
             try:
-                response = self._http.send(self._build(request), stream=True)
+                response = self._http.send(self._build(request), stream=stream)
             except NOT_SENT as error:
                 if delay is None:
                     raise self._unreachable(error) from error
             except httpx.TransportError as error:
                 if delay is None or not request.repeatable:
                     raise self._lost(error) from error
+                was_lost = True
             else:
                 if delay is None or not request.repeatable or response.status_code not in RETRY_STATUSES:
-                    return response
+                    return response, was_lost
                 delay = max(delay, _retry_after(response))
                 response.close()
             time.sleep(delay)
@@ -130,6 +137,11 @@ def _reason(error: Exception) -> str:
 def _retry_after(response: httpx.Response) -> float:
     value = response.headers.get("Retry-After", "")
     return min(float(value), LONGEST_RETRY_AFTER) if value.isdigit() else 0.0
+
+
+def _require_success(response: httpx.Response) -> None:
+    if response.status_code >= 300 and response.status_code != httpx.codes.NOT_MODIFIED:
+        raise _refusal(response)
 
 
 def _refusal(response: httpx.Response) -> ApiError:

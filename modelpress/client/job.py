@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from modelpress.client.connection import Connection, Request
 from modelpress.client.download import fetch_artifact, write_whole
-from modelpress.client.errors import ApiError, JobCancelled, JobFailed, JobUnfinished, WaitTimedOut
+from modelpress.client.errors import ApiError, JobCancelled, JobFailed, JobUnfinished, ModelPressError, WaitTimedOut
 from modelpress.client.event_stream import job_events
 from modelpress.spec.event import Progress
 from modelpress.spec.report import Report
@@ -111,21 +111,25 @@ class JobHandle:
 
         Each artifact is checked against its SHA-256, goes on where a broken download ended, and appears under its
         name only when it is whole; one that is already there is not fetched again. `on_progress` is told the
-        artifact, its bytes so far and in all. Raises JobUnfinished before the job's end, and IntegrityError.
+        artifact, its bytes so far and in all. Raises JobUnfinished before the job's end, IntegrityError, and
+        ModelPressError when nothing can be written there.
         """
         if not self.state.final and not self.refresh().state.final:
             raise JobUnfinished(f"{self.id} is {self.state.value}; wait for its end before downloading")
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         paths = []
-        for artifact in self.artifacts():
-            if artifact.kind != "log":
-                told = None if on_progress is None else partial(on_progress, artifact)
-                paths.append(fetch_artifact(self._connection, artifact, folder, told))
-        # A job that failed early has no report.
-        with suppress(JobUnfinished):
-            paths.append(write_whole(folder / REPORT_FILE, self._report()))
-        paths.append(write_whole(folder / LOG_FILE, self.log().encode()))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for artifact in self.artifacts():
+                if artifact.kind != "log":
+                    told = None if on_progress is None else partial(on_progress, artifact)
+                    paths.append(fetch_artifact(self._connection, artifact, folder, told))
+            # A job that failed early has no report.
+            with suppress(JobUnfinished):
+                paths.append(write_whole(folder / REPORT_FILE, self._report()))
+            paths.append(write_whole(folder / LOG_FILE, self.log().encode()))
+        except OSError as error:
+            raise ModelPressError(f"cannot write into {folder}: {error.strerror}") from error
         return paths
 
     @property

@@ -249,6 +249,37 @@ class TestOnTheService:
         assert run(["job", finished.id, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["attempts"][0]["worker"] == attempt.worker
 
+    def test_a_job_that_is_waited_for_can_be_printed_for_machines(
+        self,
+        here: RunningService,
+        finished: JobHandle,
+        model: Model,
+        dataset: Dataset,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        recipe = tmp_path / "recipe.yaml"
+        words = ["submit", str(recipe), "--model", model.id, "--dataset", dataset.id, "--wait", "--json"]
+        recipe.write_text("steps: [{kind: prune, sparsity: 0.75}]\nartifacts: [compact, safetensors]\n")
+        assert run(words) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["state"], shown["reused_from"]) == ("succeeded", finished.id)
+        # Also where it fails.
+        recipe.write_text(f"{recipe.read_text()}goal: {{min_compression_ratio: 1000}}\n")
+        assert run(words) == 1
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["state"] == "failed"
+        assert "at least 1000 was asked for" in captured.err
+
+    def test_a_folder_that_cannot_be_written_to_is_one_line(
+        self, here: RunningService, finished: JobHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"mine")
+        assert run(["download", finished.id, str(tmp_path / "file")]) == 1
+        captured = capsys.readouterr()
+        assert captured.err == f"modelpress: cannot write into {tmp_path / 'file'}: File exists\n"
+        assert (tmp_path / "file").read_bytes() == b"mine"
+
     def test_jobs_models_and_data_sets_are_deleted(
         self, here: RunningService, client: Client, inputs: Inputs, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -272,8 +303,12 @@ class TestOnTheService:
             job.wait(timeout=60)
         assert run(["delete", job.id, model.id, dataset.id]) == 0
         assert capsys.readouterr().out.splitlines() == [job.id, model.id, dataset.id]
-        assert run(["delete", job.id]) == 1
-        assert f"there is no job '{job.id}'" in capsys.readouterr().err
+        # Once more, as after a list that was broken off: what is left is deleted all the same.
+        left = client.upload_dataset(inputs.dataset)
+        assert run(["delete", job.id, left.id]) == 1
+        captured = capsys.readouterr()
+        assert f"there is no job '{job.id}'" in captured.err
+        assert captured.out.splitlines() == [left.id]
 
     def test_a_file_is_submitted_with_what_flags_add(
         self,

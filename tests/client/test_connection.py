@@ -68,6 +68,28 @@ def test_a_job_handed_in_again_after_a_lost_answer_carries_the_same_key() -> Non
     assert json.loads(server.requests[0].body) == {"model": "mdl_1", "steps": []}
 
 
+def test_an_answer_that_breaks_off_in_its_body_is_asked_for_again() -> None:
+    job = make_job(JobState.QUEUED)
+    body = job.model_dump_json().encode()
+    replies = [Reply(202, body, cut_after=20), Reply(202, body), Reply(200, body, cut_after=20), Reply(200, body)]
+    with scripted_server(_in_turn(*replies)) as server, Client(server.url, "mp_x") as client:
+        assert client.submit({"model": "mdl_1", "steps": []}).id == job.id
+        assert client.job(job.id).id == job.id
+        first, second, *_ = [request.headers.get("Idempotency-Key") for request in server.requests]
+    assert first == second is not None
+
+
+def test_a_deletion_is_repeated_and_was_done_where_its_answer_was_lost() -> None:
+    missing = Reply(404, b"{}")
+    replies = [Reply(503), Reply(cut_after=0), missing, missing]
+    with scripted_server(_in_turn(*replies)) as server, Client(server.url, "mp_x") as client:
+        client.delete_job("job_1")
+        assert [request.path for request in server.requests] == ["/v1/jobs/job_1"] * 3
+        # Nothing was lost this time: it was not there.
+        with pytest.raises(ApiError, match="answered 404"):
+            client.delete_model("mdl_1")
+
+
 def test_an_upload_is_not_sent_twice_after_a_lost_answer(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(b"weights")

@@ -85,6 +85,27 @@ def test_variables_of_clients_and_tests_are_let_pass(monkeypatch, name):
     assert read_settings().port == 8000
 
 
+def test_what_kubernetes_tells_of_services_is_let_pass(monkeypatch):
+    address = "tcp://10.0.0.1:8000"
+    told = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "PORT": address,
+        "PORT_8000_TCP": address,
+        "PORT_8000_TCP_PROTO": "tcp",
+        "PORT_8000_TCP_PORT": "8000",
+        "PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"MODELPRESS_API_{name}", value)
+    assert read_settings().port == 8000
+    # Without the service's host it may be a setting with a wrong name.
+    monkeypatch.delenv("MODELPRESS_API_SERVICE_HOST")
+    with pytest.raises(InvalidSettings, match="MODELPRESS_API_PORT"):
+        read_settings()
+
+
 def test_a_value_that_cannot_be_read_is_named_and_a_secret_is_not(monkeypatch):
     monkeypatch.setenv("MODELPRESS_PORT", "999999")
     monkeypatch.setenv("MODELPRESS_S3_SECRET_ACCESS_KEY", "hush-hush")

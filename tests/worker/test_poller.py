@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.rows import Tenant, new_tenant
 from worker.poller import Poller
 from worker.starter import Spawner
 from worker.workplace import Workplace
+from worker.workshop import Workshop
 
 
 class _Idle:
@@ -71,6 +73,33 @@ def test_a_lease_that_ran_out_counts_as_a_lost_worker_and_a_wait_that_was_too_lo
     poller.look()
     assert _state(tenant, database, lost) is JobState.QUEUED
     assert _taken_back() == before + 1
+
+
+def test_who_works_without_a_broker_still_takes_back_leases(
+    database: Database, store: LocalStore, tenant: Tenant, tmp_path: Path
+) -> None:
+    place = Workplace(Settings(home=tmp_path), database, store, Spawner(()), worker="w")
+    begun, done = threading.Event(), threading.Event()
+
+    def take(_: Workplace) -> bool:
+        begun.set()
+        assert done.wait(60)
+        return False
+
+    poller = Poller(place, Workshop(place, take), has_waiting=lambda _: True, wake=lambda: False)
+    poller.look()
+    assert begun.wait(60)
+    try:
+        lost = tenant.submit(tenant.upload_model())
+        with database.session() as session:
+            claim_job(session, "gone", 30)
+            session.execute(update(Job).where(Job.id == lost.id).values(lease_expires_at=now_plus(-1)))
+        poller.look()
+        assert _state(tenant, database, lost) is JobState.QUEUED
+    finally:
+        done.set()
+    assert poller._work is not None
+    poller._work.join()
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"])  # a writer of SQLite holds all of it

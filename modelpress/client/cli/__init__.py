@@ -15,10 +15,9 @@ from typer.exceptions import TyperException
 
 import modelpress
 from modelpress.client.cli import catalogue, deletion, jobs, local, screen, uploads
+from modelpress.client.cli.exit_codes import FAILED, INTERRUPTED, MISUSED
 from modelpress.client.ending import end_as_by_ctrl_c
 from modelpress.client.errors import InvalidRecipe, ModelPressError
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="modelpress",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from modelpress.client.cli import options, screen
+from modelpress.client.cli.exit_codes import INTERRUPTED
 from modelpress.client.client import Client
 from modelpress.client.estimate import describe_estimate
 from modelpress.client.job import JobHandle
@@ -16,8 +17,6 @@ from modelpress.client.recipe import Flags, choose_document
 from modelpress.client.table import result_table
 from modelpress.spec.resources import Attempt, Job
 from modelpress.spec.state import JobState
-
-INTERRUPTED = 130
 
 
 def submit(
@@ -106,8 +105,12 @@ def submit(
                     screen.answer(describe_estimate(check.estimate))
             return
         job = client.submit(spec)
-        if as_json and not wait:
-            screen.answer_json(job.resource)
+        if as_json:
+            try:
+                if wait:
+                    _wait(job)
+            finally:  # also of one that failed
+                screen.answer_json(job.resource)
             return
         screen.answer(job.id)
         if job.resource.reused_from is not None:
@@ -209,6 +212,12 @@ def log(job: options.JobId, url: options.Url = None) -> None:
 
 
 def _watch(job: JobHandle) -> None:
+    _wait(job)
+    screen.out().print(result_table({_label(job.resource): job.report}))
+    screen.hint(f"`modelpress download {job.id} FOLDER` fetches the files")
+
+
+def _wait(job: JobHandle) -> None:
     try:
         with JobBars(screen.err()) as bars:
             if job.resource.queue_position is not None:
@@ -220,8 +229,6 @@ def _watch(job: JobHandle) -> None:
             f"{job.id} goes on; `modelpress watch {job.id}` shows it again, `modelpress cancel {job.id}` ends it"
         )
         raise typer.Exit(INTERRUPTED) from None
-    screen.out().print(result_table({_label(job.resource): job.report}))
-    screen.hint(f"`modelpress download {job.id} FOLDER` fetches the files")
 
 
 def _reused(job: Job) -> str:
