@@ -19,6 +19,7 @@ from db.queries.teams import SCOPES, create_key, find_or_create_team, find_team,
 from service.logs import configure_logs
 from service.settings import Settings, SettingsError, read_settings
 from service.storage_check import check_storage
+from service.store_owner import require_own_store, take_over_store
 from service.stored_bytes import GRACE_SECONDS
 from storage.open_store import open_store
 from storage.store import StorageError
@@ -87,6 +88,9 @@ def compare_storage(
     grace_hours: Annotated[
         float, typer.Option(min=1, help="Bytes without a row count only when they are older than this, hours.")
     ] = GRACE_SECONDS / 3600,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Make the store this database's, whosever it was, before all else.")
+    ] = False,
 ) -> None:
     """Compare rows with bytes: exit code 0 when they agree or are brought to, 3 when something is left to do."""
     found, left = 0, 0
@@ -94,6 +98,10 @@ def compare_storage(
         store = open_store(
             settings.store_url, credentials=settings.s3_credentials, spool_folder=settings.home / "spool"
         )
+        if take_over:
+            _say(f"the store is that of the database with the team {take_over_store(database, store)} now")
+        if repair:
+            require_own_store(database, store)
         for finding in check_storage(database, store, grace_seconds=grace_hours * 3600, read=read, repair=repair):
             if not found:
                 sys.stdout.write(_COLUMNS.format("fault", "sha256", "bytes", "named by", "what to do"))

@@ -3,6 +3,7 @@
     objects/ab/abcdef...   one file per object, read-only, named by its hash
     incoming/              what is being written
     turn                   its time: when somebody last took the turn to tidy up
+    owner                  whose store it is
 
 Both lie in one tree so that a commit is a rename: an object is there whole or not at all, after a power cut too.
 """
@@ -10,6 +11,7 @@ Both lie in one tree so that a commit is a rename: an object is there whole or n
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -117,6 +119,22 @@ class LocalStore:
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what broken-off writes left behind; gives how many files."""
         return spool.sweep(self._incoming, older_than_seconds)
+
+    def owner(self) -> str | None:
+        """Whose store it is."""
+        with readable_errors(self._objects):
+            try:
+                return (self._objects.parent / "owner").read_text() or None
+            except FileNotFoundError:
+                return None
+
+    def set_owner(self, name: str) -> None:
+        """Note whose store it is."""
+        with readable_errors(self._objects):
+            # Whole or not at all, as it is read beside this.
+            written = self._incoming / f"owner-{uuid.uuid4().hex}"
+            written.write_text(name)
+            written.replace(self._objects.parent / "owner")
 
     def take_turn(self, every_seconds: float) -> bool:
         """True once in so many seconds."""

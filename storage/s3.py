@@ -181,6 +181,19 @@ class S3Store:
         """
         return spool.sweep(self._spool_folder, older_than_seconds)
 
+    def owner(self) -> str | None:
+        """Whose store it is."""
+        with self._readable_errors("owner"):
+            try:
+                return bytes(obstore.get(self._bucket, "owner").bytes()).decode() or None
+            except FileNotFoundError:
+                return None
+
+    def set_owner(self, name: str) -> None:
+        """Note whose store it is."""
+        with self._readable_errors("owner"):
+            obstore.put(self._bucket, "owner", name.encode())
+
     def take_turn(self, every_seconds: float) -> bool:
         """True once in so many seconds."""
         with self._readable_errors("turn"):

@@ -155,6 +155,12 @@ class Store(Protocol):
     def sweep(self, older_than_seconds: float) -> int:
         """Remove what broken-off writes left behind and nobody touched for so long; gives how many there were."""
 
+    def owner(self) -> str | None:
+        """What `set_owner` has noted; None before."""
+
+    def set_owner(self, name: str) -> None:
+        """Note whose store it is, whoever it was before."""
+
     def take_turn(self, every_seconds: float) -> bool:
         """True once in so many seconds for all processes that share the store (for two that ask at once, twice)."""
 

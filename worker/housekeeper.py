@@ -10,6 +10,7 @@ from datetime import timedelta
 import structlog
 
 from service.deletion import delete_old_jobs
+from service.store_owner import ForeignStore, require_own_store
 from service.stored_bytes import GRACE_SECONDS, sweep_shard
 from storage.store import StorageError
 from worker import metrics
@@ -59,7 +60,7 @@ class Housekeeper:
         """
         self._try(self._clear_leftovers)
         self._try(self._sweep_uploads)
-        if self._try(lambda: self._workplace.store.take_turn(_TURN_SECONDS)):
+        if self._try(self._take_turn):
             self._try(self._delete_old_jobs)
             self._try(self._drop_step_results)
             self._try(self._sweep_store)
@@ -71,11 +72,19 @@ class Housekeeper:
         except PASSING as error:
             metrics.DATABASE_ERRORS.inc()
             log.warning("database_unreachable", error=type(error).__name__)
+        except ForeignStore as error:
+            log.warning("store_not_own", error=str(error))
         except StorageError as error:
             log.warning("store_unreachable", error=str(error))
         except Exception:
             log.exception("housekeeper_broke")
         return False
+
+    def _take_turn(self) -> bool:
+        """Whether it is ours to tidy up in the store. Of another database's not even the turn is taken."""
+        place = self._workplace
+        require_own_store(place.database, place.store)
+        return place.store.take_turn(_TURN_SECONDS)
 
     def _clear_leftovers(self) -> None:
         if cleared := clear_leftovers(self._workplace.settings.work_folder):

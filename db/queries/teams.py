@@ -42,6 +42,16 @@ def find_team(session: Session, name: str) -> Team | None:
     return session.scalar(select(Team).where(Team.name == name).order_by(Team.id).limit(1))
 
 
+def find_oldest_team(session: Session) -> Team | None:
+    """The team that was made first; None where there is none yet."""
+    return session.scalar(select(Team).order_by(Team.id).limit(1))
+
+
+def get_team(session: Session, team_id: str) -> Team | None:
+    """The team of this id."""
+    return session.get(Team, team_id)
+
+
 def create_key(session: Session, team_id: str, name: str, scopes: frozenset[str]) -> tuple[ApiKey, str]:
     """A new key of a team, and its text, which is shown this once and kept nowhere.
 

@@ -118,6 +118,27 @@ def test_the_store_is_checked_and_repaired(tmp_path: Path) -> None:
     assert admin(tmp_path, "check-storage").returncode == 0
 
 
+def test_the_store_of_another_database_is_not_repaired_unless_it_is_taken_over(tmp_path: Path) -> None:
+    admin(tmp_path, "migrate")
+    with opened(f"sqlite:///{tmp_path}/modelpress.db") as database:
+        team = new_tenant(database).team_id
+    left = tmp_path / "store/objects/ba" / ABC
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"abc")
+    os.utime(left, (1_000_000_000, 1_000_000_000))
+    (tmp_path / "store/owner").write_text("team_of_the_other")
+    refused = admin(tmp_path, "check-storage", "--repair")
+    assert refused.returncode == 1
+    assert "belongs to another database, one with the team team_of_the_other" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert left.exists()
+    taken = admin(tmp_path, "check-storage", "--repair", "--take-over")
+    assert taken.returncode == 0, taken.stderr
+    assert team in taken.stderr
+    assert (tmp_path / "store/owner").read_text() == team
+    assert not left.exists()
+
+
 def test_a_store_that_is_away_cannot_be_checked(tmp_path: Path) -> None:
     admin(tmp_path, "migrate")
     store_url = "s3://bucket/x?endpoint=http://127.0.0.1:1"

@@ -175,6 +175,14 @@ class TestStore:
         assert not open_one().take_turn(3600)
         assert open_one().take_turn(0)
 
+    def test_whose_it_is_is_remembered(self, store: Store, open_one: OpenStore) -> None:
+        assert store.owner() is None
+        store.set_owner("team_a")
+        assert open_one().owner() == "team_a"
+        open_one().set_owner("team_b")
+        assert store.owner() == "team_b"
+        assert list(store.shards()) == []
+
     @pytest.mark.parametrize(
         "name",
         [

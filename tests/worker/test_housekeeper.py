@@ -58,6 +58,19 @@ def test_only_what_is_old_and_nobodys_is_removed(site: Site) -> None:
     assert not leftover.exists()
 
 
+def test_the_store_of_another_database_is_left_alone(embedded_site: Site) -> None:
+    site = embedded_site
+    path = object_at(site.store, b"of the other", is_old=True)
+    site.store.set_owner("team_of_the_other")
+    with capture_logs() as said:
+        Housekeeper(workplace_of(site)).tidy()
+    (warning,) = said
+    assert warning["event"] == "store_not_own"
+    assert "team_of_the_other" in warning["error"]
+    assert path.exists()
+    assert site.store.take_turn(3600), "the turn is the owner's"
+
+
 def test_the_store_is_listed_by_one_worker_an_hour(embedded_site: Site) -> None:
     """Each machine's own leftovers are cleared by every worker all the same."""
     site = embedded_site
