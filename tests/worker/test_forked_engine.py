@@ -19,6 +19,7 @@ from service.jail import bubblewrap
 from service.settings import ENGINE_COMMAND, Settings
 from tests.support import loaded_engine
 from tests.support.bubblewrap import BECOME, put_bwrap
+from tests.support.latency import LATENCY_SECONDS
 from tests.support.work_folder import ARCHITECTURE, WorkFolder
 from worker.child import Child, engine_environment
 from worker.choose_starter import choose_starter
@@ -41,6 +42,7 @@ def _job(folder: WorkFolder) -> dict[str, Any]:
             "artifacts": ["compact", "onnx"],
         },
         "device": "cpu",
+        "latency_seconds": LATENCY_SECONDS,
     }
 
 
