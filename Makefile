@@ -18,9 +18,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DATASET ?= digits
 TESTS ?= tests
-# Many tests wait for other processes, so five at a time keep two cores busy; each gets one torch thread, and takes
+# Many tests wait for other processes, so four at a time keep two cores busy; each gets one torch thread, and takes
 # some 2 GB with what its tests start.
-PROCESSES ?= 5
+PROCESSES ?= 4
 BENCH ?= startup transfer claim queue history watchers overhead training data_loader channel_pruning factorization compact_size int8_speed read_exported proving
 
 # Demo and tests start hundreds of processes: each would compile all that it imports where the shell forbids to keep it.
