@@ -56,6 +56,15 @@ def _state(tenant: Tenant, database: Database, job: Job) -> JobState:
         return found.state
 
 
+def _lost_job(tenant: Tenant, database: Database) -> Job:
+    """One whose worker is gone, and whose lease has run out."""
+    lost = tenant.submit(tenant.upload_model())
+    with database.session() as session:
+        claim_job(session, "gone", 30)
+        session.execute(update(Job).where(Job.id == lost.id).values(lease_expires_at=now_plus(-1)))
+    return lost
+
+
 def test_a_lease_that_ran_out_counts_as_a_lost_worker_and_a_wait_that_was_too_long_does_not(
     poller: Poller, database: Database, tenant: Tenant
 ) -> None:
@@ -66,10 +75,7 @@ def test_a_lease_that_ran_out_counts_as_a_lost_worker_and_a_wait_that_was_too_lo
     poller.look()
     assert _state(tenant, database, waits) is JobState.FAILED
     assert _taken_back() == before
-    lost = tenant.submit(tenant.upload_model())
-    with database.session() as session:
-        claim_job(session, "gone", 30)
-        session.execute(update(Job).where(Job.id == lost.id).values(lease_expires_at=now_plus(-1)))
+    lost = _lost_job(tenant, database)
     poller.look()
     assert _state(tenant, database, lost) is JobState.QUEUED
     assert _taken_back() == before + 1
@@ -90,10 +96,7 @@ def test_who_works_without_a_broker_still_takes_back_leases(
     poller.look()
     assert begun.wait(60)
     try:
-        lost = tenant.submit(tenant.upload_model())
-        with database.session() as session:
-            claim_job(session, "gone", 30)
-            session.execute(update(Job).where(Job.id == lost.id).values(lease_expires_at=now_plus(-1)))
+        lost = _lost_job(tenant, database)
         poller.look()
         assert _state(tenant, database, lost) is JobState.QUEUED
     finally:
