@@ -21,19 +21,17 @@ def require_own_store(database: Database, store: Store) -> None:
     Raises ForeignStore, also while the database has no team: it names nothing then. Raises StoreUnavailable.
     """
     owner = store.owner()
-    with database.session(read_only=True) as session:
-        if owner is not None and get_team(session, owner) is None:
-            raise ForeignStore(
-                f"the store belongs to another database, one with the team {owner}: nothing is removed from it. Give "
-                "each database a store of its own; if that one is gone for good, `python -m service.admin "
-                "check-storage --take-over` makes the store this one's"
-            )
-        oldest = find_oldest_team(session)
-    if owner is not None:
+    if owner is None:
+        take_over_store(database, store)
         return
-    if oldest is None:
-        raise ForeignStore("the database has no team, so that it names nothing: nothing is removed from the store")
-    store.set_owner(oldest.id)
+    with database.session(read_only=True) as session:
+        is_known = get_team(session, owner) is not None
+    if not is_known:
+        raise ForeignStore(
+            f"the store belongs to another database, one with the team {owner}: nothing is removed from it. Give "
+            "each database a store of its own; if that one is gone for good, `python -m service.admin "
+            "check-storage --take-over` makes the store this one's"
+        )
 
 
 def take_over_store(database: Database, store: Store) -> str:
@@ -44,6 +42,9 @@ def take_over_store(database: Database, store: Store) -> str:
     with database.session(read_only=True) as session:
         oldest = find_oldest_team(session)
     if oldest is None:
-        raise ForeignStore("the database has no team that could own the store; `create-key` makes one")
+        raise ForeignStore(
+            "the database has no team, so that it names nothing and nothing is removed from the store; `create-key` "
+            "makes one"
+        )
     store.set_owner(oldest.id)
     return oldest.id

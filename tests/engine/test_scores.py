@@ -20,6 +20,7 @@ from modelpress.engine.graphs.operators import OPERATORS
 from modelpress.engine.graphs.softmax import PLAIN, SOFTMAXES
 from modelpress.engine.measure import accuracy_of, agreement_of, outputs_of
 from modelpress.engine.pipeline import compress
+from modelpress.engine.runtimes import open_session, run_session
 from modelpress.engine.scores import logits_of, scores_of
 from modelpress.spec.architecture import ArchitectureRef
 from modelpress.spec.network import Preprocessing
@@ -215,14 +216,7 @@ def test_a_job_comes_to_what_it_comes_to_with_scores(tmp_path: Path) -> None:
     images, _ = patterned_images(8, seed=2)
     given = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
     before_softmax, behind_it = (
-        run_onnx(tmp_path / name / "artifacts/model.onnx", given) for name in ("scores", "probabilities")
+        torch.from_numpy(run_session(open_session(tmp_path / name / "artifacts/model.onnx"), given.numpy()))
+        for name in ("scores", "probabilities")
     )
     torch.testing.assert_close(behind_it, before_softmax.softmax(1), rtol=1e-3, atol=1e-4)
-
-
-def run_onnx(path: Path, images: Tensor) -> Tensor:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path)
-    (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-    return torch.from_numpy(found)
