@@ -13,8 +13,9 @@ _MOST_CUTS = 40
 
 def files(seed: int, mutations: int = 40) -> Iterator[HostileFile]:
     """Cuts, and so many mutations of each good file."""
-    draw = random.Random(seed)  # noqa: S311
     for form, (door, whole) in good.all_good().items():
+        # Each form has draws of its own: a `.pt2` is as long as the path that its code lies in.
+        draw = random.Random(f"{seed} {form}")  # noqa: S311
         for cut in _cuts(whole, draw):
             # A tar's end is padding, and so is a stream's after its last block: nothing is missing there.
             may_be_taken = "tar" in form and cut > len(whole) // 8

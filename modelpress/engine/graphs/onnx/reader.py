@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,8 +125,10 @@ def _checked(path: Path) -> onnx.ModelProto:
         raise InvalidModel(f"the ONNX model keeps its weights in other files, which are never opened; {_AGAIN}")
     if model.graph.sparse_initializer or model.functions or len(model.graph.node) > MOST_NODES:
         raise InvalidModel(f"the ONNX model holds sparse weights, functions of its own, or too many nodes; {_AGAIN}")
-    if not model.graph.node:
-        raise InvalidModel("the file holds no ONNX graph; upload the model itself")
+    if not model.graph.node or not model.graph.output:
+        raise InvalidModel("the file holds no ONNX graph that gives something; upload the model itself")
+    if not all(isinstance(name, str) for name in _names(model.graph)):
+        raise InvalidModel("the ONNX model has names that are no UTF-8 text, so it is damaged; upload the whole file")
     elements = 0
     for tensor in tensors:
         elements += int(np.prod([max(size, 0) for size in tensor.dims], dtype=np.float64))
@@ -142,6 +144,15 @@ def _checked(path: Path) -> onnx.ModelProto:
             "to the exporter"
         )
     return model
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    """What the graph calls its parts: protobuf gives bytes for what is no UTF-8 text."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for named in (*graph.initializer, *graph.input, *graph.output):
+        yield named.name
 
 
 def _images(model: onnx.ModelProto) -> _Images:

@@ -256,6 +256,7 @@ def test_weights_in_other_files_are_never_opened(tmp_path: Path) -> None:
         (lambda model: model.graph.initializer[0].dims.__setitem__(0, 5), "the ONNX model is damaged"),
         (lambda model: setattr(model.graph.initializer[0], "data_type", 99), r"the ONNX model is damaged \(99\)"),
         (lambda model: model.graph.ClearField("node"), "holds no ONNX graph"),
+        (lambda model: model.graph.ClearField("output"), "holds no ONNX graph"),
         (lambda model: model.graph.input.add(name="z"), "takes 2 inputs"),
         (lambda model: model.graph.node[0].input.__setitem__(1, "gone"), "cannot be read here|contradicts itself"),
         (lambda model: model.graph.node[0].attribute.add(name="strides", type=1, f=2.0), "contradicts|not as ONNX"),
