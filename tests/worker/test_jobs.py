@@ -408,5 +408,5 @@ def test_a_stopped_idle_worker_ends_soon(site):
         started = time.monotonic()
         worker.terminate()
         worker.wait(20)
-    assert worker.returncode == 0
+    assert worker.returncode == 0, site.log()
     assert time.monotonic() - started < 20
