@@ -139,7 +139,8 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     kind.wake(wakeup)  # for what waited while no worker was there
     log.info("worker_started", worker=workplace.worker, has=workplace.capacity and workplace.capacity.in_words())
     try:
-        return run_worker(app, kind.queue, workplace.worker, workplace.stop)
+        run_worker(app, kind.queue, workplace.worker, workplace.stop)
+        return 0
     finally:
         workplace.stop.set()
         poller.join()

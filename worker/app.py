@@ -42,10 +42,11 @@ def stop_before_start(stop: threading.Event) -> None:
         signal.signal(number, handle)
 
 
-def run_worker(app: Celery, queue: str, name: str, stop: threading.Event) -> int:
-    """Receive wake-ups in this thread until SIGTERM, SIGINT, SIGQUIT or SIGHUP, which set `stop`; gives the exit code.
+def run_worker(app: Celery, queue: str, name: str, stop: threading.Event) -> None:
+    """Receive wake-ups in this thread until SIGTERM, SIGINT, SIGQUIT or SIGHUP, which set `stop`.
 
-    `stop` is set in the signal's handler, while a task may be at work.
+    `stop` is set in the signal's handler, while a task may be at work. A consumer that breaks just then was told to end
+    all the same, and its process has not failed.
     """
 
     def set_stop(**_: Any) -> None:
@@ -73,7 +74,7 @@ def run_worker(app: Celery, queue: str, name: str, stop: threading.Event) -> int
         )
         worker.start()
         if stop.is_set():
-            return int(worker.exitcode or 0)
+            return
         # Something that is no message came by the broker and broke the consumer; it was taken from the queue by that.
         log.error("consumer_broke", again_in_seconds=RESTART_SECONDS)
         stop.wait(RESTART_SECONDS)
