@@ -105,13 +105,14 @@ def main() -> int:
     # What a killed launcher leaves behind comes to us, to be killed (see worker.child).
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
-        return _run(workplace, kind)
+        _run(workplace, kind)
+        return 0
     finally:
         workplace.engine.close()
         database.dispose()
 
 
-def _run(workplace: Workplace, kind: Kind) -> int:
+def _run(workplace: Workplace, kind: Kind) -> None:
     settings = workplace.settings
     _use_temporary_folder(settings)
     _compile_engine()
@@ -120,7 +121,7 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port + kind.metrics_port_offset, settings.worker_metrics_host)
     if not _wait_for_tables(workplace):
-        return 0
+        return
     workshop = Workshop(workplace, kind.take)
     app = make_worker_app(settings, kind.queue, workshop.work)
     wakeup = Wakeup(settings)
@@ -140,7 +141,6 @@ def _run(workplace: Workplace, kind: Kind) -> int:
     log.info("worker_started", worker=workplace.worker, has=workplace.capacity and workplace.capacity.in_words())
     try:
         run_worker(app, kind.queue, workplace.worker, workplace.stop)
-        return 0
     finally:
         workplace.stop.set()
         poller.join()

@@ -271,6 +271,19 @@ def test_models_that_contradict_themselves_are_refused(change: Any, message: str
         reader.read(path)
 
 
+@pytest.mark.parametrize("name", ["Conv", "called", "domain", "taken", "given", "strides", "held", "photos", "scores"])
+def test_names_that_are_no_text_are_refused(name: str, tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["taken"], ["given"], name="called", domain="domain", strides=[1, 1])
+    path = write(tmp_path / "model.onnx", [node], {"held": HELD["w"]}, output="scores")
+    model = onnx.load(path)
+    model.graph.input[0].name = "photos"
+    whole = model.SerializeToString()
+    assert whole.count(name.encode()) == 1
+    path.write_bytes(whole.replace(name.encode(), b"\xff" * len(name)))
+    with pytest.raises(InvalidModel, match="has names that are no UTF-8 text"):
+        reader.read(path)
+
+
 def test_a_small_file_that_makes_large_shapes_and_constants_is_refused(tmp_path: Path) -> None:
     doubled = [helper.make_node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(60)]
     for first in (
